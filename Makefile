@@ -1,0 +1,34 @@
+# Every target sets up what it needs: Python 3.11 or 3.12, make and a package registry are enough.
+PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+RUN := PYTHONPATH=.:platform $(BIN)/python
+
+.PHONY: setup quickstart test lint ui bench
+
+setup: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed; name it: make PYTHON=/path/to/python3.12"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]'
+	@touch $@
+
+quickstart: setup  ## streets -> precompute -> train -> evaluate, and the pictures of it
+	$(RUN) -m jobs.quickstart
+
+test: setup
+	$(RUN) -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright
+
+ui: setup  ## the MLflow UI over the runs of this folder, on http://127.0.0.1:5000
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --backend-store-uri sqlite:///runs/mlflow.db --host 127.0.0.1
+
+bench: setup  ## the figures that need no GPU; benchmarks/README.md names the others
+	$(RUN) -m benchmarks.store_encoding
+	$(RUN) -m benchmarks.edges

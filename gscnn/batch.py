@@ -1,0 +1,61 @@
+"""What a batch is, and the legend of the shape letters used in this project's annotations.
+
+    B   images in the batch              K   classes
+    H W height and width in pixels       C   channels
+    h w height and width of a tap, smaller than H W by its stride
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+IGNORE_INDEX: Final = 255
+"""Label of void pixels: they are read by no loss and no metric, neither by value nor by gradient."""
+
+IMAGE_MEAN: Final = (0.485, 0.456, 0.406)
+IMAGE_STD: Final = (0.229, 0.224, 0.225)
+"""Mean and standard deviation of ImageNet in RGB, on [0, 1]: what torchvision's backbone weights expect."""
+
+
+@dataclass(frozen=True)
+class SegBatch:
+    """One batch, as the loader yields it and the model and the losses read it."""
+
+    image: Float[Tensor, "B 3 H W"]
+    """RGB, normalised by IMAGE_MEAN and IMAGE_STD."""
+    label: Int[Tensor, "B H W"]
+    """Train id of each pixel, IGNORE_INDEX where void."""
+    gradient: Float[Tensor, "B 1 H W"]
+    """Edge prior of the shape stream, in [0, 1]."""
+    boundary: UInt8[Tensor, "B 1 H W"]
+    """1 where another class lies within the boundary radius, else 0."""
+
+    def __len__(self) -> int:
+        return self.image.shape[0]
+
+    def to(self, device: torch.device, memory_format: torch.memory_format = torch.contiguous_format) -> SegBatch:
+        """The batch on `device`; copies from pinned memory do not block."""
+        return SegBatch(
+            image=self.image.to(device, non_blocking=True, memory_format=memory_format),
+            label=self.label.to(device, non_blocking=True),
+            gradient=self.gradient.to(device, non_blocking=True),
+            boundary=self.boundary.to(device, non_blocking=True),
+        )
+
+    def pin_memory(self) -> SegBatch:
+        """Called by torch's DataLoader when it pins memory."""
+        return SegBatch(
+            self.image.pin_memory(), self.label.pin_memory(), self.gradient.pin_memory(), self.boundary.pin_memory()
+        )
+
+
+def normalize(image: UInt8[Tensor, "*B 3 H W"]) -> Float[Tensor, "*B 3 H W"]:
+    """uint8 RGB -> float32, zero mean and unit variance over ImageNet."""
+    mean = torch.tensor(IMAGE_MEAN, device=image.device).view(3, 1, 1)
+    std = torch.tensor(IMAGE_STD, device=image.device).view(3, 1, 1)
+    return (image.float() / 255 - mean) / std

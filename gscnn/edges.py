@@ -1,0 +1,94 @@
+"""Edge prior of an image and edge label of a segmentation mask."""
+
+from functools import cache
+from math import sqrt
+from typing import Final, Literal, get_args
+
+import cv2
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+from numpy.typing import NDArray
+
+from gscnn.batch import IGNORE_INDEX
+
+GradientMethod = Literal["canny", "sobel"]
+
+CANNY_THRESHOLDS: Final = (10, 100)
+"""Of the authors' released code, there on the normalised image by mistake; here on the raw one."""
+
+MAX_SOBEL: Final = 255 * sqrt(20)
+"""Largest magnitude of a 3x3 Sobel gradient of 8-bit values: |(4, 2)| * 255, reached at a corner's tip."""
+
+
+def image_gradient(
+    image: UInt8[np.ndarray, "H W 3"], method: GradientMethod = "canny"
+) -> Float[np.ndarray, "H W"]:
+    """Edge prior in [0, 1], float32, that depends on the pixels' neighbourhood only, not on the rest of the crop.
+
+    `canny`: 1 on the edges that Canny's detector finds with thresholds 10 and 100, else 0. (Its hysteresis follows
+    connected edges, however far they lead.) `sobel`: the largest magnitude over the three channels, divided by the
+    largest that 8-bit values can have.
+
+    Raises:
+        ValueError: the image is not uint8 [H, W, 3], or the method is unknown.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"image is {image.dtype} {list(image.shape)}: need uint8 [H, W, 3], RGB as read from the file")
+    if method == "canny":
+        return (cv2.Canny(image, *CANNY_THRESHOLDS) > 0).astype(np.float32)
+    if method == "sobel":
+        dx, dy = cv2.Sobel(image, cv2.CV_32F, 1, 0), cv2.Sobel(image, cv2.CV_32F, 0, 1)
+        return cv2.magnitude(dx, dy).max(axis=2) / np.float32(MAX_SOBEL)
+    raise ValueError(f"method is {method!r}; there are: {', '.join(get_args(GradientMethod))}")
+
+
+def boundary_map(
+    label: Int[np.ndarray, "H W"],
+    radius: int = 2,
+    ignore_index: int = IGNORE_INDEX,
+    void_edges: bool = False,
+) -> UInt8[np.ndarray, "H W"]:
+    """Edge label: 1 where a pixel of another class lies within Euclidean distance `radius`, else 0.
+
+    That is where the largest and the smallest class over the disk differ: two morphological filters. Void is no
+    class, so a void pixel is 0 and its neighbours see no edge in it. With `void_edges` void and all that lies outside
+    the frame are one more class, which gives the maps of the authors' released code.
+
+    Args:
+        label: class of each pixel, 0 to 255, of any integer type.
+        radius: in pixels, 1 or more.
+        ignore_index: the value of void.
+        void_edges: whether void and the frame are a class of their own.
+
+    Raises:
+        ValueError: a radius below 1, values outside 0..255, or a label that is not [H, W] of integers.
+    """
+    classes = _as_uint8(label)
+    if radius < 1:
+        raise ValueError(f"radius is {radius}: need 1 pixel or more")
+    disk = _disk(radius)
+    if void_edges:
+        framed = cv2.copyMakeBorder(classes, *(radius,) * 4, cv2.BORDER_CONSTANT, value=(ignore_index,))
+        differs = cv2.dilate(framed, disk) != cv2.erode(framed, disk)
+        return differs[radius:-radius, radius:-radius].astype(np.uint8)
+    void = classes == ignore_index
+    # Neutral elements take void's place: 0 never raises a maximum, 255 never lowers a minimum.
+    largest = cv2.dilate(np.where(void, np.uint8(0), classes), disk)
+    smallest = cv2.erode(np.where(void, np.uint8(255), classes), disk)
+    return ((largest != smallest) & ~void).astype(np.uint8)
+
+
+def _as_uint8(label: NDArray[np.integer]) -> NDArray[np.uint8]:
+    if label.ndim != 2 or not np.issubdtype(label.dtype, np.integer):
+        raise ValueError(f"label is {label.dtype} {list(label.shape)}: need integers [H, W]")
+    if label.dtype == np.uint8:
+        return label
+    if label.size and not (0 <= label.min() and label.max() <= 255):
+        raise ValueError(f"label holds {label.min()} to {label.max()}: need 0 to 255")
+    return label.astype(np.uint8)
+
+
+@cache
+def _disk(radius: int) -> NDArray[np.uint8]:
+    offsets = np.arange(-radius, radius + 1)
+    return (offsets[:, None] ** 2 + offsets[None, :] ** 2 <= radius**2).astype(np.uint8)

@@ -1,0 +1,80 @@
+"""Segmentation metrics as counts: they add over batches and workers, and are divided once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gscnn.batch import IGNORE_INDEX
+
+Labels = NDArray[np.integer] | Tensor
+"""Train ids, [H, W] or [B, H, W]."""
+
+
+@dataclass(frozen=True)
+class SegmentationScores:
+    """What a confusion matrix comes to. NaN stands for a class in neither truth nor prediction."""
+
+    miou: float
+    """Mean of `iou` without its NaN; NaN where nothing was counted."""
+    iou: Float[np.ndarray, "K"]
+    """Intersection over union per class."""
+    pixel_accuracy: float
+
+
+class ConfusionMatrix:
+    """Pixels counted by true and by predicted class.
+
+    `counts[t, p]` is the number of non-void pixels of class t that were predicted as p. They are int64 and add
+    exactly, so the order of updates and merges does not matter.
+
+    Args:
+        num_classes: K.
+        ignore_index: value of void in the truth.
+    """
+
+    def __init__(self, num_classes: int, ignore_index: int = IGNORE_INDEX) -> None:
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+        self.counts: Int64[Tensor, "K K"] = torch.zeros(num_classes, num_classes, dtype=torch.int64)
+
+    def update(self, prediction: Labels, truth: Labels) -> None:
+        """Counts a frame or a batch.
+
+        Raises:
+            ValueError: the shapes differ, or a value that is neither a class nor, in the truth, void.
+        """
+        predicted, true = torch.as_tensor(prediction), torch.as_tensor(truth)
+        if predicted.shape != true.shape:
+            raise ValueError(f"prediction is {list(predicted.shape)}, truth is {list(true.shape)}")
+        valid = true != self.ignore_index
+        # Widened first: in uint8, K * 255 would wrap.
+        predicted, true = predicted[valid].long(), true[valid].long()
+        for name, values in (("prediction", predicted), ("truth", true)):
+            if values.numel() and not (0 <= values.min() and values.max() < self.num_classes):
+                raise ValueError(f"{name} holds {values.min()} to {values.max()}: need 0 to {self.num_classes - 1}")
+        cells = torch.bincount(true * self.num_classes + predicted, minlength=self.num_classes**2)
+        self.counts = self.counts.to(cells.device) + cells.view(self.num_classes, self.num_classes)
+
+    def merge(self, other: ConfusionMatrix) -> None:
+        """Adds another worker's counts."""
+        self.counts = self.counts + other.counts.to(self.counts.device)
+
+    def compute(self) -> SegmentationScores:
+        """The scores of all that was counted."""
+        counts = self.counts.cpu().numpy()
+        hits = np.diagonal(counts)
+        union = counts.sum(axis=0) + counts.sum(axis=1) - hits
+        iou = np.full(self.num_classes, np.nan)
+        np.divide(hits, union, out=iou, where=union > 0)
+        total = counts.sum()
+        return SegmentationScores(
+            miou=float(np.nanmean(iou)) if total else float("nan"),
+            iou=iou,
+            pixel_accuracy=float(hits.sum() / total) if total else float("nan"),
+        )
