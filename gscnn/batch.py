@@ -1,8 +1,8 @@
 """What a batch is, and the legend of the shape letters used in this project's annotations.
 
-    B   images in the batch              K   classes
-    H W height and width in pixels       C   channels
-    h w height and width of a tap, smaller than H W by its stride
+B   images in the batch              K   classes
+H W height and width in pixels       C   channels
+h w height and width of a tap, smaller than H W by its stride
 """
 
 from __future__ import annotations

@@ -20,9 +20,7 @@ MAX_SOBEL: Final = 255 * sqrt(20)
 """Largest magnitude of a 3x3 Sobel gradient of 8-bit values: |(4, 2)| * 255, reached at a corner's tip."""
 
 
-def image_gradient(
-    image: UInt8[np.ndarray, "H W 3"], method: GradientMethod = "canny"
-) -> Float[np.ndarray, "H W"]:
+def image_gradient(image: UInt8[np.ndarray, "H W 3"], method: GradientMethod = "canny") -> Float[np.ndarray, "H W"]:
     """Edge prior in [0, 1], float32, that depends on the pixels' neighbourhood only, not on the rest of the crop.
 
     `canny`: 1 on the edges that Canny's detector finds with thresholds 10 and 100, else 0. (Its hysteresis follows
@@ -83,7 +81,7 @@ def _as_uint8(label: NDArray[np.integer]) -> NDArray[np.uint8]:
         raise ValueError(f"label is {label.dtype} {list(label.shape)}: need integers [H, W]")
     if label.dtype == np.uint8:
         return label
-    if label.size and not (0 <= label.min() and label.max() <= 255):
+    if label.size and not (label.min() >= 0 and label.max() <= 255):
         raise ValueError(f"label holds {label.min()} to {label.max()}: need 0 to 255")
     return label.astype(np.uint8)
 

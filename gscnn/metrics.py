@@ -22,7 +22,7 @@ class SegmentationScores:
 
     miou: float
     """Mean of `iou` without its NaN; NaN where nothing was counted."""
-    iou: Float[np.ndarray, "K"]
+    iou: Float[np.ndarray, K]
     """Intersection over union per class."""
     pixel_accuracy: float
 
@@ -56,7 +56,7 @@ class ConfusionMatrix:
         # Widened first: in uint8, K * 255 would wrap.
         predicted, true = predicted[valid].long(), true[valid].long()
         for name, values in (("prediction", predicted), ("truth", true)):
-            if values.numel() and not (0 <= values.min() and values.max() < self.num_classes):
+            if values.numel() and not (values.min() >= 0 and values.max() < self.num_classes):
                 raise ValueError(f"{name} holds {values.min()} to {values.max()}: need 0 to {self.num_classes - 1}")
         cells = torch.bincount(true * self.num_classes + predicted, minlength=self.num_classes**2)
         self.counts = self.counts.to(cells.device) + cells.view(self.num_classes, self.num_classes)

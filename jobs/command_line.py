@@ -1,0 +1,26 @@
+"""What all jobs' command lines share: typed overrides of a config, and errors that a user can read."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TypeVar
+
+import tyro
+from pydantic import ValidationError
+
+T = TypeVar("T")
+
+
+def choose(configs: Mapping[str, tuple[str, T]], description: str | None) -> T:
+    """One of `configs` by its name, with fields changed as the command line says."""
+    return tyro.extras.overridable_config_cli(configs, description=description)
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Prints what a user can mend as one message rather than a traceback, and ends with status 1."""
+    try:
+        yield
+    except (ValueError, ValidationError) as error:
+        print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(1)

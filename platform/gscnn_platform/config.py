@@ -1,0 +1,210 @@
+"""What can be configured: ExperimentConfig and its parts. Each field's unit and source stand in the line below it.
+
+The model's and the losses' configs are defined beside them, in gscnn.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from gscnn.edges import GradientMethod
+from gscnn.losses import LossConfig
+from gscnn.model import ModelConfig
+
+
+class Config(BaseModel):
+    """Base of all configs: values cannot be changed after the start, and unknown names are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EdgeConfig(Config):
+    """Edge prior and edge label of a store. Part of its fingerprint."""
+
+    gradient: GradientMethod = "canny"
+    """Edge prior that the shape stream reads (gscnn.edges.image_gradient)."""
+    radius: int = Field(default=2, ge=1, le=32)
+    """Distance in pixels up to which another class makes a pixel a boundary (released code: 2)."""
+    void_edges: bool = False
+    """Whether void and the frame count as a class of their own, as in the released code."""
+
+
+class AugmentationConfig(Config):
+    """Joint augmentation of image, label and edge prior. Probabilities lie in [0, 1]."""
+
+    crop: tuple[int, int] = (720, 720)
+    """Height and width of the training crop in pixels (released code: 720 x 720)."""
+    scale: tuple[float, float] = (0.5, 2.0)
+    """Range of the random resize, uniform (released code: 0.5 to 2)."""
+    flip: float = Field(default=0.5, ge=0, le=1)
+    """Probability of a horizontal flip."""
+    colour_jitter: float = Field(default=0.25, ge=0, le=1)
+    """Strength of brightness, contrast and saturation jitter; hue takes a fifth of it (released code: 0.25)."""
+    blur: float = Field(default=0.5, ge=0, le=1)
+    """Probability of a Gaussian blur of sigma up to 1.15 pixels."""
+
+    @model_validator(mode="after")
+    def _sane(self) -> Self:
+        if min(self.crop) < 32:
+            raise ValueError(f"crop is {self.crop}: a side needs 32 pixels or more")
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError(f"scale is {self.scale}: need 0 < smallest <= largest")
+        return self
+
+
+class OptimizerConfig(Config):
+    """SGD with momentum under a polynomial schedule, stepped per optimizer step."""
+
+    lr: float = Field(default=0.01, gt=0)
+    """Learning rate at the start (released code: 0.01 for 16 images a step)."""
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Momentum (released code: 0.9)."""
+    nesterov: bool = False
+    """Nesterov's form of momentum."""
+    weight_decay: float = Field(default=1e-4, ge=0)
+    """L2 penalty (released code: 1e-4)."""
+    poly_power: float = Field(default=1.0, ge=0)
+    """Exponent of lr * (1 - step / steps) ** power (released code: 1)."""
+
+
+class TrainingConfig(Config):
+    """How long, in which batches and in which arithmetic."""
+
+    epochs: int = Field(default=175, ge=1)
+    """Passes over the training split (released code: 175)."""
+    batch_size: int = Field(default=16, ge=1)
+    """Images per optimizer step over all workers and accumulated batches (released code: 16)."""
+    accumulate: int = Field(default=1, ge=1)
+    """Batches whose gradients are added up before a step."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """Arithmetic of the forward pass; bf16 means autocast, with losses in float32."""
+    channels_last: bool = True
+    """Memory layout of convolutions; 1.5 times as fast for ResNet-50 on 2 CPU cores."""
+    compile: bool = False
+    """torch.compile of the model: minutes at the start, faster steps on a GPU."""
+    sync_bn: bool = False
+    """Batch norm statistics over all workers; GPU only."""
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)
+    """Decay per step of an average of the weights, which is then what is validated and saved; None: no average."""
+    validate_every: int = Field(default=1, ge=1)
+    """Epochs from one validation and checkpoint to the next; the last epoch has one in any case."""
+    log_every: int = Field(default=10, ge=1)
+    """Optimizer steps from one progress line to the next; metrics have a value for every step."""
+    pictures: int = Field(default=4, ge=0)
+    """Validation samples, always the same, drawn at each validation."""
+
+
+class DataConfig(Config):
+    """What a run expects of its store, and how its workers read it."""
+
+    edges: EdgeConfig = EdgeConfig()
+    """Edge settings that the store must have been built with."""
+    fingerprint: str | None = None
+    """Fingerprint that the store must have; None takes any. MLflow shows the one that was used."""
+    train_split: str = "train"
+    """Split to train on."""
+    val_split: str = "val"
+    """Split to validate on."""
+    loader_processes: int = Field(default=0, ge=0)
+    """Processes a worker reads with; 0 reads in the worker itself, best where cores are few."""
+    eval_batch_size: int = Field(default=1, ge=1)
+    """Whole images of one size per validation batch, at most."""
+
+
+class TrackingConfig(Config):
+    """Where the run is tracked."""
+
+    uri: str | None = None
+    """MLflow tracking URI; None: MLFLOW_TRACKING_URI where it is set, else SQLite in the storage folder."""
+    experiment: str = "gscnn"
+    """MLflow experiment."""
+    system_metrics: bool = True
+    """Log CPU, memory and GPU use."""
+
+
+class ExperimentConfig(Config):
+    """One training run, whole."""
+
+    name: str
+    """Name of the recipe."""
+    run_name: str | None = None
+    """Name of the run and of its folder; None: the recipe's name and the time. A used name continues that run."""
+    store: str | None = None
+    """Folder that jobs.precompute wrote."""
+    storage: str | None = None
+    """Where checkpoints go: a path or URI that all workers reach; None: ./runs, or ~/gscnn-runs in a submitted job."""
+    num_workers: int = Field(default=1, ge=1)
+    """Processes that train together; one GPU each where there are GPUs."""
+    use_gpu: bool | None = None
+    """Whether workers train on GPUs; None: where the cluster has any."""
+    cpus_per_worker: int | None = Field(default=None, ge=1)
+    """CPU cores reserved for each worker; None: an equal share of the cluster's."""
+    wait_for_nodes: bool = False
+    """On an autoscaling cluster: wait for nodes that are not there yet rather than refuse."""
+    seed: int = Field(default=0, ge=0)
+    """Start of all randomness: weights, order of samples, augmentation."""
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    data: DataConfig = DataConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    training: TrainingConfig = TrainingConfig()
+    tracking: TrackingConfig = TrackingConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.model.architecture == "deeplabv3plus" and (self.loss.edge or self.loss.attention):
+            raise ValueError(
+                f"loss.edge is {self.loss.edge} and loss.attention is {self.loss.attention}, but deeplabv3plus "
+                "has no edge logits: set both to 0"
+            )
+        shares = self.num_workers * self.training.accumulate
+        images, left = divmod(self.training.batch_size, shares)
+        if left:
+            raise ValueError(
+                f"training.batch_size {self.training.batch_size} cannot be shared by num_workers {self.num_workers} x "
+                f"training.accumulate {self.training.accumulate}: choose a multiple of {shares}"
+            )
+        if images < 2 and not (self.training.sync_bn and self.num_workers > 1):
+            raise ValueError(
+                f"training.batch_size {self.training.batch_size} leaves one image a worker and batch; the pooled ASPP "
+                f"branch normalises over the batch and needs 2: choose {2 * shares} or more, or training.sync_bn with "
+                "several workers"
+            )
+        return self
+
+    @property
+    def images_per_batch(self) -> int:
+        """Images of one worker's forward pass."""
+        return self.training.batch_size // (self.num_workers * self.training.accumulate)
+
+
+def with_overrides(config: ExperimentConfig, overrides: Mapping[str, Any]) -> ExperimentConfig:
+    """A copy of `config` with values at dotted keys replaced: `{"loss.edge": 20, "optimizer.lr": 0.01}`.
+
+    Raises:
+        KeyError: a key that the config does not have.
+        pydantic.ValidationError: a value that the field refuses.
+    """
+    tree = config.model_dump()
+    for key, value in overrides.items():
+        *parents, leaf = key.split(".")
+        node: Any = tree
+        for name in (*parents, leaf):
+            if not isinstance(node, dict) or name not in node:
+                raise KeyError(f"{key!r} is no field of {type(config).__name__}: {name!r} is unknown")
+            parent, node = node, node[name]
+        parent[leaf] = value
+    return type(config).model_validate(tree)
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one level of dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,23 @@
+"""The dataset formats by name. A new one is a file in this folder and one line here."""
+
+from gscnn_platform.data.formats.base import (
+    BadSampleError,
+    DatasetDescription,
+    DatasetError,
+    DatasetFormat,
+    Sample,
+    remap,
+)
+from gscnn_platform.data.formats.camvid import CamVid
+from gscnn_platform.data.formats.cityscapes import Cityscapes
+from gscnn_platform.data.formats.folder import Folder
+from gscnn_platform.data.formats.streets import Streets
+
+__all__ = ["FORMATS", "BadSampleError", "DatasetDescription", "DatasetError", "DatasetFormat", "Sample", "remap"]
+
+FORMATS: dict[str, DatasetFormat] = {
+    "camvid": CamVid(),
+    "cityscapes": Cityscapes(),
+    "folder": Folder(),
+    "streets": Streets(),
+}

@@ -1,0 +1,102 @@
+"""Cityscapes fine annotations: 19 train ids out of 34 raw label ids, 2048x1024 frames.
+
+    ROOT/leftImg8bit/SPLIT/CITY/NAME_leftImg8bit.png
+    ROOT/gtFine/SPLIT/CITY/NAME_gtFine_labelIds.png
+
+The splits are train and val: the labels of test are not public. Source of ids and colours: cityscapesScripts'
+labels.py. Its id -1 (licence plate) cannot occur, as no uint8 file stores it.
+"""
+
+from pathlib import Path
+from typing import ClassVar
+
+from gscnn.batch import IGNORE_INDEX
+from gscnn_platform.data.formats.base import (
+    DatasetDescription,
+    DatasetError,
+    DatasetFormat,
+    Sample,
+    pair,
+    require_root,
+    require_split,
+    visible_files,
+)
+
+SPLITS = ("train", "val")
+RAW_IDS = 34
+IMAGE_ENDING = "_leftImg8bit.png"
+LABEL_ENDING = "_gtFine_labelIds.png"
+
+# (name, raw label id, RGB), in the order of the train ids.
+CLASSES: tuple[tuple[str, int, tuple[int, int, int]], ...] = (
+    ("road", 7, (128, 64, 128)),
+    ("sidewalk", 8, (244, 35, 232)),
+    ("building", 11, (70, 70, 70)),
+    ("wall", 12, (102, 102, 156)),
+    ("fence", 13, (190, 153, 153)),
+    ("pole", 17, (153, 153, 153)),
+    ("traffic light", 19, (250, 170, 30)),
+    ("traffic sign", 20, (220, 220, 0)),
+    ("vegetation", 21, (107, 142, 35)),
+    ("terrain", 22, (152, 251, 152)),
+    ("sky", 23, (70, 130, 180)),
+    ("person", 24, (220, 20, 60)),
+    ("rider", 25, (255, 0, 0)),
+    ("car", 26, (0, 0, 142)),
+    ("truck", 27, (0, 0, 70)),
+    ("bus", 28, (0, 60, 100)),
+    ("train", 31, (0, 80, 100)),
+    ("motorcycle", 32, (0, 0, 230)),
+    ("bicycle", 33, (119, 11, 32)),
+)
+
+
+class Cityscapes(DatasetFormat):
+    """Cityscapes as its two archives leftImg8bit_trainvaltest and gtFine_trainvaltest unpack."""
+
+    name: ClassVar[str] = "cityscapes"
+    needs_root: ClassVar[bool] = True
+
+    def describe(self, root: Path | None) -> DatasetDescription:
+        """The 19 evaluated classes; every other raw id is void. Raises DatasetError where train is missing."""
+        root = require_root(root, self.name)
+        present = tuple(split for split in SPLITS if any(folder.is_dir() for folder in _folders(root, split)))
+        if "train" not in present:
+            raise DatasetError(
+                f"{_folders(root, 'train')[0]}: the folder is missing; root must be the folder that holds "
+                "leftImg8bit/ and gtFine/"
+            )
+        for split in present:
+            for folder in _folders(root, split):
+                if not folder.is_dir():
+                    raise DatasetError(f"{folder}: the folder is missing; unpack both archives into one root")
+        table = dict.fromkeys((*range(RAW_IDS), IGNORE_INDEX), IGNORE_INDEX)
+        table |= {raw: train_id for train_id, (_, raw, _) in enumerate(CLASSES)}
+        return DatasetDescription(
+            classes=tuple(name for name, _, _ in CLASSES),
+            colours=tuple(colour for _, _, colour in CLASSES),
+            label_table=table,
+            splits=present,
+        )
+
+    def samples(self, root: Path | None, split: str) -> list[Sample]:
+        """Samples named CITY/NAME. Raises DatasetError where a folder is missing or empty."""
+        root = require_root(root, self.name)
+        require_split(split, self.describe(root).splits, root)
+        image_folder, label_folder = _folders(root, split)
+        return pair(
+            _by_name(image_folder, IMAGE_ENDING),
+            _by_name(label_folder, LABEL_ENDING),
+            image_at=lambda name: image_folder / f"{name}{IMAGE_ENDING}",
+            label_at=lambda name: label_folder / f"{name}{LABEL_ENDING}",
+        )
+
+
+def _folders(root: Path, split: str) -> tuple[Path, Path]:
+    return root / "leftImg8bit" / split, root / "gtFine" / split
+
+
+def _by_name(folder: Path, ending: str) -> dict[str, Path]:
+    """CITY/NAME -> path, for every file CITY/NAME + `ending` below `folder`."""
+    paths = visible_files(folder, (ending.lower(),), "*/*")
+    return {path.relative_to(folder).as_posix()[: -len(ending)]: path for path in paths}

@@ -1,0 +1,152 @@
+"""Store -> SegBatch, for one training worker.
+
+The order of an epoch is a pure function of seed and epoch, and a sample's augmentation one of seed, epoch and sample:
+a run can be repeated, with any number of loader processes, and every worker knows its share without asking.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from gscnn.batch import SegBatch, normalize
+from gscnn_platform.config import ExperimentConfig
+from gscnn_platform.data.store import SampleArrays, SplitReader
+from gscnn_platform.data.transforms import TrainTransform
+
+Key = tuple[int, int]
+"""Epoch and index of a sample."""
+
+
+def steps_per_epoch(num_samples: int, batch_size: int) -> int:
+    """Optimizer steps of one epoch; a last partial batch counts as a step."""
+    return -(-num_samples // batch_size)
+
+
+def epoch_order(num_samples: int, batch_size: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Sample indices of an epoch, [steps, batch_size]: every sample, shuffled.
+
+    The last batch is filled up with the first samples of the same order, so that no sample is dropped, no step is
+    smaller than the others and all workers take the same number of steps.
+    """
+    steps = steps_per_epoch(num_samples, batch_size)
+    order = np.random.default_rng((seed, epoch)).permutation(num_samples)
+    return np.resize(order, steps * batch_size).reshape(steps, batch_size)
+
+
+def describe_epoch(num_samples: int, batch_size: int) -> str:
+    """What an epoch does with its samples, for people."""
+    steps = steps_per_epoch(num_samples, batch_size)
+    repeated = steps * batch_size - num_samples
+    last = f"; the last step repeats {repeated} of them to be full" if repeated else ""
+    return f"{num_samples} samples in {steps} steps of {batch_size}{last}"
+
+
+class _EpochSampler(Sampler[list[Key]]):
+    """One worker's share of `epoch_order`, a batch at a time, for all epochs from `first_epoch` on."""
+
+    def __init__(self, config: ExperimentConfig, num_samples: int, rank: int, first_epoch: int) -> None:
+        self.config, self.num_samples, self.rank, self.first_epoch = config, num_samples, rank, first_epoch
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        training, images = self.config.training, self.config.images_per_batch
+        for epoch in range(self.first_epoch, training.epochs):
+            order = epoch_order(self.num_samples, training.batch_size, self.config.seed, epoch)
+            for step in order:
+                mine = step.reshape(training.accumulate, self.config.num_workers, images)[:, self.rank]
+                yield from ([(epoch, int(index)) for index in batch] for batch in mine)
+
+
+class _WholeImageSampler(Sampler[list[Key]]):
+    """Every sample of one worker's share once, in batches of images of one size."""
+
+    def __init__(self, sizes: Sequence[tuple[int, int]], batch_size: int, rank: int, num_workers: int) -> None:
+        self.sizes, self.batch_size, self.mine = sizes, batch_size, range(rank, len(sizes), num_workers)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        batch: list[Key] = []
+        for index in self.mine:
+            if batch and (len(batch) == self.batch_size or self.sizes[index] != self.sizes[batch[0][1]]):
+                yield batch
+                batch = []
+            batch.append((0, index))
+        if batch:
+            yield batch
+
+
+class _StoreDataset(Dataset[SampleArrays]):
+    def __init__(self, reader: SplitReader, transform: TrainTransform | None, seed: int) -> None:
+        self.reader, self.transform, self.seed = reader, transform, seed
+
+    def __getitem__(self, key: Key) -> SampleArrays:
+        epoch, index = key
+        if self.transform is None:
+            return self.reader.read(index)
+        return self.transform(self.reader.read(index, boundary=False), (self.seed, epoch, index))
+
+
+def to_batch(samples: Sequence[SampleArrays]) -> SegBatch:
+    """Samples of one size as a batch on the CPU."""
+    boundaries = [sample.boundary for sample in samples if sample.boundary is not None]
+    assert len(boundaries) == len(samples)
+    return SegBatch(
+        image=normalize(_stack([sample.image for sample in samples]).permute(0, 3, 1, 2)),
+        label=_stack([sample.label for sample in samples]),
+        gradient=_stack([sample.gradient for sample in samples])[:, None].float() / 255,
+        boundary=_stack(boundaries)[:, None],
+    )
+
+
+def batches(
+    reader: SplitReader, config: ExperimentConfig, rank: int, first_epoch: int = 0, pin_memory: bool = False
+) -> Iterator[SegBatch]:
+    """Augmented training batches of worker `rank`, epoch after epoch without a pause between them.
+
+    Each epoch has `steps_per_epoch * training.accumulate` batches of `config.images_per_batch` images.
+    """
+    transform = TrainTransform(config.augmentation, config.data.edges)
+    sampler = _EpochSampler(config, len(reader), rank, first_epoch)
+    return iter(
+        _loader(_StoreDataset(reader, transform, config.seed), sampler, config.data.loader_processes, pin_memory)
+    )
+
+
+def whole_images(
+    reader: SplitReader,
+    batch_size: int = 1,
+    rank: int = 0,
+    num_workers: int = 1,
+    loader_processes: int = 0,
+    pin_memory: bool = False,
+) -> Iterator[SegBatch]:
+    """Whole images as stored, each sample exactly once over all workers."""
+    sampler = _WholeImageSampler(reader.sizes, batch_size, rank, num_workers)
+    return iter(_loader(_StoreDataset(reader, None, seed=0), sampler, loader_processes, pin_memory))
+
+
+def _loader(
+    dataset: _StoreDataset, sampler: Sampler[list[Key]], processes: int, pin_memory: bool
+) -> DataLoader[SegBatch]:
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        num_workers=processes,
+        collate_fn=to_batch,
+        pin_memory=pin_memory,
+        prefetch_factor=4 if processes else None,
+        worker_init_fn=_single_threaded,
+    )
+
+
+def _single_threaded(_: int) -> None:
+    # Several processes share the cores already; OpenCV's threads on top of them made them slower.
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+def _stack(arrays: Sequence[NDArray[np.uint8]]) -> Tensor:
+    return torch.from_numpy(np.stack(arrays))

@@ -1,0 +1,110 @@
+"""Pictures of what a model sees: image, truth, prediction, predicted edge and edge prior side by side."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from torch import Tensor, nn
+
+from gscnn.batch import IGNORE_INDEX, IMAGE_MEAN, IMAGE_STD, SegBatch
+
+VOID_COLOUR = (0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Panels:
+    """The five pictures of one sample, each [H, W] or [H, W, 3]."""
+
+    image: UInt8[np.ndarray, "H W 3"]
+    truth: UInt8[np.ndarray, "H W"]
+    prediction: UInt8[np.ndarray, "H W"]
+    edge: Float[np.ndarray, "H W"] | None
+    """Predicted edge probability; None from a model without shape stream."""
+    prior: Float[np.ndarray, "H W"]
+
+
+def predict_panels(model: nn.Module, batch: SegBatch) -> list[Panels]:
+    """The model's view of each sample of a batch on its device."""
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode():
+        output = model(batch.image, batch.gradient)
+    model.train(was_training)
+    edges = [None] * len(batch) if output.edge_logits is None else list(torch.sigmoid(output.edge_logits.float()))
+    return [
+        Panels(
+            image=denormalize(batch.image[index]),
+            truth=batch.label[index].cpu().numpy(),
+            prediction=output.seg_logits[index].argmax(dim=0).byte().cpu().numpy(),
+            edge=None if edge is None else edge[0].cpu().numpy(),
+            prior=batch.gradient[index, 0].cpu().numpy(),
+        )
+        for index, edge in enumerate(edges)
+    ]
+
+
+def denormalize(image: Float[Tensor, "3 H W"]) -> UInt8[np.ndarray, "H W 3"]:
+    """A normalised image as uint8 RGB, to look at."""
+    pixels = image.float().cpu() * torch.tensor(IMAGE_STD).view(3, 1, 1) + torch.tensor(IMAGE_MEAN).view(3, 1, 1)
+    return (pixels.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+
+
+def colourise(label: UInt8[np.ndarray, "H W"], colours: Sequence[tuple[int, int, int]]) -> UInt8[np.ndarray, "H W 3"]:
+    """Train ids in the dataset's colours; void is black."""
+    palette = np.full((256, 3), VOID_COLOUR, np.uint8)
+    palette[: len(colours)] = colours
+    return palette[label]
+
+
+def draw_panels(
+    panels: Sequence[Panels],
+    names: Sequence[str],
+    classes: Sequence[str],
+    colours: Sequence[tuple[int, int, int]],
+    title: str,
+) -> UInt8[np.ndarray, "H W 3"]:
+    """One row a sample under column titles, with the classes' legend below, as an RGB picture."""
+    with_edge = panels[0].edge is not None
+    titles = ["image", "truth", "prediction", *(["predicted edge"] if with_edge else []), "edge prior"]
+    height, width = panels[0].truth.shape
+    cell = 2.6
+    row_height = cell * height / width
+    figure = Figure(figsize=(cell * len(titles) + 0.3, row_height * len(panels) + 1.25), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, fontsize=11)
+    axes = figure.subplots(len(panels), len(titles), squeeze=False)
+    for row, (sample, name) in enumerate(zip(panels, names, strict=True)):
+        truth = colourise(sample.truth, colours)
+        prediction = colourise(
+            np.where(sample.truth == IGNORE_INDEX, np.uint8(IGNORE_INDEX), sample.prediction), colours
+        )
+        pictures = [sample.image, truth, prediction, *([sample.edge] if with_edge else []), sample.prior]
+        for axis, heading, picture in zip(axes[row], titles, pictures, strict=True):
+            axis.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axis.set_xticks([])
+            axis.set_yticks([])
+            if row == 0:
+                axis.set_title(heading, fontsize=9)
+        axes[row][0].set_ylabel(name, fontsize=7)
+    patches = [
+        Patch(facecolor=np.array(colour) / 255, edgecolor="0.5", label=label)
+        for label, colour in zip((*classes, "void"), (*colours, VOID_COLOUR), strict=True)
+    ]
+    figure.legend(handles=patches, loc="outside lower center", ncols=min(len(patches), 10), fontsize=8, frameon=False)
+    return _to_array(figure)
+
+
+def _to_array(figure: Figure) -> UInt8[np.ndarray, "H W 3"]:
+    canvas = figure.canvas
+    assert isinstance(canvas, FigureCanvasAgg)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+matplotlib.rcParams["axes.linewidth"] = 0.4

@@ -1,0 +1,76 @@
+"""RECIPES: name -> a whole ExperimentConfig. A variant copies one and changes fields."""
+
+from typing import Final
+
+from gscnn.model import ModelConfig
+from gscnn_platform.config import (
+    AugmentationConfig,
+    DataConfig,
+    ExperimentConfig,
+    OptimizerConfig,
+    TrainingConfig,
+    with_overrides,
+)
+
+
+def deeplab_control(recipe: ExperimentConfig) -> ExperimentConfig:
+    """The same recipe without shape stream: what the shape stream gains is measured against it."""
+    return with_overrides(
+        recipe,
+        {
+            "name": f"{recipe.name}-deeplab",
+            "model.architecture": "deeplabv3plus",
+            "loss.edge": 0.0,
+            "loss.attention": 0.0,
+        },
+    )
+
+
+STREETS = ExperimentConfig(
+    name="streets",
+    model=ModelConfig(
+        backbone="resnet18",
+        num_classes=9,
+        aspp_rates=(2, 4, 6),
+        aspp_channels=64,
+        low_level_channels=24,
+        shape_widths=(16, 16, 8, 8),
+    ),
+    augmentation=AugmentationConfig(crop=(96, 128), scale=(0.75, 1.5), colour_jitter=0.15, blur=0.2),
+    optimizer=OptimizerConfig(lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4, poly_power=0.9),
+    training=TrainingConfig(epochs=8, batch_size=8, ema_decay=0.95),
+)
+"""Drawn scenes, minutes on 2 cores: the quickstart. Crops are smaller than ASPP's rates of 12 to 36, hence 2 to 6."""
+
+CAMVID = ExperimentConfig(
+    name="camvid",
+    model=ModelConfig(backbone="resnet50", num_classes=11, weights="imagenet"),
+    augmentation=AugmentationConfig(crop=(360, 480)),
+    optimizer=OptimizerConfig(lr=0.01, poly_power=0.9, weight_decay=5e-4),
+    training=TrainingConfig(epochs=120, batch_size=16, precision="bf16"),
+    data=DataConfig(loader_processes=4, eval_batch_size=4),
+)
+"""CamVid, 367 frames of 480x360, on GPUs."""
+
+CAMVID_TINY = ExperimentConfig(
+    name="camvid-tiny",
+    model=STREETS.model.model_copy(update={"num_classes": 11, "aspp_rates": (4, 8, 12)}),
+    augmentation=AugmentationConfig(crop=(128, 160), scale=(0.4, 0.8), colour_jitter=0.15, blur=0.0),
+    optimizer=OptimizerConfig(lr=0.05, nesterov=True, weight_decay=5e-4, poly_power=0.9),
+    training=TrainingConfig(epochs=6, batch_size=8, ema_decay=0.95, validate_every=2),
+)
+"""The path of `camvid` within 15 minutes on 2 cores: a small network on small crops."""
+
+CITYSCAPES = ExperimentConfig(
+    name="cityscapes",
+    model=ModelConfig(backbone="resnet50", num_classes=19, weights="imagenet"),
+    training=TrainingConfig(epochs=175, batch_size=16, precision="bf16", sync_bn=True, validate_every=5),
+    data=DataConfig(loader_processes=8),
+)
+"""The paper's setting: crops of 720x720, scale 0.5 to 2, 16 images a step, 175 epochs."""
+
+RECIPES: Final[dict[str, ExperimentConfig]] = {
+    recipe.name: recipe
+    for base in (STREETS, CAMVID, CAMVID_TINY, CITYSCAPES)
+    for recipe in (base, deeplab_control(base))
+}

@@ -1,0 +1,277 @@
+"""The only module that imports mlflow: one MLflow run per training run.
+
+The driver creates the run (and, once, the database: several processes that open a fresh SQLite store at once break
+it) and closes it; in between rank 0 alone writes to it.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import mlflow
+import numpy as np
+import torch
+from mlflow.data.dataset_source_registry import resolve_dataset_source
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.entities import Metric, RunStatus
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import Schema, TensorSpec
+from torch import Tensor, nn
+
+from gscnn_platform.config import ExperimentConfig, TrackingConfig, flatten
+from gscnn_platform.data.store import Store
+
+PACKAGES: Final = (
+    "torch",
+    "torchvision",
+    "ray",
+    "mlflow",
+    "numpy",
+    "pyarrow",
+    "albumentations",
+    "opencv-python-headless",
+)
+CHECKPOINT: Final = "checkpoint"
+"""Artifact folder of the best checkpoint."""
+GIT_COMMIT: Final = "GSCNN_GIT_COMMIT"
+"""Environment variable that names the commit where there is no .git, as in a submitted job."""
+
+
+class TrackingError(ValueError):
+    """The tracking server does not answer, or does not have what was asked for."""
+
+
+def tracking_uri(config: TrackingConfig, storage: str) -> str:
+    """The config's URI, else MLFLOW_TRACKING_URI, else SQLite in the storage folder (or here, for a remote one)."""
+    if config.uri or os.environ.get("MLFLOW_TRACKING_URI"):
+        return config.uri or os.environ["MLFLOW_TRACKING_URI"]
+    folder = Path.home() / "gscnn-runs" if "://" in storage else Path(storage)
+    folder.mkdir(parents=True, exist_ok=True)
+    return f"sqlite:///{folder / 'mlflow.db'}"
+
+
+def ui_command(uri: str) -> str:
+    """How to look at the runs of a tracking URI."""
+    return f"mlflow ui --backend-store-uri {uri}" if uri.startswith("sqlite") else f"open {uri}"
+
+
+def create_run(uri: str, config: ExperimentConfig, run_name: str, store: Store) -> str:
+    """Creates the run with all that is known before the first step; returns its id.
+
+    Raises:
+        TrackingError: the tracking URI does not answer.
+    """
+    try:
+        client = mlflow.MlflowClient(uri)
+        experiment = client.get_experiment_by_name(config.tracking.experiment)
+        if experiment is not None:
+            experiment_id = experiment.experiment_id
+        else:
+            artifacts = _artifact_folder(uri)
+            experiment_id = client.create_experiment(config.tracking.experiment, artifact_location=artifacts)
+        run = client.create_run(experiment_id, run_name=run_name, tags=_provenance(config, store))
+    except (MlflowException, OSError) as error:
+        raise TrackingError(
+            f"tracking URI {uri} does not work: {error}; set --tracking.uri or MLFLOW_TRACKING_URI"
+        ) from error
+    run_id = run.info.run_id
+    with _active(uri, run_id):
+        mlflow.log_params({key: str(value) for key, value in flatten(config.model_dump()).items()})
+        mlflow.log_input(_StoreDataset(store), context="training")
+        mlflow.log_dict(store.manifest.model_dump(mode="json"), "dataset/manifest.json")
+        mlflow.log_dict(config.model_dump(mode="json"), "config.json")
+    return run_id
+
+
+def close_run(uri: str, run_id: str, failure: str | None = None) -> None:
+    """Marks the run as finished, or as failed with the reason as a tag."""
+    client = mlflow.MlflowClient(uri)
+    if failure is not None:
+        client.set_tag(run_id, "failure", failure[:5000])
+    client.set_terminated(run_id, RunStatus.to_string(RunStatus.FAILED if failure else RunStatus.FINISHED))
+
+
+class RunWriter:
+    """Rank 0's pen: opens the run for as long as the training loop runs."""
+
+    def __init__(self, uri: str, run_id: str) -> None:
+        self.uri, self.run_id = uri, run_id
+        self._client = mlflow.MlflowClient(uri)
+
+    @classmethod
+    @contextmanager
+    def opened(cls, uri: str, run_id: str, system_metrics: bool) -> "Iterator[RunWriter]":
+        """Writes system metrics in the background while open. Leaves the run's status to the driver."""
+        with _active(uri, run_id, system_metrics):
+            yield cls(uri, run_id)
+
+    def log_steps(self, steps: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+        """Values of several steps in one request."""
+        now = int(time.time() * 1000)
+        metrics = [Metric(key, value, now, step) for step, values in steps for key, value in values.items()]
+        for first in range(0, len(metrics), 1000):  # MLflow takes 1000 a request at most.
+            self._client.log_batch(self.run_id, metrics=metrics[first : first + 1000])
+
+    def log_picture(self, picture: np.ndarray, key: str, step: int) -> None:
+        """An RGB picture that the UI shows with a slider over the steps."""
+        self._client.log_image(self.run_id, picture, key=key, step=step, synchronous=True)
+
+
+def log_best(uri: str, run_id: str, model: nn.Module, checkpoint: Path, metrics: Mapping[str, float]) -> None:
+    """Logs the best checkpoint, its metrics as `best/...`, and the model for `mlflow.pytorch.load_model`.
+
+    The model is logged as an exported program (pt2): it loads without this project and without unpickling, takes any
+    batch and image size, and returns a dictionary with seg_logits [B, K, H, W] and, of a Gated-SCNN, edge_logits
+    [B, 1, H, W].
+    """
+    example = (torch.zeros(2, 3, 96, 128), torch.zeros(2, 1, 96, 128))
+    inputs = Schema(
+        [
+            TensorSpec(np.dtype("float32"), (-1, 3, -1, -1), "image"),
+            TensorSpec(np.dtype("float32"), (-1, 1, -1, -1), "gradient"),
+        ]
+    )
+    with torch.inference_mode():
+        shown = _Export(model)(*example)
+    outputs = Schema(
+        [TensorSpec(np.dtype("float32"), (-1, value.shape[1], -1, -1), key) for key, value in shown.items()]
+    )
+    with _active(uri, run_id):
+        mlflow.log_metrics({f"best/{key.removeprefix('val/')}": value for key, value in metrics.items()})
+        mlflow.log_artifacts(str(checkpoint), CHECKPOINT)
+        mlflow.pytorch.log_model(
+            _Export(model).eval(),
+            name="model",
+            serialization_format="pt2",
+            input_example=example,
+            signature=ModelSignature(inputs=inputs, outputs=outputs),
+            pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in ("torch", "numpy", "mlflow")],
+        )
+
+
+def log_evaluation(uri: str, run_id: str, metrics: Mapping[str, float], table: str, split: str) -> None:
+    """Adds an evaluation to the run of the model that was evaluated."""
+    with _active(uri, run_id):
+        mlflow.log_metrics(dict(metrics))
+        mlflow.log_text(table, f"evaluation/{split}.txt")
+
+
+@contextmanager
+def checkpoint_of_run(uri: str, run_id: str) -> Iterator[Path]:
+    """The best checkpoint of a run as a local folder.
+
+    Raises:
+        TrackingError: no such run, or it has no checkpoint.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            yield Path(mlflow.MlflowClient(uri).download_artifacts(run_id, CHECKPOINT, folder))
+        except (MlflowException, OSError) as error:
+            raise TrackingError(f"no checkpoint of MLflow run {run_id} at {uri}: {error}") from error
+
+
+class _Export(nn.Module):
+    """The model with a plain dictionary as output, which an exported program can keep."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor, gradient: Tensor) -> dict[str, Tensor]:
+        return {key: value for key, value in self.model(image, gradient)._asdict().items() if value is not None}
+
+
+class _StoreDataset(MetaDataset):
+    """A store as MLflow dataset: its fingerprint as digest, its counts as profile."""
+
+    def __init__(self, store: Store) -> None:
+        identity = store.manifest.identity
+        self._profile = {
+            "classes": len(identity.classes),
+            "samples": {name: split.samples for name, split in store.manifest.splits.items()},
+            "pixels": {
+                name: dict(zip((*identity.classes, "void"), (*split.pixels, split.void_pixels), strict=True))
+                for name, split in store.manifest.splits.items()
+            },
+        }
+        source = resolve_dataset_source(str(store.path))
+        super().__init__(source, name=identity.dataset, digest=store.manifest.fingerprint)
+
+    @property
+    def profile(self) -> dict[str, Any]:
+        return self._profile
+
+    def to_dict(self) -> dict[str, str]:
+        return super().to_dict() | {"profile": json.dumps(self._profile)}
+
+
+@contextmanager
+def _active(uri: str, run_id: str, system_metrics: bool = False) -> Iterator[None]:
+    """The run as MLflow's active one in this thread, with its status as it was afterwards."""
+    mlflow.set_tracking_uri(uri)
+    # Artifacts and models of a local store need no links to a page that is not open.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    mlflow.start_run(run_id=run_id, log_system_metrics=system_metrics)
+    try:
+        yield
+    finally:
+        mlflow.end_run(RunStatus.to_string(RunStatus.RUNNING))
+
+
+def _artifact_folder(uri: str) -> str | None:
+    """Beside a SQLite file; elsewhere the server decides. MLflow's default is the current folder of any process."""
+    if not uri.startswith("sqlite:///"):
+        return None
+    return (Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts").as_uri()
+
+
+def _provenance(config: ExperimentConfig, store: Store) -> dict[str, str]:
+    commit, dirty = _git_state()
+    versions = {f"version.{name}": importlib.metadata.version(name) for name in PACKAGES}
+    return {
+        "recipe": config.name,
+        "git.commit": commit,
+        "git.dirty": dirty,
+        "code.sha256": _code_digest(),
+        "dataset": store.manifest.identity.dataset,
+        "dataset.fingerprint": store.manifest.fingerprint,
+        **versions,
+    }
+
+
+def _git_state() -> tuple[str, str]:
+    """Commit, and whether the tree differed from it; of the environment where there is no .git."""
+    root = Path(__file__).parent
+
+    def git(*arguments: str) -> str | None:
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    try:
+        commit, status = git("rev-parse", "HEAD"), git("status", "--porcelain")
+    except FileNotFoundError:
+        commit = status = None
+    if commit is not None and status is not None:
+        return commit, str(bool(status))
+    named = os.environ.get(GIT_COMMIT, "unknown")
+    return named.removesuffix("-dirty"), str(named.endswith("-dirty")) if named != "unknown" else "unknown"
+
+
+def _code_digest() -> str:
+    """sha256 over the sources of both packages: tells two runs' code apart where git cannot."""
+    platform_package = Path(__file__).parent
+    science = Path(__import__("gscnn").__file__).parent
+    digest = hashlib.sha256()
+    for package in (science, platform_package):
+        for file in sorted(package.rglob("*.py")):
+            digest.update(str(file.relative_to(package.parent)).encode() + file.read_bytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,92 @@
+"""Writes tiny datasets with their true directory names, so that no test needs a download or a binary in git."""
+
+from pathlib import Path
+
+import numpy as np
+import yaml
+from PIL import Image
+
+SIZE = (40, 60)
+"""Rows and columns of every frame."""
+
+
+def random_image(rng: np.random.Generator, size: tuple[int, int] = SIZE) -> np.ndarray:
+    """uint8 [H, W, 3] noise."""
+    return rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+
+
+def random_label(rng: np.random.Generator, values: list[int], size: tuple[int, int] = SIZE) -> np.ndarray:
+    """uint8 [H, W]: overlapping rectangles with raw values drawn from `values`."""
+    label = np.full(size, values[0], np.uint8)
+    for _ in range(6):
+        top, left = int(rng.integers(0, size[0] - 8)), int(rng.integers(0, size[1] - 8))
+        label[top : top + int(rng.integers(6, 20)), left : left + int(rng.integers(6, 24))] = rng.choice(values)
+    return label
+
+
+def write_image(path: Path, pixels: np.ndarray, mode: str | None = None) -> Path:
+    """Write `pixels`; mode P stores a uint8 [H, W] label as the indices of a palette."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(pixels)
+    if mode == "P":
+        image.putpalette([channel for index in range(256) for channel in (255 - index, index // 2, 7)])
+    image.save(path)
+    return path
+
+
+def write_camvid(root: Path, splits: tuple[str, ...] = ("train", "val"), frames: int = 3, seed: int = 0) -> Path:
+    """SegNet's CamVid: `frames` frames a split with raw labels 0..11. Returns `root`."""
+    rng = np.random.default_rng(seed)
+    for split in splits:
+        for index in range(frames):
+            name = f"0001TP_{split}{index:03d}.png"
+            write_image(root / split / name, random_image(rng))
+            write_image(root / f"{split}annot" / name, random_label(rng, list(range(12))))
+    return root
+
+
+def write_cityscapes(
+    root: Path,
+    splits: tuple[str, ...] = ("train", "val"),
+    cities: tuple[str, ...] = ("aachen", "bremen"),
+    frames: int = 2,
+    seed: int = 0,
+) -> Path:
+    """Cityscapes: `frames` frames a city with raw labels 0..33. Returns `root`."""
+    rng = np.random.default_rng(seed)
+    for split in splits:
+        for city in cities:
+            for index in range(frames):
+                name = f"{city}_{index:06d}_000019"
+                write_image(root / "leftImg8bit" / split / city / f"{name}_leftImg8bit.png", random_image(rng))
+                label = random_label(rng, list(range(34)))
+                write_image(root / "gtFine" / split / city / f"{name}_gtFine_labelIds.png", label)
+    return root
+
+
+def write_folder(
+    root: Path,
+    splits: tuple[str, ...] = ("train", "val"),
+    frames: int = 2,
+    lists: bool = False,
+    classes: dict[str, object] | None = None,
+    ending: str = ".png",
+    seed: int = 0,
+) -> Path:
+    """A user's own folder: `classes` is the content of classes.yaml, by default road and car with raw labels 0 and 1.
+
+    With `lists` the splits are given by train.txt and so on, without endings, and otherwise by folders.
+    """
+    rng = np.random.default_rng(seed)
+    content = classes or {"classes": [{"name": "road", "colour": [128, 64, 128]}, {"name": "car"}]}
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "classes.yaml").write_text(yaml.safe_dump(content))
+    for split in splits:
+        names = [f"{split}_{index}" for index in range(frames)]
+        below = Path() if lists else Path(split)
+        for name in names:
+            write_image(root / "images" / below / f"{name}{ending}", random_image(rng))
+            write_image(root / "labels" / below / f"{name}.png", random_label(rng, [0, 1, 255]))
+        if lists:
+            (root / f"{split}.txt").write_text("\n".join(names) + "\n")
+    return root

@@ -1,0 +1,175 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gscnn.batch import IGNORE_INDEX
+from gscnn_platform.data.formats import BadSampleError, DatasetError, remap
+from gscnn_platform.data.formats.folder import Folder
+from tests.layouts import random_image, write_folder, write_image
+
+TABLE = """
+classes:
+  - {name: road, colour: [128, 64, 128]}
+  - {name: car}
+labels: {7: road, 8: road, 26: car, 0: void}
+"""
+
+
+def names(root: Path, split: str) -> list[str]:
+    return [sample.name for sample in Folder().samples(root, split)]
+
+
+def test_splits_are_the_folders_with_train_first(tmp_path: Path) -> None:
+    write_folder(tmp_path, splits=("harbour", "val", "train"))
+    assert Folder().describe(tmp_path).splits == ("train", "val", "harbour")
+    assert names(tmp_path, "harbour") == ["harbour_0", "harbour_1"]
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".JPEG", ".bmp", ".tiff", ".webp"])
+def test_images_of_any_usual_ending_are_read(tmp_path: Path, ending: str) -> None:
+    write_folder(tmp_path, ending=ending)
+    image, label = Folder().samples(tmp_path, "train")[0].read()
+    assert image.shape == (40, 60, 3) and label.shape == (40, 60)
+
+
+def test_nested_folders_are_part_of_the_name(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    for part, pixels in (("images", random_image(np.random.default_rng(0))), ("labels", np.zeros((40, 60), np.uint8))):
+        write_image(tmp_path / part / "train/north/cam.1/a.b.png", pixels)
+    assert names(tmp_path, "train") == ["north/cam.1/a.b", "train_0", "train_1"]
+    Folder().samples(tmp_path, "train")[0].read()
+
+
+def test_lists_give_splits_with_or_without_endings_comments_and_blank_lines(tmp_path: Path) -> None:
+    write_folder(tmp_path, splits=("train", "val"), frames=3, lists=True)
+    (tmp_path / "train.txt").write_text("# by hand\n\ntrain_2.png  # the foggy one\r\n./train_0\n")
+    assert Folder().describe(tmp_path).splits == ("train", "val")
+    assert names(tmp_path, "train") == ["train_0", "train_2"]
+    Folder().samples(tmp_path, "train")[1].read()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("train_0\ntrain_9\n", r"train\.txt: line 2: 'train_9' is no image in .*images; add it or drop the line"),
+        ("train_0.jpg\n", r"line 1: 'train_0\.jpg' is no image"),
+        ("train_0\n\ntrain_0.png\n", r"line 3: 'train_0\.png' is listed twice"),
+        ("# nothing\n", r"train\.txt: no names"),
+    ],
+)
+def test_a_wrong_line_of_a_list_is_named(tmp_path: Path, text: str, message: str) -> None:
+    write_folder(tmp_path, lists=True)
+    (tmp_path / "train.txt").write_text(text)
+    with pytest.raises(DatasetError, match=message):
+        Folder().samples(tmp_path, "train")
+
+
+def test_both_layouts_at_once_are_refused(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    (tmp_path / "val.txt").write_text("a\n")
+    with pytest.raises(DatasetError, match=r"val\.txt and .*images/train both exist.*remove the lists or move"):
+        Folder().describe(tmp_path)
+
+
+def test_neither_layout_is_refused(tmp_path: Path) -> None:
+    write_folder(tmp_path, splits=("val",))
+    with pytest.raises(DatasetError, match=r"no split `train`; make images/train/ and labels/train/, or write train"):
+        Folder().describe(tmp_path)
+
+
+def test_an_image_beside_the_split_folders_is_refused(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    write_image(tmp_path / "images/stray.png", random_image(np.random.default_rng(0)))
+    with pytest.raises(DatasetError, match=r"stray\.png: this image lies in no split"):
+        Folder().describe(tmp_path)
+
+
+@pytest.mark.parametrize("part", ["images", "labels"])
+def test_a_missing_folder_is_named(tmp_path: Path, part: str) -> None:
+    write_folder(tmp_path)
+    (tmp_path / part).rename(tmp_path / "elsewhere")
+    with pytest.raises(DatasetError, match=f"{part}: the folder is missing; root needs"):
+        Folder().describe(tmp_path)
+
+
+def test_a_split_without_labels_is_named(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    (tmp_path / "labels/val").rename(tmp_path / "elsewhere")
+    with pytest.raises(DatasetError, match="labels/val: the folder is missing; split 'val' needs it"):
+        Folder().describe(tmp_path)
+
+
+@pytest.mark.parametrize(("part", "ending"), [("images", ".jpg"), ("labels", ".bmp")])
+def test_two_files_of_one_stem_are_refused(tmp_path: Path, part: str, ending: str) -> None:
+    write_folder(tmp_path)
+    twin = tmp_path / part / f"train/train_0{ending}"
+    write_image(twin, np.zeros((40, 60), np.uint8))
+    with pytest.raises(DatasetError, match=r"have one name, 'train_0'; rename or remove one"):
+        Folder().samples(tmp_path, "train")
+
+
+@pytest.mark.parametrize("lists", [False, True])
+def test_an_image_without_label_is_listed_and_reported_when_read(tmp_path: Path, lists: bool) -> None:
+    write_folder(tmp_path, lists=lists)
+    next((tmp_path / "labels").rglob("train_1.png")).unlink()
+    samples = Folder().samples(tmp_path, "train")
+    assert len(samples) == 2
+    with pytest.raises(BadSampleError, match=r"labels/.*train_1\.png: the file is missing"):
+        samples[1].read()
+
+
+def test_a_label_without_image_is_listed_and_reported_when_read(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    (tmp_path / "images/train/train_0.png").unlink()
+    with pytest.raises(BadSampleError, match=r"images/train/train_0\.png: the file is missing"):
+        Folder().samples(tmp_path, "train")[0].read()
+
+
+def test_without_a_table_raw_values_are_train_ids_and_255_is_void(tmp_path: Path) -> None:
+    assert Folder().describe(write_folder(tmp_path)).label_table == {0: 0, 1: 1, 255: IGNORE_INDEX}
+
+
+def test_a_table_joins_raw_values_into_classes_and_void(tmp_path: Path) -> None:
+    (write_folder(tmp_path) / "classes.yaml").write_text(TABLE)
+    table = Folder().describe(tmp_path).label_table
+    raw = np.array([[7, 8, 26, 0, 255]], np.uint8)
+    np.testing.assert_array_equal(remap(raw, table), [[0, 0, 1, IGNORE_INDEX, IGNORE_INDEX]])
+
+
+def test_255_is_a_class_where_the_table_says_so(tmp_path: Path) -> None:
+    (write_folder(tmp_path) / "classes.yaml").write_text("classes: [{name: wall}]\nlabels: {255: wall, 0: void}\n")
+    assert Folder().describe(tmp_path).label_table == {255: 0, 0: IGNORE_INDEX}
+
+
+def test_default_colours_differ_from_each_other_and_from_chosen_ones(tmp_path: Path) -> None:
+    first = Folder().describe(write_folder(tmp_path, classes={"classes": [{"name": "a"}]})).colours[0]
+    entries = [{"name": "own", "colour": list(first)}] + [{"name": f"c{index}"} for index in range(254)]
+    colours = Folder().describe(write_folder(tmp_path, classes={"classes": entries})).colours
+    assert colours[0] == first and len(set(colours)) == 255
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, r"classes\.yaml: the file is missing"),
+        ("classes: [", "not valid YAML"),
+        ("- road", r"holds \['road'\]; it needs a field `classes`"),
+        ("classes: []", r"classes: \(?\[?\]?\)? is wrong"),
+        ("classes: [{name: a}, {name: a}]", "classes: 'a' is listed 2 times; give every class its own name"),
+        ("classes: [{name: void}]", "'void' is no class; leave it out"),
+        ("classes: [{name: a, color: [1, 2, 3]}]", r"classes\.0\.color: \[1, 2, 3\] is wrong: Extra"),
+        ("classes: [{name: a, colour: [1, 2, 300]}]", r"classes\.0\.colour\.2: 300 is wrong: Input should be less"),
+        ("classes: [{name: a}]\nlabels: {7: b}", "labels: 7 goes to 'b', which is no class; use one of a or void"),
+        ("classes: [{name: a}]\nlabels: {7: a, 7: void}", "key 7 occurs twice"),
+        ("classes: [{name: a}]\nlabels: {-1: a}", "-1 is wrong: Input should be greater"),
+    ],
+)
+def test_a_wrong_classes_file_is_named_with_field_and_value(tmp_path: Path, text: str | None, message: str) -> None:
+    path = write_folder(tmp_path) / "classes.yaml"
+    path.unlink()
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(DatasetError, match=message) as caught:
+        Folder().describe(tmp_path)
+    assert str(path) in str(caught.value)
