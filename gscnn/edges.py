@@ -6,7 +6,7 @@ from typing import Final, Literal, get_args
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Integer, UInt8
 from numpy.typing import NDArray
 
 from gscnn.batch import IGNORE_INDEX
@@ -41,7 +41,7 @@ def image_gradient(image: UInt8[np.ndarray, "H W 3"], method: GradientMethod = "
 
 
 def boundary_map(
-    label: Int[np.ndarray, "H W"],
+    label: Integer[np.ndarray, "H W"],
     radius: int = 2,
     ignore_index: int = IGNORE_INDEX,
     void_edges: bool = False,
@@ -66,7 +66,7 @@ def boundary_map(
         raise ValueError(f"radius is {radius}: need 1 pixel or more")
     disk = _disk(radius)
     if void_edges:
-        framed = cv2.copyMakeBorder(classes, *(radius,) * 4, cv2.BORDER_CONSTANT, value=(ignore_index,))
+        framed = np.pad(classes, radius, constant_values=ignore_index)
         differs = cv2.dilate(framed, disk) != cv2.erode(framed, disk)
         return differs[radius:-radius, radius:-radius].astype(np.uint8)
     void = classes == ignore_index
@@ -79,11 +79,9 @@ def boundary_map(
 def _as_uint8(label: NDArray[np.integer]) -> NDArray[np.uint8]:
     if label.ndim != 2 or not np.issubdtype(label.dtype, np.integer):
         raise ValueError(f"label is {label.dtype} {list(label.shape)}: need integers [H, W]")
-    if label.dtype == np.uint8:
-        return label
-    if label.size and not (label.min() >= 0 and label.max() <= 255):
+    if label.size and label.dtype != np.uint8 and not (label.min() >= 0 and label.max() <= 255):
         raise ValueError(f"label holds {label.min()} to {label.max()}: need 0 to 255")
-    return label.astype(np.uint8)
+    return label.astype(np.uint8, copy=False)
 
 
 @cache

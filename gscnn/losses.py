@@ -5,7 +5,7 @@ no loop runs over the batch. Void pixels (ignore_index) count neither by value n
 """
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Integer
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
@@ -44,7 +44,7 @@ def pixel_cross_entropy(
 def boundary_bce_loss(
     edge_logits: Float[Tensor, "B 1 H W"],
     target: Int[Tensor, "B H W"],
-    boundary: Int[Tensor, "B *one H W"] | Bool[Tensor, "B *one H W"] | Float[Tensor, "B *one H W"],
+    boundary: Integer[Tensor, "B *one H W"] | Bool[Tensor, "B *one H W"] | Float[Tensor, "B *one H W"],
     ignore_index: int = IGNORE_INDEX,
 ) -> Float[Tensor, ""]:
     """Binary cross-entropy balanced over the batch (arXiv:1907.05740, eq. 4).
@@ -90,7 +90,7 @@ class BoundaryBCELoss(nn.Module):
         self,
         edge_logits: Float[Tensor, "B 1 H W"],
         target: Int[Tensor, "B H W"],
-        boundary: Int[Tensor, "B *one H W"] | Bool[Tensor, "B *one H W"] | Float[Tensor, "B *one H W"],
+        boundary: Integer[Tensor, "B *one H W"] | Bool[Tensor, "B *one H W"] | Float[Tensor, "B *one H W"],
     ) -> Float[Tensor, ""]:
         return boundary_bce_loss(edge_logits, target, boundary, self.ignore_index)
 

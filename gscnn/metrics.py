@@ -22,7 +22,7 @@ class SegmentationScores:
 
     miou: float
     """Mean of `iou` without its NaN; NaN where nothing was counted."""
-    iou: Float[np.ndarray, K]
+    iou: Float[np.ndarray, " K"]
     """Intersection over union per class."""
     pixel_accuracy: float
 

@@ -15,6 +15,7 @@ from urllib.error import URLError
 import torchvision
 from jaxtyping import Float
 from torch import Tensor, nn
+from torchvision.models import ResNet, WeightsEnum
 from torchvision.models.resnet import Bottleneck
 
 from gscnn.backbones.taps import Backbone, Taps
@@ -41,7 +42,7 @@ class ResNetBackbone(Backbone):
         super().__init__()
         if output_stride not in (8, 16):
             raise ValueError(f"output_stride is {output_stride}; a backbone offers 8 and 16")
-        network = torchvision.models.get_model(name, weights=None)
+        network = cast(ResNet, torchvision.models.get_model(name, weights=None))
         if weights is not None:
             network.load_state_dict(_pretrained_weights(name, weights))
         if output_stride == 8:
@@ -80,7 +81,7 @@ def _dilate(layer: nn.Sequential, first: int, rest: int) -> None:
 def _pretrained_weights(name: str, weights: str) -> dict[str, Tensor]:
     if weights != "imagenet":
         raise ValueError(f'weights is {weights!r}; a backbone offers None and "imagenet"')
-    default = torchvision.models.get_model_weights(name).DEFAULT
+    default = cast(WeightsEnum, torchvision.models.get_model_weights(name)["DEFAULT"])
     try:
         return cast(dict[str, Tensor], default.get_state_dict(progress=False, check_hash=True))
     except (URLError, OSError) as error:

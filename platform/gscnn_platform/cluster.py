@@ -1,5 +1,6 @@
 """Connecting to Ray, from a laptop, beside a running cluster or inside a submitted job, with the same code."""
 
+import logging
 import os
 from pathlib import Path
 from typing import Final
@@ -25,7 +26,7 @@ def connect() -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     pythonpath = _missing_pythonpath()
     runtime_env = {"env_vars": {"PYTHONPATH": pythonpath}} if pythonpath else None
-    ray.init(runtime_env=runtime_env, log_to_driver=True, logging_level="warning", include_dashboard=None)
+    ray.init(runtime_env=runtime_env, log_to_driver=True, logging_level=logging.WARNING, include_dashboard=None)
 
 
 def in_submitted_job() -> bool:

@@ -191,11 +191,11 @@ def with_overrides(config: ExperimentConfig, overrides: Mapping[str, Any]) -> Ex
     for key, value in overrides.items():
         *parents, leaf = key.split(".")
         node: Any = tree
-        for name in (*parents, leaf):
-            if not isinstance(node, dict) or name not in node:
-                raise KeyError(f"{key!r} is no field of {type(config).__name__}: {name!r} is unknown")
-            parent, node = node, node[name]
-        parent[leaf] = value
+        for name in parents:
+            node = node.get(name) if isinstance(node, dict) else None
+        if not isinstance(node, dict) or leaf not in node:
+            raise KeyError(f"{key!r} is no field of {type(config).__name__}")
+        node[leaf] = value
     return type(config).model_validate(tree)
 
 

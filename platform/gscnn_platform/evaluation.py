@@ -2,13 +2,32 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import nn
 
 from gscnn.batch import SegBatch
 from gscnn.metrics import ConfusionMatrix, SegmentationScores
+from gscnn_platform.config import Config, TrackingConfig
+
+
+class EvaluateConfig(Config):
+    """One evaluation."""
+
+    checkpoint: str
+    """A checkpoint's or a run's folder, or an MLflow run id."""
+    store: str
+    """Folder that jobs.precompute wrote."""
+    split: str = "val"
+    """Split of the store to count."""
+    batch_size: int = Field(default=1, ge=1)
+    """Whole images of one size at once, at most."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """Arithmetic of the forward pass."""
+    tracking: TrackingConfig = TrackingConfig()
 
 
 @dataclass(frozen=True)

@@ -81,9 +81,7 @@ def draw_panels(
     axes = figure.subplots(len(panels), len(titles), squeeze=False)
     for row, (sample, name) in enumerate(zip(panels, names, strict=True)):
         truth = colourise(sample.truth, colours)
-        prediction = colourise(
-            np.where(sample.truth == IGNORE_INDEX, np.uint8(IGNORE_INDEX), sample.prediction), colours
-        )
+        prediction = colourise(np.where(sample.truth == IGNORE_INDEX, sample.truth, sample.prediction), colours)
         pictures = [sample.image, truth, prediction, *([sample.edge] if with_edge else []), sample.prior]
         for axis, heading, picture in zip(axes[row], titles, pictures, strict=True):
             axis.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
@@ -93,7 +91,7 @@ def draw_panels(
                 axis.set_title(heading, fontsize=9)
         axes[row][0].set_ylabel(name, fontsize=7)
     patches = [
-        Patch(facecolor=np.array(colour) / 255, edgecolor="0.5", label=label)
+        Patch(facecolor="#{:02x}{:02x}{:02x}".format(*colour), edgecolor="0.5", label=label)
         for label, colour in zip((*classes, "void"), (*colours, VOID_COLOUR), strict=True)
     ]
     figure.legend(handles=patches, loc="outside lower center", ncols=min(len(patches), 10), fontsize=8, frameon=False)

@@ -7,7 +7,9 @@ it) and closes it; in between rank 0 alone writes to it.
 import hashlib
 import importlib.metadata
 import json
+import logging
 import os
+import re
 import subprocess
 import tempfile
 import time
@@ -19,7 +21,8 @@ from typing import Any, Final
 import mlflow
 import numpy as np
 import torch
-from mlflow.data.dataset_source_registry import resolve_dataset_source
+from mlflow import pytorch as mlflow_pytorch
+from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import Metric, RunStatus
 from mlflow.exceptions import MlflowException
@@ -27,6 +30,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 from torch import Tensor, nn
 
+import gscnn.batch
 from gscnn_platform.config import ExperimentConfig, TrackingConfig, flatten
 from gscnn_platform.data.store import Store
 
@@ -148,7 +152,7 @@ def log_best(uri: str, run_id: str, model: nn.Module, checkpoint: Path, metrics:
     with _active(uri, run_id):
         mlflow.log_metrics({f"best/{key.removeprefix('val/')}": value for key, value in metrics.items()})
         mlflow.log_artifacts(str(checkpoint), CHECKPOINT)
-        mlflow.pytorch.log_model(
+        mlflow_pytorch.log_model(
             _Export(model).eval(),
             name="model",
             serialization_format="pt2",
@@ -159,10 +163,23 @@ def log_best(uri: str, run_id: str, model: nn.Module, checkpoint: Path, metrics:
 
 
 def log_evaluation(uri: str, run_id: str, metrics: Mapping[str, float], table: str, split: str) -> None:
-    """Adds an evaluation to the run of the model that was evaluated."""
-    with _active(uri, run_id):
-        mlflow.log_metrics(dict(metrics))
-        mlflow.log_text(table, f"evaluation/{split}.txt")
+    """Adds an evaluation to the run that trained the model.
+
+    Raises:
+        TrackingError: the run is not at `uri`, or that does not answer.
+    """
+    try:
+        client = mlflow.MlflowClient(uri)
+        now = int(time.time() * 1000)
+        client.log_batch(run_id, metrics=[Metric(key, value, now, 0) for key, value in metrics.items()])
+        client.log_text(run_id, table, f"evaluation/{split}.txt")
+    except (MlflowException, OSError) as error:
+        raise TrackingError(f"run {run_id} at {uri}: {error}") from error
+
+
+def is_run_id(text: str) -> bool:
+    """Whether `text` looks like an MLflow run id: 32 hex digits."""
+    return re.fullmatch(r"[0-9a-f]{32}", text) is not None
 
 
 @contextmanager
@@ -174,9 +191,10 @@ def checkpoint_of_run(uri: str, run_id: str) -> Iterator[Path]:
     """
     with tempfile.TemporaryDirectory() as folder:
         try:
-            yield Path(mlflow.MlflowClient(uri).download_artifacts(run_id, CHECKPOINT, folder))
+            checkpoint = mlflow.MlflowClient(uri).download_artifacts(run_id, CHECKPOINT, folder)
         except (MlflowException, OSError) as error:
             raise TrackingError(f"no checkpoint of MLflow run {run_id} at {uri}: {error}") from error
+        yield Path(checkpoint)
 
 
 class _Export(nn.Module):
@@ -203,7 +221,8 @@ class _StoreDataset(MetaDataset):
                 for name, split in store.manifest.splits.items()
             },
         }
-        source = resolve_dataset_source(str(store.path))
+        command = store.manifest.command(store.path, identity.edges)
+        source = CodeDatasetSource({"store": str(store.path), "command": command})
         super().__init__(source, name=identity.dataset, digest=store.manifest.fingerprint)
 
     @property
@@ -218,6 +237,7 @@ class _StoreDataset(MetaDataset):
 def _active(uri: str, run_id: str, system_metrics: bool = False) -> Iterator[None]:
     """The run as MLflow's active one in this thread, with its status as it was afterwards."""
     mlflow.set_tracking_uri(uri)
+    logging.getLogger("mlflow.system_metrics").setLevel(logging.WARNING)  # Four lines a run on start and stop.
     # Artifacts and models of a local store need no links to a page that is not open.
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     mlflow.start_run(run_id=run_id, log_system_metrics=system_metrics)
@@ -268,10 +288,8 @@ def _git_state() -> tuple[str, str]:
 
 def _code_digest() -> str:
     """sha256 over the sources of both packages: tells two runs' code apart where git cannot."""
-    platform_package = Path(__file__).parent
-    science = Path(__import__("gscnn").__file__).parent
     digest = hashlib.sha256()
-    for package in (science, platform_package):
+    for package in (Path(gscnn.batch.__file__).parent, Path(__file__).parent):
         for file in sorted(package.rglob("*.py")):
             digest.update(str(file.relative_to(package.parent)).encode() + file.read_bytes())
     return digest.hexdigest()[:16]

@@ -5,6 +5,7 @@ a run can be repeated, with any number of loader processes, and every worker kno
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
+from tqdm import tqdm
 
 from gscnn.batch import SegBatch, normalize
 from gscnn_platform.config import ExperimentConfig
@@ -122,16 +124,21 @@ def whole_images(
     num_workers: int = 1,
     loader_processes: int = 0,
     pin_memory: bool = False,
+    progress: str | None = None,
 ) -> Iterator[SegBatch]:
-    """Whole images as stored, each sample exactly once over all workers."""
+    """Whole images as stored, each sample exactly once over all workers; under a progress bar where it is named."""
     sampler = _WholeImageSampler(reader.sizes, batch_size, rank, num_workers)
-    return iter(_loader(_StoreDataset(reader, None, seed=0), sampler, loader_processes, pin_memory))
+    loader = _loader(_StoreDataset(reader, None, seed=0), sampler, loader_processes, pin_memory)
+    with tqdm(total=len(sampler.mine), desc=progress, unit=" images", disable=progress is None) as bar:
+        for batch in loader:
+            yield batch
+            bar.update(len(batch))
 
 
 def _loader(
     dataset: _StoreDataset, sampler: Sampler[list[Key]], processes: int, pin_memory: bool
 ) -> DataLoader[SegBatch]:
-    return DataLoader(
+    return DataLoader[Any](
         dataset,
         batch_sampler=sampler,
         num_workers=processes,

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -195,7 +196,7 @@ def _write_parts(job: _Job, part_rows: int) -> Iterator[dict[str, Any]]:
     ]
     ray.data.DataContext.get_current().enable_progress_bars = False
     dataset = ray.data.from_items(chunks, override_num_blocks=len(chunks))
-    return iter(dataset.map(_write_part, fn_kwargs={"job": job}).iter_rows())
+    return iter(dataset.map(partial(_write_part, job=job)).iter_rows())
 
 
 def _write_part(chunk: dict[str, Any], job: _Job) -> dict[str, Any]:
@@ -279,7 +280,8 @@ def _existing(out: Path, identity: Identity, overwrite: bool) -> Manifest | None
         return existing
     changed = list(differences(existing.identity.model_dump(), identity.model_dump()))
     raise StoreError(
-        f"--out {out} holds another store: {'; '.join(changed)}; add --overwrite to build it anew, or name another folder"
+        f"--out {out} holds another store: {'; '.join(changed)}; add --overwrite to build it anew, or name another "
+        "folder"
     )
 
 

@@ -188,9 +188,7 @@ def open_store(path: str | Path, expected: DataConfig | None = None, num_classes
             if size != part.bytes:
                 found = "is missing" if size is None else f"has {size} bytes"
                 rebuild = manifest.command(folder, manifest.identity.edges, "--overwrite")
-                raise StoreError(
-                    f"{file} {found}, the manifest says {part.bytes}: the store is damaged; run: {rebuild}"
-                )
+                raise StoreError(f"{file} {found}, the manifest says {part.bytes}: damaged; run: {rebuild}")
     if expected is not None:
         _check_expected(folder, manifest, expected)
     if num_classes is not None and num_classes != len(manifest.identity.classes):
@@ -269,8 +267,8 @@ def _check_expected(folder: Path, manifest: Manifest, expected: DataConfig) -> N
         raise StaleStoreError(f"{folder}: {'; '.join(stale)}; run: {rebuild}")
     if expected.fingerprint not in (None, manifest.fingerprint):
         raise StaleStoreError(
-            f"{folder}: fingerprint is {manifest.fingerprint}, this run asks for {expected.fingerprint}: name the store "
-            "with that fingerprint, or leave --data.fingerprint out to take this one"
+            f"{folder}: fingerprint is {manifest.fingerprint}, this run asks for {expected.fingerprint}: name the "
+            "store with that fingerprint, or leave --data.fingerprint out to take this one"
         )
     for split in (expected.train_split, expected.val_split):
         if split not in manifest.splits:

@@ -1,8 +1,8 @@
 """What is on disk of a training run: weights to use, and all that is needed to go on.
 
 A checkpoint is a folder: config.json and dataset.json (what was trained, on what), model.pt (the weights to use: the
-averaged ones where an average is kept), metrics.json, and training.pt (state to resume from). All are read without
-unpickling code.
+averaged ones where an average is kept), metrics.json, run.json (the MLflow run), and training.pt (state to resume
+from). All are read without unpickling code.
 """
 
 import json
@@ -21,7 +21,9 @@ from gscnn_platform.config import ExperimentConfig
 from gscnn_platform.data.store import Identity
 
 MODEL, TRAINING = "model.pt", "training.pt"
-CONFIG, DATASET, METRICS = "config.json", "dataset.json", "metrics.json"
+CONFIG, DATASET, METRICS, RUN = "config.json", "dataset.json", "metrics.json", "run.json"
+EVALUATED = (MODEL, CONFIG, DATASET, METRICS, RUN)
+"""What evaluation needs, and MLflow keeps."""
 
 
 class CheckpointError(ValueError):
@@ -36,6 +38,9 @@ class LoadedModel:
     config: ExperimentConfig
     dataset: Identity
     metrics: dict[str, float]
+    """Of the validation at which it was saved."""
+    run_id: str
+    """The MLflow run that trained it."""
 
 
 def save(
@@ -45,6 +50,7 @@ def save(
     config: ExperimentConfig,
     dataset: Identity,
     metrics: dict[str, float],
+    run_id: str,
 ) -> None:
     """Writes a checkpoint into an empty folder."""
     torch.save(weights, folder / MODEL)
@@ -52,6 +58,7 @@ def save(
     (folder / CONFIG).write_text(config.model_dump_json(indent=1))
     (folder / DATASET).write_text(dataset.model_dump_json(indent=1))
     (folder / METRICS).write_text(json.dumps(metrics, indent=1))
+    (folder / RUN).write_text(json.dumps({"run_id": run_id}))
 
 
 def load_training_state(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -67,7 +74,7 @@ def load_model(path: str | Path) -> LoadedModel:
         CheckpointError: naming what is missing.
     """
     with _as_folder(str(path)) as folder:
-        missing = [file for file in (CONFIG, DATASET, MODEL, METRICS) if not (folder / file).is_file()]
+        missing = [file for file in EVALUATED if not (folder / file).is_file()]
         if missing:
             raise CheckpointError(f"{path} is no checkpoint: it lacks {', '.join(missing)}")
         config = ExperimentConfig.model_validate_json((folder / CONFIG).read_text())
@@ -78,6 +85,7 @@ def load_model(path: str | Path) -> LoadedModel:
             config=config,
             dataset=Identity.model_validate_json((folder / DATASET).read_text()),
             metrics=json.loads((folder / METRICS).read_text()),
+            run_id=json.loads((folder / RUN).read_text())["run_id"],
         )
 
 
@@ -85,7 +93,7 @@ def load_model(path: str | Path) -> LoadedModel:
 def for_tracking(path: str) -> Iterator[Path]:
     """A checkpoint as a local folder without the state to resume from, which evaluation does not need."""
     with _as_folder(path) as source, tempfile.TemporaryDirectory() as folder:
-        for file in (MODEL, CONFIG, DATASET, METRICS):
+        for file in EVALUATED:
             (Path(folder) / file).symlink_to((source / file).absolute())
         yield Path(folder)
 

@@ -1,5 +1,6 @@
 """The progress line: where a run is, how fast, and how long it will take."""
 
+import sys
 import time
 from collections.abc import Mapping
 
@@ -7,7 +8,7 @@ from collections.abc import Mapping
 class Progress:
     """Counts optimizer steps and prints lines such as
 
-    epoch  3/12 · step   40/46 · loss 1.234 (seg 0.912, edge 0.014, attention 0.041) · lr 0.0312 · 21.3 images/s · 2m 10s left
+    epoch  3/12 · step 40/46 · loss 1.23 (seg 0.912, edge 0.014, attention 0.041) · lr 0.0312 · 21.3 images/s · 40s left
     """
 
     def __init__(self, epochs: int, steps_per_epoch: int, batch_size: int, first_epoch: int) -> None:
@@ -48,3 +49,9 @@ def duration(seconds: float) -> str:
         return f"{whole}s"
     minutes, rest = divmod(whole, 60)
     return f"{minutes}m {rest:02d}s" if minutes < 60 else f"{minutes // 60}h {minutes % 60:02d}m"
+
+
+def say(line: str) -> None:
+    """Prints a line at once. Ray Train replaces `print` in its workers by a logger, which showed each line twice."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()

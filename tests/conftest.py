@@ -1,0 +1,36 @@
+"""Checks the shape annotations of gscnn in every test, and keeps torch to one thread."""
+
+import inspect
+import os
+from collections.abc import Callable
+from typing import Annotated, Any, get_origin
+
+import jaxtyping
+import pytest
+from beartype import beartype
+from beartype.vale import IsInstance
+
+# A tensor of these tests is too small to share among threads, and many a machine that runs them has two cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def check(function: Callable[..., Any]) -> Callable[..., Any]:
+    """beartype's decorator, which refuses generic named tuples (its issue 519): of those only the class is checked."""
+    function.__annotations__ = {name: _without_parameter(hint) for name, hint in function.__annotations__.items()}
+    return beartype(function)
+
+
+def _without_parameter(hint: Any) -> Any:
+    origin = get_origin(hint)
+    if inspect.isclass(origin) and issubclass(origin, tuple) and origin is not tuple:
+        return Annotated[object, IsInstance[origin]]
+    return hint
+
+
+jaxtyping.install_import_hook("gscnn", f"{__name__}.check")
+
+
+@pytest.fixture
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Annotations are not checked, as in production, so that gscnn's own error is the one that shows."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)

@@ -1,0 +1,194 @@
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from gscnn.batch import IGNORE_INDEX
+from gscnn.metrics import ConfusionMatrix, SegmentationScores
+
+K = 5
+
+
+def random_frames(seed: int, frames: int = 2, num_classes: int = K) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    """Prediction and truth, [frames, 9, 11]; a fifth of the truth is void, and two of three predictions are right."""
+    rng = np.random.default_rng(seed)
+    shape = (frames, 9, 11)
+    truth = rng.integers(0, num_classes, shape)
+    prediction = np.where(rng.random(shape) < 2 / 3, truth, rng.integers(0, num_classes, shape))
+    return prediction, np.where(rng.random(shape) < 0.2, IGNORE_INDEX, truth)
+
+
+def counted(prediction: NDArray[np.integer], truth: NDArray[np.integer], num_classes: int = K) -> ConfusionMatrix:
+    matrix = ConfusionMatrix(num_classes)
+    matrix.update(prediction, truth)
+    return matrix
+
+
+def pixel_loop(prediction: NDArray[np.integer], truth: NDArray[np.integer], num_classes: int = K) -> list[list[int]]:
+    counts = [[0] * num_classes for _ in range(num_classes)]
+    for predicted, true in zip(prediction.flat, truth.flat, strict=True):
+        if true != IGNORE_INDEX:
+            counts[int(true)][int(predicted)] += 1
+    return counts
+
+
+def iou_by_sets(prediction: NDArray[np.integer], truth: NDArray[np.integer], num_classes: int = K) -> list[float]:
+    pixels = [index for index, value in enumerate(truth.flat) if value != IGNORE_INDEX]
+    scores = []
+    for name in range(num_classes):
+        true = {index for index in pixels if truth.flat[index] == name}
+        predicted = {index for index in pixels if prediction.flat[index] == name}
+        scores.append(len(true & predicted) / len(true | predicted) if true | predicted else math.nan)
+    return scores
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_counts_equal_a_pixel_loop(seed: int) -> None:
+    prediction, truth = random_frames(seed)
+    assert counted(prediction, truth).counts.tolist() == pixel_loop(prediction, truth)
+
+
+def test_rows_are_the_truth_and_columns_the_prediction() -> None:
+    counts = counted(np.array([[1]]), np.array([[3]])).counts
+    assert counts[3, 1] == 1
+    assert counts.sum() == 1
+
+
+def test_counts_add_over_batches() -> None:
+    prediction, truth = random_frames(0, frames=6)
+    matrix = ConfusionMatrix(K)
+    for frames in ([0], [1, 2, 3], [4, 5]):
+        matrix.update(prediction[frames], truth[frames])
+    assert torch.equal(matrix.counts, counted(prediction, truth).counts)
+
+
+def test_workers_merge_in_any_order() -> None:
+    frames = [random_frames(seed) for seed in range(3)]
+    together = counted(
+        np.concatenate([prediction for prediction, _ in frames]), np.concatenate([truth for _, truth in frames])
+    )
+    for order in itertools.permutations(frames):
+        first, *others = [counted(*worker) for worker in order]
+        for other in others:
+            first.merge(other)
+        assert torch.equal(first.counts, together.counts)
+
+
+def test_merging_leaves_the_other_worker_as_it_was() -> None:
+    first, other = counted(*random_frames(0)), counted(*random_frames(1))
+    before = other.counts.clone()
+    first.merge(other)
+    first.update(*random_frames(2))
+    assert torch.equal(other.counts, before)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_iou_equals_sets_of_pixels(seed: int) -> None:
+    prediction, truth = random_frames(seed)
+    scores = counted(prediction, truth).compute()
+    expected = iou_by_sets(prediction, truth)
+    np.testing.assert_allclose(scores.iou, expected, rtol=1e-12)
+    assert scores.miou == pytest.approx(sum(expected) / K, rel=1e-12)
+
+
+def test_pixel_accuracy_is_the_share_of_right_pixels_without_void() -> None:
+    prediction, truth = random_frames(0)
+    right = sum(p == t for p, t in zip(prediction.flat, truth.flat, strict=True))
+    assert counted(prediction, truth).compute().pixel_accuracy == right / np.sum(truth != IGNORE_INDEX)
+
+
+def test_a_class_in_neither_map_is_nan_and_left_out_of_the_mean() -> None:
+    truth = np.array([[0, 0, 1, 1]])
+    prediction = np.array([[0, 0, 1, 0]])
+    scores = counted(prediction, truth, num_classes=4).compute()
+    np.testing.assert_allclose(scores.iou, [2 / 3, 1 / 2, math.nan, math.nan])
+    assert scores.miou == pytest.approx((2 / 3 + 1 / 2) / 2)
+
+
+def test_a_class_that_is_only_predicted_scores_zero_and_counts() -> None:
+    scores = counted(np.array([[0, 2]]), np.array([[0, 0]]), num_classes=3).compute()
+    np.testing.assert_allclose(scores.iou, [1 / 2, math.nan, 0])
+    assert scores.miou == pytest.approx(1 / 4)
+
+
+def test_miou_is_not_the_mean_of_the_scores_of_each_image() -> None:
+    """All right on one pixel of class 1, all wrong on nine: the split has found a tenth of it, not half."""
+    truth = np.array([[[1] + [0] * 9], [[1] * 9 + [0]]])
+    prediction = np.array([[[1] + [0] * 9], [[0] * 9 + [0]]])
+    split = counted(prediction, truth, num_classes=2).compute()
+    images = [counted(prediction[i], truth[i], num_classes=2).compute().miou for i in range(2)]
+    assert split.miou == pytest.approx((10 / 19 + 1 / 10) / 2)
+    assert sum(images) / 2 == pytest.approx((1 + (1 / 10 + 0) / 2) / 2)
+    assert split.miou < sum(images) / 2
+
+
+def test_void_never_counts_whatever_is_predicted_there() -> None:
+    prediction, truth = random_frames(0)
+    elsewhere = prediction.copy()
+    elsewhere[truth == IGNORE_INDEX] = 254
+    matrix = counted(elsewhere, truth)
+    assert torch.equal(matrix.counts, counted(prediction, truth).counts)
+    assert matrix.counts.sum() == np.sum(truth != IGNORE_INDEX)
+
+
+def test_void_may_have_another_value() -> None:
+    matrix = ConfusionMatrix(2, ignore_index=-1)
+    matrix.update(np.array([[0, 1, 1]]), np.array([[0, -1, 1]]))
+    assert matrix.counts.tolist() == [[1, 0], [0, 1]]
+
+
+@pytest.mark.parametrize("truth", [np.empty((0, 4), np.int64), np.full((3, 4), IGNORE_INDEX)])
+def test_nothing_counted_scores_nan(truth: NDArray[np.integer]) -> None:
+    scores = counted(np.zeros_like(truth), truth).compute()
+    assert math.isnan(scores.miou)
+    assert math.isnan(scores.pixel_accuracy)
+    assert np.isnan(scores.iou).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int32, np.int64])
+def test_no_integer_type_overflows(dtype: type[np.integer]) -> None:
+    """In uint8 the cell of (18, 18) among 19 classes, 360, would wrap to 104."""
+    frame = np.full((4, 6), 18, dtype)
+    counts = counted(frame, frame, num_classes=19).counts
+    assert counts[18, 18] == 24
+    assert counts.sum() == 24
+
+
+def test_numpy_and_tensor_agree() -> None:
+    prediction, truth = random_frames(0)
+    of_tensors = ConfusionMatrix(K)
+    of_tensors.update(torch.from_numpy(prediction), torch.from_numpy(truth))
+    mixed = ConfusionMatrix(K)
+    mixed.update(torch.from_numpy(prediction).byte(), truth)
+    expected = pixel_loop(prediction, truth)
+    assert of_tensors.counts.tolist() == expected
+    assert mixed.counts.tolist() == expected
+
+
+@pytest.mark.parametrize("value", [-1, 3, 255])
+def test_a_prediction_that_is_no_class_is_an_error(value: int) -> None:
+    matrix = ConfusionMatrix(3)
+    with pytest.raises(ValueError, match=r"prediction holds .* need 0 to 2"):
+        matrix.update(np.array([[0, value]]), np.array([[0, 1]]))
+    assert matrix.counts.sum() == 0
+
+
+@pytest.mark.parametrize("value", [-1, 3, 254])
+def test_a_truth_that_is_neither_class_nor_void_is_an_error(value: int) -> None:
+    with pytest.raises(ValueError, match=r"truth holds .* need 0 to 2"):
+        counted(np.array([[0, 1]]), np.array([[0, value]]), num_classes=3)
+
+
+def test_maps_of_different_shape_are_an_error() -> None:
+    with pytest.raises(ValueError, match=r"prediction is \[2, 3\], truth is \[3, 2\]"):
+        counted(np.zeros((2, 3), np.int64), np.zeros((3, 2), np.int64))
+
+
+def test_scores_are_plain_numbers() -> None:
+    """What tracking writes down: no tensor, no numpy scalar."""
+    scores = counted(*random_frames(0)).compute()
+    assert isinstance(scores, SegmentationScores)
+    assert (type(scores.miou), type(scores.pixel_accuracy)) == (float, float)
