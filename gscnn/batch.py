@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Integer, UInt8
 from torch import Tensor
 
 IGNORE_INDEX: Final = 255
@@ -28,7 +28,7 @@ class SegBatch:
 
     image: Float[Tensor, "B 3 H W"]
     """RGB, normalised by IMAGE_MEAN and IMAGE_STD."""
-    label: Int[Tensor, "B H W"]
+    label: Integer[Tensor, "B H W"]
     """Train id of each pixel, IGNORE_INDEX where void."""
     gradient: Float[Tensor, "B 1 H W"]
     """Edge prior of the shape stream, in [0, 1]."""

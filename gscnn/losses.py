@@ -4,9 +4,11 @@ All take logits, count their valid pixels themselves, and stay on the device: no
 no loop runs over the batch. Void pixels (ignore_index) count neither by value nor by gradient.
 """
 
+from typing import Self
+
 import torch
-from jaxtyping import Bool, Float, Int, Integer
-from pydantic import BaseModel, ConfigDict, Field
+from jaxtyping import Bool, Float, Integer
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
@@ -28,6 +30,12 @@ class LossConfig(BaseModel):
     threshold: float = Field(default=0.8, ge=0, le=1)
     """Edge probability above which a pixel counts as predicted boundary (paper: 0.8)."""
 
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> Self:
+        if not (self.seg or self.edge or self.attention):
+            raise ValueError("seg, edge and attention are all 0: give at least one term a weight")
+        return self
+
 
 def masked_mean(values: Float[Tensor, "*S"], mask: Bool[Tensor, "*S"]) -> Float[Tensor, ""]:
     """Mean of `values` where `mask`; exactly 0, with zero gradient, where it is empty."""
@@ -35,7 +43,7 @@ def masked_mean(values: Float[Tensor, "*S"], mask: Bool[Tensor, "*S"]) -> Float[
 
 
 def pixel_cross_entropy(
-    seg_logits: Float[Tensor, "B K H W"], target: Int[Tensor, "B H W"], ignore_index: int = IGNORE_INDEX
+    seg_logits: Float[Tensor, "B K H W"], target: Integer[Tensor, "B H W"], ignore_index: int = IGNORE_INDEX
 ) -> Float[Tensor, "B H W"]:
     """Cross-entropy of each pixel in float32, 0 on void."""
     return cross_entropy(seg_logits.float(), target.long(), ignore_index=ignore_index, reduction="none")
@@ -43,7 +51,7 @@ def pixel_cross_entropy(
 
 def boundary_bce_loss(
     edge_logits: Float[Tensor, "B 1 H W"],
-    target: Int[Tensor, "B H W"],
+    target: Integer[Tensor, "B H W"],
     boundary: Integer[Tensor, "B *one H W"] | Bool[Tensor, "B *one H W"] | Float[Tensor, "B *one H W"],
     ignore_index: int = IGNORE_INDEX,
 ) -> Float[Tensor, ""]:
@@ -66,7 +74,7 @@ def boundary_bce_loss(
 def attention_loss(
     pixel_loss: Float[Tensor, "B H W"],
     edge_logits: Float[Tensor, "B 1 H W"],
-    target: Int[Tensor, "B H W"],
+    target: Integer[Tensor, "B H W"],
     threshold: float = 0.8,
     ignore_index: int = IGNORE_INDEX,
 ) -> Float[Tensor, ""]:
@@ -89,7 +97,7 @@ class BoundaryBCELoss(nn.Module):
     def forward(
         self,
         edge_logits: Float[Tensor, "B 1 H W"],
-        target: Int[Tensor, "B H W"],
+        target: Integer[Tensor, "B H W"],
         boundary: Integer[Tensor, "B *one H W"] | Bool[Tensor, "B *one H W"] | Float[Tensor, "B *one H W"],
     ) -> Float[Tensor, ""]:
         return boundary_bce_loss(edge_logits, target, boundary, self.ignore_index)
@@ -107,7 +115,7 @@ class DualTaskLoss(nn.Module):
         self,
         seg_logits: Float[Tensor, "B K H W"],
         edge_logits: Float[Tensor, "B 1 H W"],
-        target: Int[Tensor, "B H W"],
+        target: Integer[Tensor, "B H W"],
     ) -> Float[Tensor, ""]:
         pixel_loss = pixel_cross_entropy(seg_logits, target, self.ignore_index)
         return attention_loss(pixel_loss, edge_logits, target, self.threshold, self.ignore_index)
@@ -130,7 +138,7 @@ class JointLoss(nn.Module):
     def forward(self, output: SegmentationOutput, batch: SegBatch) -> dict[str, Float[Tensor, ""]]:
         config, target = self.config, batch.label
         pixel_loss = pixel_cross_entropy(output.seg_logits, target, self.ignore_index)
-        terms = {"seg": masked_mean(pixel_loss, target != self.ignore_index)}
+        terms = {"seg": masked_mean(pixel_loss, target != self.ignore_index)} if config.seg else {}
         if config.edge or config.attention:
             if output.edge_logits is None:
                 raise ValueError("the model has no edge logits: set loss.edge and loss.attention to 0")

@@ -129,7 +129,7 @@ class ExperimentConfig(Config):
     name: str
     """Name of the recipe."""
     run_name: str | None = None
-    """Name of the run and of its folder; None: the recipe's name and the time. A used name continues that run."""
+    """Name of the run and of its folder; None: the recipe's name and the time."""
     store: str | None = None
     """Folder that jobs.precompute wrote."""
     storage: str | None = None

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import re
+import socket
 import subprocess
 import tempfile
 import time
@@ -17,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import mlflow
 import numpy as np
@@ -75,6 +77,7 @@ def create_run(uri: str, config: ExperimentConfig, run_name: str, store: Store) 
         TrackingError: the tracking URI does not answer.
     """
     try:
+        _check_listening(uri)
         client = mlflow.MlflowClient(uri)
         experiment = client.get_experiment_by_name(config.tracking.experiment)
         if experiment is not None:
@@ -245,6 +248,14 @@ def _active(uri: str, run_id: str, system_metrics: bool = False) -> Iterator[Non
         yield
     finally:
         mlflow.end_run(RunStatus.to_string(RunStatus.RUNNING))
+
+
+def _check_listening(uri: str) -> None:
+    """Raises OSError where nothing listens at an http(s) URI: MLflow itself would retry for minutes."""
+    address = urlsplit(uri)
+    if address.scheme in ("http", "https") and address.hostname:
+        port = address.port or {"http": 80, "https": 443}[address.scheme]
+        socket.create_connection((address.hostname, port), timeout=5).close()
 
 
 def _artifact_folder(uri: str) -> str | None:

@@ -48,7 +48,7 @@ def describe_epoch(num_samples: int, batch_size: int) -> str:
     return f"{num_samples} samples in {steps} steps of {batch_size}{last}"
 
 
-class _EpochSampler(Sampler[list[Key]]):
+class EpochSampler(Sampler[list[Key]]):
     """One worker's share of `epoch_order`, a batch at a time, for all epochs from `first_epoch` on."""
 
     def __init__(self, config: ExperimentConfig, num_samples: int, rank: int, first_epoch: int) -> None:
@@ -63,7 +63,7 @@ class _EpochSampler(Sampler[list[Key]]):
                 yield from ([(epoch, int(index)) for index in batch] for batch in mine)
 
 
-class _WholeImageSampler(Sampler[list[Key]]):
+class WholeImageSampler(Sampler[list[Key]]):
     """Every sample of one worker's share once, in batches of images of one size."""
 
     def __init__(self, sizes: Sequence[tuple[int, int]], batch_size: int, rank: int, num_workers: int) -> None:
@@ -111,7 +111,7 @@ def batches(
     Each epoch has `steps_per_epoch * training.accumulate` batches of `config.images_per_batch` images.
     """
     transform = TrainTransform(config.augmentation, config.data.edges)
-    sampler = _EpochSampler(config, len(reader), rank, first_epoch)
+    sampler = EpochSampler(config, len(reader), rank, first_epoch)
     return iter(
         _loader(_StoreDataset(reader, transform, config.seed), sampler, config.data.loader_processes, pin_memory)
     )
@@ -127,7 +127,7 @@ def whole_images(
     progress: str | None = None,
 ) -> Iterator[SegBatch]:
     """Whole images as stored, each sample exactly once over all workers; under a progress bar where it is named."""
-    sampler = _WholeImageSampler(reader.sizes, batch_size, rank, num_workers)
+    sampler = WholeImageSampler(reader.sizes, batch_size, rank, num_workers)
     loader = _loader(_StoreDataset(reader, None, seed=0), sampler, loader_processes, pin_memory)
     with tqdm(total=len(sampler.mine), desc=progress, unit=" images", disable=progress is None) as bar:
         for batch in loader:

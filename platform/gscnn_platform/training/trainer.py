@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -50,6 +51,8 @@ def run_training(config: ExperimentConfig) -> TrainingResult:
     cluster.connect()
     use_gpu, cpus = _resources(config)
     run_name = config.run_name or f"{config.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    if "://" not in storage and (Path(storage) / run_name).exists():
+        raise ValueError(f"--run-name {run_name!r} is used already in {storage}: choose another, or leave it out")
     run_id = tracking.create_run(uri, config, run_name, store)
     print(f"run {run_name} · store {store.path} ({store.manifest.fingerprint}) · tracked at {uri}", flush=True)
     trainer = TorchTrainer(

@@ -1,0 +1,227 @@
+"""What the shape stream gains on CamVid: a recipe and its control without it, same seeds, same epochs, in one process.
+
+    python -m benchmarks.camvid_gpu --store DIR --minutes 50 [--seeds 0 1 2] [--weights none] [--out DIR]
+
+Trains by gscnn_platform's TrainingWorker, without Ray and without MLflow. Two epochs of each model are timed first, and
+the number of epochs is what lets all runs end within --minutes; --epochs names it instead. Models alternate within a
+seed, so that a run that is cut short has pairs; the JSON is written anew after each. The gain is the mean over the
+seeds of the difference at the last epoch (the best epoch is chosen on the validation split, which flatters).
+
+Needs all that the platform's training needs but Ray: see benchmarks/README.md.
+"""
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from benchmarks.environment import describe, markdown_table
+from benchmarks.stepper import best_device
+from gscnn.batch import SegBatch
+from gscnn_platform.config import ExperimentConfig, with_overrides
+from gscnn_platform.data.store import Store, open_store
+from gscnn_platform.evaluation import EvalReport
+from gscnn_platform.recipes import RECIPES, deeplab_control
+from gscnn_platform.training.worker import TrainingWorker
+
+VALIDATIONS = 10
+"""Validations a run, at most, beside the one before training."""
+SPARE = 0.93
+"""Share of the time left that the runs are planned to take: later epochs can be slower than the timed one."""
+
+
+class TimedWorker(TrainingWorker):
+    """Keeps the seconds of each epoch and of each validation, apart from each other."""
+
+    def __init__(self, config: ExperimentConfig, store: Store, device: torch.device) -> None:
+        super().__init__(config, store, rank=0, world_size=1, device=device)
+        self.epoch_seconds: list[float] = []
+        self.validation_seconds: list[float] = []
+
+    def train_epoch(self, epoch: int, train_batches: Iterator[SegBatch]) -> None:
+        began = time.perf_counter()
+        super().train_epoch(epoch, train_batches)
+        self.epoch_seconds.append(time.perf_counter() - began)
+
+    def validate(self, epoch: int) -> EvalReport:
+        began = time.perf_counter()
+        report = super().validate(epoch)
+        self.validation_seconds.append(time.perf_counter() - began)
+        return report
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run; mIoU and IoU are of the validation split, in [0, 1]."""
+
+    model: str
+    seed: int
+    epochs: int
+    miou: dict[int, float]
+    """Epoch -> mIoU."""
+    iou: dict[str, float | None]
+    """Class -> IoU at the last epoch; None for a class that is neither there nor predicted."""
+    images_per_second: float
+    """Of training, the first epoch left out."""
+    peak_gib: float | None
+    """None on the CPU, where torch does not count."""
+    seconds: float
+    """All of it."""
+    first_seconds: float
+    """What is neither a later epoch nor a validation: building the model, and the first epoch."""
+    epoch_seconds: float
+    validation_seconds: float
+
+    @property
+    def last(self) -> float:
+        return self.miou[self.epochs]
+
+    @property
+    def best(self) -> float:
+        return max(self.miou.values())
+
+
+def train(config: ExperimentConfig, store: Store, device: torch.device, picture: Path | None = None) -> Run:
+    """Trains to the end and writes the model's view of some validation samples to `picture`."""
+    on_gpu = device.type == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+    began = time.perf_counter()
+    worker = TimedWorker(config, store, device)
+    reports: dict[int, EvalReport] = {}
+    worker.train(reports.__setitem__)
+    seconds = time.perf_counter() - began
+    peak = torch.cuda.max_memory_allocated() / 2**30 if on_gpu else None
+    scores = {epoch: report.scores for epoch, report in reports.items()}
+    last = scores[config.training.epochs]
+    if picture is not None:
+        title = f"{config.name} · seed {config.seed} · mIoU {last.miou:.3f}"
+        cv2.imwrite(str(picture), cv2.cvtColor(worker.picture(title), cv2.COLOR_RGB2BGR))
+    later_epochs = worker.epoch_seconds[1:] or worker.epoch_seconds
+    epoch_seconds = float(np.median(later_epochs))
+    return Run(
+        model=config.name,
+        seed=config.seed,
+        epochs=config.training.epochs,
+        miou={epoch: score.miou for epoch, score in scores.items()},
+        iou={
+            name: None if math.isnan(value) else float(value)
+            for name, value in zip(store.manifest.identity.classes, last.iou, strict=True)
+        },
+        images_per_second=worker.steps * config.training.batch_size / epoch_seconds,
+        peak_gib=peak,
+        seconds=seconds,
+        first_seconds=seconds - sum(worker.epoch_seconds[1:]) - sum(worker.validation_seconds),
+        epoch_seconds=epoch_seconds,
+        validation_seconds=float(np.median(worker.validation_seconds)),
+    )
+
+
+def with_epochs(config: ExperimentConfig, epochs: int) -> ExperimentConfig:
+    every = math.ceil(epochs / VALIDATIONS)
+    return with_overrides(config, {"training.epochs": epochs, "training.validate_every": every})
+
+
+def epochs_within(seconds: float, trials: Sequence[Run], num_seeds: int) -> int:
+    """The most epochs that let every model of `trials` run once per seed within `seconds`."""
+    fixed = num_seeds * sum(trial.first_seconds + (VALIDATIONS + 1) * trial.validation_seconds for trial in trials)
+    epoch = num_seeds * sum(trial.epoch_seconds for trial in trials)
+    epochs = 1 + int((seconds * SPARE - fixed) / epoch)
+    if epochs < 2:
+        needed = (fixed + epoch) / SPARE / 60
+        raise SystemExit(f"{seconds / 60:.1f} minutes are left after the trial; two epochs a run need {needed:.1f}")
+    return epochs
+
+
+def gain(runs: Sequence[Run], models: tuple[str, str]) -> list[float]:
+    """Per seed that has both: mIoU at the last epoch of the first model minus that of the second."""
+    last = {(run.model, run.seed): run.last for run in runs}
+    seeds = [seed for model, seed in last if model == models[1] and (models[0], seed) in last]
+    return [last[models[0], seed] - last[models[1], seed] for seed in seeds]
+
+
+def tables(runs: Sequence[Run], models: tuple[str, str]) -> str:
+    each = [
+        [run.model, run.seed, run.last, run.best, run.images_per_second, run.peak_gib or "-", run.seconds / 60]
+        for run in runs
+    ]
+    seeds = sorted({run.seed for run in runs})
+    last = {(run.model, run.seed): run.last for run in runs}
+    mean = {model: float(np.mean([run.last for run in runs if run.model == model])) for model in models}
+    by_seed = [[model, *(last[model, seed] for seed in seeds), mean[model]] for model in models]
+    of_class = {
+        model: [float(np.mean([run.iou[name] or 0.0 for run in runs if run.model == model])) for name in runs[0].iou]
+        for model in models
+    }
+    classes = [
+        [name, ours, control, ours - control]
+        for name, ours, control in zip(runs[0].iou, *(of_class[model] for model in models), strict=True)
+    ]
+    gains = gain(runs, models)
+    spread = f" ± {np.std(gains, ddof=1):.4f} (standard deviation)" if len(gains) > 1 else ""
+    header = ["run", "seed", "mIoU last", "mIoU best", "images/s", "peak GiB", "minutes"]
+    return "\n\n".join(
+        [
+            markdown_table(header, each),
+            markdown_table(["mIoU, last epoch", *(f"seed {seed}" for seed in seeds), "mean"], by_seed),
+            markdown_table(["IoU, mean over seeds", *models, "difference"], classes),
+            f"gain of the shape stream in mIoU: {np.mean(gains):+.4f}{spread} over {len(gains)} seeds",
+        ]
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--store", required=True, help="folder that jobs.precompute wrote")
+    with_shape_stream = [name for name, recipe in RECIPES.items() if recipe.model.architecture == "gscnn"]
+    parser.add_argument("--recipe", default="camvid", choices=with_shape_stream)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    length = parser.add_mutually_exclusive_group(required=True)
+    length.add_argument("--minutes", type=float, help="for everything, the timed epochs included")
+    length.add_argument("--epochs", type=int, help="of each run")
+    parser.add_argument("--weights", choices=["imagenet", "none"], help="start of the backbone; else the recipe's")
+    parser.add_argument("--processes", type=int, help="loader processes; else the recipe's")
+    parser.add_argument("--out", type=Path, default=Path("runs/camvid_gpu"), help="for the JSON and the pictures")
+    arguments = parser.parse_args()
+    began = time.perf_counter()
+
+    recipe = RECIPES[arguments.recipe]
+    if arguments.weights:
+        weights = None if arguments.weights == "none" else arguments.weights
+        recipe = with_overrides(recipe, {"model.weights": weights})
+    if arguments.processes is not None:
+        recipe = with_overrides(recipe, {"data.loader_processes": arguments.processes})
+    pair = (recipe, deeplab_control(recipe))
+    models = (pair[0].name, pair[1].name)
+    store = open_store(arguments.store, recipe.data, recipe.model.num_classes)
+    device = best_device()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+
+    epochs = arguments.epochs
+    if epochs is None:
+        trials = [train(with_epochs(config, 2), store, device) for config in pair]
+        left = arguments.minutes * 60 - (time.perf_counter() - began)
+        epochs = epochs_within(left, trials, len(arguments.seeds))
+    runs: list[Run] = []
+    for seed in arguments.seeds:
+        for config in pair:
+            seeded = with_overrides(with_epochs(config, epochs), {"seed": seed})
+            runs.append(train(seeded, store, device, arguments.out / f"{config.name}-seed{seed}.png"))
+            settings = recipe.model_dump(exclude={"store", "storage", "tracking"})
+            results = {"environment": describe(), "recipe": settings, "runs": [asdict(run) for run in runs]}
+            (arguments.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+
+    start = recipe.model.weights or "random weights"
+    print(f"\n{describe()}\n\nrecipe {recipe.name}: {epochs} epochs from {start}, store {store.manifest.fingerprint}\n")
+    print(tables(runs, models))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""How fast a recipe's training batches come out of a store, and whether a training step ever waits for them.
+
+    python -m benchmarks.ingest --store DIR [--recipe camvid] [--processes 0 1 2 4] [--step-time]
+
+No model is involved without --step-time. With it, three speeds are set side by side, in turn: the loader alone, the
+recipe's training step on one batch that stays on the device, and the same step fed by the loader. Loader over step says
+whether loading keeps up (1 or more); fed over step is the share of its time in which the device is not waiting.
+Medians over rounds; the process counts take their turns, so ratios hold on a noisy machine.
+
+Needs albumentations, pyarrow and tqdm beside what benchmarks.train_step needs; neither Ray nor MLflow.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from benchmarks.environment import describe, markdown_table
+from benchmarks.stepper import StepConfig, Stepper, best_device
+from gscnn.batch import SegBatch
+from gscnn_platform.config import ExperimentConfig, with_overrides
+from gscnn_platform.data.loader import batches
+from gscnn_platform.data.store import SplitReader, open_store
+from gscnn_platform.recipes import RECIPES
+
+ENDLESS = 1_000_000
+"""Epochs: no measurement comes to the end of the data."""
+
+
+@dataclass
+class Readings:
+    """Of one process count, one value a round; speeds in images/s."""
+
+    first_batch: list[float] = field(default_factory=list)
+    """Seconds from asking for the iterator to its first batch."""
+    loader: list[float] = field(default_factory=list)
+    step: list[float] = field(default_factory=list)
+    fed: list[float] = field(default_factory=list)
+
+
+def images_per_second(work: Callable[[], int], now: Callable[[], float], seconds: float) -> float:
+    """Calls `work`, which returns the images that it handled, for at least `seconds`."""
+    images, began = 0, now()
+    while time.perf_counter() - began < seconds:
+        images += work()
+    return images / (now() - began)
+
+
+def measure(
+    reader: SplitReader, config: ExperimentConfig, stepper: Stepper | None, seconds: float, readings: Readings
+) -> None:
+    """One round of one process count."""
+    began = time.perf_counter()
+    feed = batches(reader, config, rank=0, pin_memory=best_device().type == "cuda")
+    batch = next(feed)
+    readings.first_batch.append(time.perf_counter() - began)
+    # What the processes had ready before the clock starts is not speed.
+    for _ in range(5 * config.data.loader_processes):
+        next(feed)
+    readings.loader.append(images_per_second(lambda: len(next(feed)), time.perf_counter, seconds))
+    if stepper is None:
+        return
+    resident = stepper.place(batch)
+    stepper.step(resident)
+
+    def take(chosen: SegBatch) -> int:
+        stepper.step(chosen)
+        return len(chosen)
+
+    readings.step.append(images_per_second(lambda: take(resident), stepper.now, seconds))
+    readings.fed.append(images_per_second(lambda: take(stepper.place(next(feed))), stepper.now, seconds))
+
+
+def make_stepper(config: ExperimentConfig) -> Stepper:
+    """The recipe's training step; from a random start, which is as fast as any."""
+    training = config.training
+    model = config.model.model_copy(update={"weights": None})
+    step = StepConfig(model, config.loss, training.precision, training.channels_last, training.compile)
+    return Stepper(step, best_device())
+
+
+def row(processes: int, readings: Readings) -> list[object]:
+    cells: list[object] = [
+        processes,
+        float(np.median(readings.first_batch)),
+        float(np.median(readings.loader)),
+    ]
+    if readings.step:
+        loader, step, fed = (np.array(values) for values in (readings.loader, readings.step, readings.fed))
+        cells += [
+            float(np.median(step)),
+            float(np.median(fed)),
+            float(np.median(loader / step)),
+            float(np.median(fed / step)),
+        ]
+    return cells
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--store", required=True, help="folder that jobs.precompute wrote")
+    parser.add_argument("--recipe", default="camvid", choices=list(RECIPES))
+    parser.add_argument("--processes", type=int, nargs="+", default=[0, 1, 2], help="loader processes to try")
+    parser.add_argument("--step-time", action="store_true", help="set it against the recipe's training step")
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each timed window")
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+
+    recipe = with_overrides(RECIPES[arguments.recipe], {"training.epochs": ENDLESS})
+    reader = open_store(arguments.store, recipe.data, recipe.model.num_classes).split(recipe.data.train_split)
+    stepper = make_stepper(recipe) if arguments.step_time else None
+    readings = {count: Readings() for count in arguments.processes}
+    for _ in range(arguments.rounds):
+        for count, of_count in readings.items():
+            config = with_overrides(recipe, {"data.loader_processes": count})
+            measure(reader, config, stepper, arguments.seconds, of_count)
+
+    height, width = recipe.augmentation.crop
+    print(describe(), end="\n\n")
+    print(
+        f"recipe {recipe.name}: crops of {width}x{height}, {recipe.images_per_batch} images a batch, "
+        f"{arguments.rounds} windows of {arguments.seconds:g} s\n"
+    )
+    header = ["loader processes", "first batch s", "loader images/s"]
+    if stepper is not None:
+        header += ["step images/s", "step fed by loader images/s", "loader / step", "fed / step"]
+    print(markdown_table(header, [row(count, of_count) for count, of_count in readings.items()]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""What platform tests share: a tiny store and one Ray cluster for the whole session."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+
+from gscnn_platform import cluster
+from gscnn_platform.config import ExperimentConfig, with_overrides
+from gscnn_platform.data.store import Store
+from gscnn_platform.recipes import RECIPES
+from tests.stores import build_store
+
+
+@pytest.fixture(scope="session")
+def streets_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Six training and three validation scenes of 96x64, built without Ray."""
+    return build_store(tmp_path_factory.mktemp("streets") / "store")
+
+
+@pytest.fixture
+def tiny_run(streets_store: Store) -> ExperimentConfig:
+    """A run of seconds on `streets_store`: 2 epochs of 3 steps."""
+    return with_overrides(
+        RECIPES["streets"],
+        {
+            "store": str(streets_store.path),
+            "augmentation.crop": (64, 64),
+            "training.epochs": 2,
+            "training.batch_size": 2,
+            "training.log_every": 2,
+            "training.pictures": 2,
+            "model.aspp_channels": 8,
+            "model.low_level_channels": 8,
+            "model.shape_widths": (8, 8, 8, 8),
+            "tracking.system_metrics": False,
+        },
+    )
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """One cluster of this machine for all tests that need Ray."""
+    os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
+    cluster.connect()
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Path:
+    return tmp_path / "runs"

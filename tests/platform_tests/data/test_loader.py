@@ -1,0 +1,115 @@
+from collections import Counter
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+
+from gscnn.batch import IMAGE_MEAN, IMAGE_STD
+from gscnn_platform.config import ExperimentConfig, with_overrides
+from gscnn_platform.data.loader import (
+    WholeImageSampler,
+    batches,
+    describe_epoch,
+    epoch_order,
+    steps_per_epoch,
+    whole_images,
+)
+from gscnn_platform.data.store import Store
+
+
+def test_an_epoch_holds_every_sample_and_repeats_only_to_fill_its_last_step() -> None:
+    order = epoch_order(num_samples=367, batch_size=16, seed=0, epoch=0)
+    counts = Counter(order.ravel().tolist())
+    assert order.shape == (23, 16)
+    assert set(counts) == set(range(367))
+    assert sorted(counts.values()) == [1] * 366 + [2]
+    assert describe_epoch(367, 16) == "367 samples in 23 steps of 16; the last step repeats 1 of them to be full"
+    assert describe_epoch(320, 8) == "320 samples in 40 steps of 8"
+
+
+def test_a_batch_larger_than_the_split_repeats_samples_evenly() -> None:
+    order = epoch_order(num_samples=3, batch_size=8, seed=0, epoch=0)
+    assert order.shape == (1, 8)
+    assert sorted(Counter(order.ravel().tolist()).values()) == [2, 3, 3]
+
+
+def test_the_order_differs_from_epoch_to_epoch_and_is_the_same_again() -> None:
+    first, second = epoch_order(50, 5, 0, 0), epoch_order(50, 5, 0, 1)
+    assert not np.array_equal(first, second)
+    np.testing.assert_array_equal(first, epoch_order(50, 5, 0, 0))
+    assert not np.array_equal(first, epoch_order(50, 5, 1, 0))
+
+
+def run_of(config: ExperimentConfig, **changes: object) -> ExperimentConfig:
+    return with_overrides(config, {key.replace("__", "."): value for key, value in changes.items()})
+
+
+@pytest.mark.parametrize(("workers", "accumulate"), [(1, 1), (2, 1), (1, 2), (2, 2)])
+def test_workers_and_accumulated_batches_together_see_what_one_worker_sees(
+    tiny_run: ExperimentConfig, streets_store: Store, workers: int, accumulate: int
+) -> None:
+    reader = streets_store.split("train")
+    single = run_of(tiny_run, training__batch_size=8)
+    shared = run_of(tiny_run, training__batch_size=8, num_workers=workers, training__accumulate=accumulate)
+    step = next(batches(reader, single, rank=0))
+    shares = [list(islice(batches(reader, shared, rank), accumulate)) for rank in range(workers)]
+    together = torch.cat([shares[rank][part].image for part in range(accumulate) for rank in range(workers)])
+    torch.testing.assert_close(together, step.image, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_all_workers_take_the_same_number_of_steps(
+    tiny_run: ExperimentConfig, streets_store: Store, workers: int
+) -> None:
+    reader = streets_store.split("train")
+    config = run_of(tiny_run, training__batch_size=2 * workers, num_workers=workers)
+    lengths = {sum(1 for _ in batches(reader, config, rank)) for rank in range(workers)}
+    assert lengths == {config.training.epochs * steps_per_epoch(len(reader), 2 * workers)}
+
+
+def test_loader_processes_change_nothing(tiny_run: ExperimentConfig, streets_store: Store) -> None:
+    reader = streets_store.split("train")
+    here = list(batches(reader, tiny_run, rank=0))
+    apart = list(batches(reader, run_of(tiny_run, data__loader_processes=2), rank=0))
+    assert len(here) == len(apart)
+    for one, other in zip(here, apart, strict=True):
+        torch.testing.assert_close(one.image, other.image, rtol=0, atol=0)
+        torch.testing.assert_close(one.boundary, other.boundary, rtol=0, atol=0)
+
+
+def test_a_later_start_gives_the_later_epochs(tiny_run: ExperimentConfig, streets_store: Store) -> None:
+    reader = streets_store.split("train")
+    whole = list(batches(reader, tiny_run, rank=0))
+    rest = list(batches(reader, tiny_run, rank=0, first_epoch=1))
+    assert len(rest) * 2 == len(whole)
+    for one, other in zip(whole[len(rest) :], rest, strict=True):
+        torch.testing.assert_close(one.image, other.image, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_validation_sees_every_sample_exactly_once(streets_store: Store, workers: int) -> None:
+    reader = streets_store.split("val")
+    seen = [
+        batch.label.numpy()[0].tobytes()
+        for rank in range(workers)
+        for batch in whole_images(reader, rank=rank, num_workers=workers)
+    ]
+    assert Counter(seen) == Counter(reader.read(index).label.tobytes() for index in range(len(reader)))
+
+
+def test_whole_images_of_one_size_share_batches(streets_store: Store) -> None:
+    reader = streets_store.split("train")
+    reader.sizes[2] = (1, 1)  # Only the sizes decide here; nothing is read.
+    batched = [[index for _, index in batch] for batch in WholeImageSampler(reader.sizes, 4, 0, 1)]
+    assert batched == [[0, 1], [2], [3, 4, 5]]
+
+
+def test_a_batch_holds_the_store_s_values_in_the_model_s_units(streets_store: Store) -> None:
+    reader = streets_store.split("val")
+    stored, batch = reader.read(0), next(iter(whole_images(reader)))
+    expected = (stored.image.astype(np.float64) / 255 - IMAGE_MEAN) / IMAGE_STD
+    np.testing.assert_allclose(batch.image[0].permute(1, 2, 0).numpy(), expected, atol=1e-6)
+    np.testing.assert_array_equal(batch.label[0].numpy(), stored.label)
+    np.testing.assert_allclose(batch.gradient[0, 0].numpy(), stored.gradient / 255)
+    np.testing.assert_array_equal(batch.boundary[0, 0].numpy(), stored.boundary)

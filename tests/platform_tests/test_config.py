@@ -1,0 +1,61 @@
+import pytest
+from pydantic import ValidationError
+
+from gscnn_platform.config import ExperimentConfig, flatten, with_overrides
+from gscnn_platform.recipes import RECIPES, STREETS
+
+
+def test_overrides_replace_dotted_keys_and_leave_the_rest() -> None:
+    changed = with_overrides(STREETS, {"loss.edge": 3, "optimizer.lr": 0.5})
+    assert (changed.loss.edge, changed.optimizer.lr) == (3.0, 0.5)
+    unchanged = {"loss.edge": STREETS.loss.edge, "optimizer.lr": STREETS.optimizer.lr}
+    assert with_overrides(changed, unchanged) == STREETS
+
+
+@pytest.mark.parametrize("key", ["loss.egde", "los.edge", "loss.edge.more", "nothing"])
+def test_an_unknown_key_is_refused_by_name(key: str) -> None:
+    with pytest.raises(KeyError, match=key):
+        with_overrides(STREETS, {key: 1})
+
+
+def test_configs_cannot_be_changed_and_take_no_unknown_field() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        STREETS.seed = 3  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        ExperimentConfig.model_validate({"name": "x", "colour": "red"})
+
+
+def test_a_batch_that_workers_cannot_share_is_refused_with_the_way_out() -> None:
+    with pytest.raises(ValidationError, match=r"batch_size 8 cannot be shared by num_workers 3 .* multiple of 3"):
+        with_overrides(STREETS, {"num_workers": 3})
+
+
+def test_one_image_a_worker_is_refused_since_pooled_batch_norm_needs_two() -> None:
+    with pytest.raises(ValidationError, match="choose 16 or more"):
+        with_overrides(STREETS, {"num_workers": 8, "training.batch_size": 8})
+
+
+def test_a_control_with_edge_losses_is_refused() -> None:
+    with pytest.raises(ValidationError, match="deeplabv3plus has no edge logits"):
+        with_overrides(STREETS, {"model.architecture": "deeplabv3plus"})
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if not name.endswith("-deeplab")])
+def test_a_control_differs_from_its_recipe_in_the_shape_stream_alone(name: str) -> None:
+    recipe, control = (flatten(RECIPES[key].model_dump()) for key in (name, f"{name}-deeplab"))
+    differing = {key for key in recipe if recipe[key] != control[key]}
+    assert differing == {"name", "model.architecture", "loss.edge", "loss.attention"}
+
+
+def test_the_cityscapes_recipe_is_the_papers_setting() -> None:
+    recipe = RECIPES["cityscapes"]
+    assert recipe.augmentation.crop == (720, 720)
+    assert recipe.augmentation.scale == (0.5, 2.0)
+    assert (recipe.training.batch_size, recipe.training.epochs) == (16, 175)
+    assert recipe.model.output_stride == 8
+    assert recipe.loss.model_dump() == {"seg": 1, "edge": 20, "attention": 1, "threshold": 0.8}
+
+
+def test_a_recipe_survives_json() -> None:
+    for recipe in RECIPES.values():
+        assert ExperimentConfig.model_validate_json(recipe.model_dump_json()) == recipe

@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+import torch
+
+from gscnn.batch import IGNORE_INDEX, normalize
+from gscnn.model import DeepLabV3Plus, GatedSCNN
+from gscnn_platform.data.loader import to_batch
+from gscnn_platform.data.store import Store
+from gscnn_platform.figures import colourise, denormalize, draw_panels, predict_panels
+
+COLOURS = ((255, 0, 0), (0, 255, 0))
+
+
+def test_labels_take_their_classes_colours_and_void_is_black() -> None:
+    picture = colourise(np.array([[0, 1], [IGNORE_INDEX, 0]], np.uint8), COLOURS)
+    assert picture.tolist() == [[[255, 0, 0], [0, 255, 0]], [[0, 0, 0], [255, 0, 0]]]
+
+
+def test_a_normalised_image_comes_back_as_it_was() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(denormalize(normalize(torch.from_numpy(image).permute(2, 0, 1))), image)
+
+
+@pytest.mark.parametrize(("architecture", "columns"), [(GatedSCNN, 5), (DeepLabV3Plus, 4)])
+def test_panels_show_the_sample_and_what_the_model_says(
+    streets_store: Store, architecture: type[GatedSCNN | DeepLabV3Plus], columns: int
+) -> None:
+    model = architecture(backbone="resnet18", num_classes=9, aspp_channels=8, shape_widths=(4, 4, 4, 4)).eval()
+    reader = streets_store.split("val")
+    batch = to_batch([reader.read(0), reader.read(1)])
+    panels = predict_panels(model, batch)
+    with torch.inference_mode():
+        output = model(batch.image, batch.gradient)
+    np.testing.assert_array_equal(panels[1].prediction, output.seg_logits[1].argmax(0).numpy())
+    np.testing.assert_array_equal(panels[1].image, reader.read(1).image)
+    np.testing.assert_array_equal(panels[1].truth, reader.read(1).label)
+    assert (panels[0].edge is None) == (output.edge_logits is None)
+    identity = streets_store.manifest.identity
+    picture = draw_panels(panels, ["a", "b"], identity.classes, identity.colours, "title")
+    assert picture.dtype == np.uint8
+    assert picture.shape[1] == pytest.approx(110 * (2.6 * columns + 0.3), abs=2)
+    for colour in identity.colours:
+        assert (picture == colour).all(axis=2).any(), "every class stands in the legend"

@@ -1,0 +1,123 @@
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+import torch
+
+from gscnn.model import build_model
+from gscnn_platform import tracking
+from gscnn_platform.config import ExperimentConfig, TrackingConfig
+from gscnn_platform.data.store import Store
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return tracking.tracking_uri(TrackingConfig(), str(tmp_path_factory.mktemp("tracking")))
+
+
+@pytest.fixture
+def run_id(uri: str, tiny_run: ExperimentConfig, streets_store: Store) -> Iterator[str]:
+    run_id = tracking.create_run(uri, tiny_run, "a run", streets_store)
+    yield run_id
+    assert mlflow.active_run() is None, "no run is left open in this process"
+
+
+def test_the_uri_is_the_configs_then_the_environments_then_sqlite_beside_the_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert tracking.tracking_uri(TrackingConfig(), str(tmp_path)) == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracker")
+    assert tracking.tracking_uri(TrackingConfig(), str(tmp_path)) == "http://tracker"
+    assert tracking.tracking_uri(TrackingConfig(uri="http://mine"), str(tmp_path)) == "http://mine"
+
+
+def test_a_new_run_tells_config_code_data_and_versions(
+    uri: str, run_id: str, tiny_run: ExperimentConfig, streets_store: Store
+) -> None:
+    run = mlflow.MlflowClient(uri).get_run(run_id)
+    assert run.info.run_name == "a run"
+    assert run.data.params["loss.edge"] == str(tiny_run.loss.edge)
+    assert run.data.params["augmentation.crop"] == "(64, 64)"
+    assert run.data.tags["dataset.fingerprint"] == streets_store.manifest.fingerprint
+    assert run.data.tags["version.torch"] == torch.__version__.split("+")[0]
+    assert run.data.tags["git.dirty"] in ("True", "False", "unknown")
+    assert len(run.data.tags["code.sha256"]) == 16
+    dataset = run.inputs.dataset_inputs[0].dataset
+    assert (dataset.name, dataset.digest) == ("streets", streets_store.manifest.fingerprint)
+    profile = json.loads(str(dataset.profile))
+    assert profile["samples"] == {"train": 6, "val": 3, "test": 1}
+    assert sum(profile["pixels"]["train"].values()) == 6 * 64 * 96
+    assert list(profile["pixels"]["train"])[-1] == "void"
+
+
+def test_the_commit_of_a_submitted_job_is_what_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking.subprocess, "run", _no_git)
+    monkeypatch.setenv(tracking.GIT_COMMIT, "abc123-dirty")
+    assert tracking._git_state() == ("abc123", "True")
+    monkeypatch.delenv(tracking.GIT_COMMIT)
+    assert tracking._git_state() == ("unknown", "unknown")
+
+
+def _no_git(*_: object, **__: object) -> None:
+    raise FileNotFoundError("git")
+
+
+def test_steps_and_pictures_written_by_rank_0_are_there_with_their_steps(uri: str, run_id: str) -> None:
+    with tracking.RunWriter.opened(uri, run_id, system_metrics=False) as writer:
+        writer.log_steps([(step, {"train/total": 1 / step, "train/lr": 0.1}) for step in range(1, 701)])
+        writer.log_picture(np.zeros((4, 6, 3), np.uint8), "validation", step=3)
+    client = mlflow.MlflowClient(uri)
+    history = client.get_metric_history(run_id, "train/total")
+    assert [(metric.step, metric.value) for metric in history] == [(step, 1 / step) for step in range(1, 701)]
+    assert any("validation+step+3" in file.path for file in client.list_artifacts(run_id, "images"))
+    assert client.get_run(run_id).info.status == "RUNNING", "the driver ends the run, not the pen"
+
+
+def test_a_failed_run_says_so_and_why(uri: str, run_id: str) -> None:
+    tracking.close_run(uri, run_id, failure="ValueError: the disk is full")
+    run = mlflow.MlflowClient(uri).get_run(run_id)
+    assert (run.info.status, run.data.tags["failure"]) == ("FAILED", "ValueError: the disk is full")
+
+
+def test_the_logged_model_loads_without_this_project_and_takes_any_size(
+    uri: str, run_id: str, tiny_run: ExperimentConfig, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    model = build_model(tiny_run.model).eval()
+    (tmp_path / "model.pt").write_bytes(b"weights")
+    tracking.log_best(uri, run_id, model, tmp_path, {"val/miou": 0.5, "epoch": 2})
+    tracking.close_run(uri, run_id)
+    client = mlflow.MlflowClient(uri)
+    run = client.get_run(run_id)
+    assert run.data.metrics["best/miou"] == 0.5
+    mlflow.set_tracking_uri(uri)
+    [output] = run.outputs.model_outputs
+    loaded = mlflow.pytorch.load_model(f"models:/{output.model_id}")
+    signature = mlflow.models.get_model_info(f"models:/{output.model_id}").signature
+    assert signature.inputs.input_names() == ["image", "gradient"]
+    for size in ((1, 64, 96), (3, 97, 131)):
+        image, gradient = torch.randn(size[0], 3, *size[1:]), torch.rand(size[0], 1, *size[1:])
+        with torch.inference_mode():
+            expected, got = model(image, gradient), loaded(image, gradient)
+        torch.testing.assert_close(got["seg_logits"], expected.seg_logits, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(got["edge_logits"], expected.edge_logits, rtol=1e-4, atol=1e-4)
+    with tracking.checkpoint_of_run(uri, run_id) as folder:
+        assert (folder / "model.pt").read_bytes() == b"weights"
+
+
+def test_an_unknown_run_is_an_error_that_names_it(uri: str) -> None:
+    with pytest.raises(tracking.TrackingError, match="f" * 32), tracking.checkpoint_of_run(uri, "f" * 32):
+        pass
+
+
+def test_a_server_that_does_not_answer_is_an_error_at_once(tiny_run: ExperimentConfig, streets_store: Store) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # Bound and not listening: a connection is refused.
+        uri = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(tracking.TrackingError, match=rf"{uri} does not work: .* set --tracking.uri"):
+            tracking.create_run(uri, tiny_run, "a run", streets_store)

@@ -1,0 +1,274 @@
+"""Reads the imports of the tree and holds them against the rules below, which are the house in data."""
+
+import ast
+import os
+import platform
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+PACKAGES = {"gscnn": ROOT / "gscnn", "gscnn_platform": ROOT / "platform/gscnn_platform", "jobs": ROOT / "jobs"}
+"""The packages whose imports are read, and where they lie."""
+
+LAYERS: tuple[set[str], ...] = (
+    {"jobs"},
+    {"gscnn_platform.recipes", "gscnn_platform.search_spaces"},
+    {"gscnn_platform.tuning", "gscnn_platform.prediction", "gscnn_platform.comparison"},
+    {"gscnn_platform.training"},
+    {"gscnn_platform.evaluation", "gscnn_platform.figures"},
+    {"gscnn_platform.data", "gscnn_platform.tracking"},
+    {"gscnn_platform.cluster"},
+    {"gscnn_platform.config"},
+    {"gscnn"},
+)
+"""From top to bottom. A module imports what is below it, or in its own package, and nothing beside or above it.
+
+A new module of gscnn_platform goes into one of these sets, or makes one of its own.
+"""
+
+SIDEWAYS = {("gscnn_platform.tracking", "gscnn_platform.data.store")}
+"""Arrows between neighbours of one layer that are allowed all the same."""
+
+OWNERS: dict[str, set[str]] = {
+    "ray.data": {"gscnn_platform.data.precompute", "gscnn_platform.prediction"},
+    "ray.train": {"gscnn_platform.training"},
+    "ray.tune": {"gscnn_platform.tuning", "gscnn_platform.search_spaces"},
+    "ray": {
+        "gscnn_platform.cluster",
+        "gscnn_platform.data.precompute",
+        "gscnn_platform.prediction",
+        "gscnn_platform.training",
+        "gscnn_platform.tuning",
+    },
+    "mlflow": {"gscnn_platform.tracking"},
+    "albumentations": {"gscnn_platform.data.transforms"},
+    "tyro": {"jobs"},
+}
+"""Third-party package -> the only modules, or packages, that import it. The longest name that fits decides."""
+
+SCIENCE_MAY_IMPORT = {"gscnn", "torch", "torchvision", "numpy", "cv2", "jaxtyping", "pydantic"}
+"""And the standard library, but for what opens files:"""
+
+FILE_MODULES = {"io", "os", "pathlib", "shutil", "tempfile", "pickle", "glob", "fileinput", "mmap", "sqlite3"}
+
+FILE_READS = {"open", "load", "fromfile", "memmap", "imread", "loadtxt", "read_text", "read_bytes"}
+FILE_WRITES = {"save", "tofile", "imwrite", "savetxt", "write_text", "write_bytes", "mkdir", "unlink"}
+
+MOST_LINES = {"gscnn": 350, "platform": 350, "tests": 350, "benchmarks": 350, "jobs": 60}
+"""Folder -> lines that a Python file below it may have. Past that a file is two files, and a job has logic."""
+
+Rule = Callable[["Arrow"], str | None]
+"""Says what is wrong with an arrow, or None."""
+
+
+@dataclass(frozen=True)
+class Arrow:
+    """One name that a module imports; `target` names the most that is known: `ray.train.Checkpoint`."""
+
+    source: str
+    target: str
+    place: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.source} -> {self.target}"
+
+
+def within(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+def longest(name: str, packages: set[str]) -> str | None:
+    return max((package for package in packages if within(name, package)), key=len, default=None)
+
+
+def modules() -> dict[str, Path]:
+    """Dotted name -> file, of all that lies in PACKAGES."""
+    found = {}
+    for package, folder in PACKAGES.items():
+        for path in sorted(folder.rglob("*.py")):
+            parts = (package, *path.relative_to(folder).with_suffix("").parts)
+            found[".".join(parts).removesuffix(".__init__")] = path
+    return found
+
+
+def arrows_of(source: str, tree: ast.Module, place: str, is_package: bool = False) -> Iterator[Arrow]:
+    """Every import of a module, wherever it stands, and every use of an owned submodule such as `ray.train.report`."""
+    imported: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            targets = [alias.name for alias in node.names]
+            imported |= {alias.name.split(".")[0] for alias in node.names if alias.asname is None}
+        elif isinstance(node, ast.ImportFrom):
+            parents = source.split(".")[: None if is_package else -1]
+            base = parents[: len(parents) - node.level + 1] if node.level else []
+            path = ".".join([*base, *([node.module] if node.module else [])])
+            targets = [f"{path}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for target in targets:
+            yield Arrow(source, target, f"{place}:{node.lineno}")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in imported:
+            name = f"{node.value.id}.{node.attr}"
+            if name in OWNERS:
+                yield Arrow(source, name, f"{place}:{node.lineno}")
+
+
+def arrows() -> Iterator[Arrow]:
+    for name, path in modules().items():
+        tree = ast.parse(path.read_text())
+        yield from arrows_of(name, tree, str(path.relative_to(ROOT)), path.name == "__init__.py")
+
+
+def layer(name: str) -> tuple[int, str] | None:
+    """Rank, 0 at the bottom, and the entry of LAYERS that `name` belongs to."""
+    for rank, entries in enumerate(reversed(LAYERS)):
+        entry = longest(name, entries)
+        if entry is not None:
+            return rank, entry
+    return None
+
+
+def wrong_direction(arrow: Arrow) -> str | None:
+    if arrow.target.split(".")[0] not in PACKAGES:
+        return None
+    source, target = layer(arrow.source), layer(arrow.target)
+    if source is None or target is None:
+        return f"{arrow}: {arrow.source if source is None else arrow.target} is in none of LAYERS"
+    if target[0] > source[0]:
+        return f"{arrow} points up"
+    sideways = any(within(arrow.source, a) and within(arrow.target, b) for a, b in SIDEWAYS)
+    if target[0] == source[0] and target[1] != source[1] and not sideways:
+        return f"{arrow} points sideways"
+    return None
+
+
+def wrong_owner(arrow: Arrow) -> str | None:
+    dependency = longest(arrow.target, set(OWNERS))
+    if dependency is None or any(within(arrow.source, owner) for owner in OWNERS[dependency]):
+        return None
+    return f"{arrow}: {dependency} belongs to {', '.join(sorted(OWNERS[dependency]))}"
+
+
+def wrong_in_science(arrow: Arrow) -> str | None:
+    package = arrow.target.split(".")[0]
+    if not within(arrow.source, "gscnn") or package in SCIENCE_MAY_IMPORT:
+        return None
+    if package in sys.stdlib_module_names and package not in FILE_MODULES:
+        return None
+    return (
+        f"{arrow}: gscnn imports {', '.join(sorted(SCIENCE_MAY_IMPORT))}, and of the standard library nothing of files"
+    )
+
+
+def file_calls(tree: ast.Module, place: str) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            if name.split(".")[-1] in FILE_READS | FILE_WRITES:
+                yield f"{place}:{node.lineno}: {name}(...) reads or writes a file"
+
+
+def report(violations: list[str]) -> None:
+    assert not violations, "\n" + "\n".join(violations)
+
+
+@pytest.mark.parametrize("rule", [wrong_direction, wrong_owner, wrong_in_science])
+def test_no_import_breaks_a_rule(rule: Rule) -> None:
+    report([message for message in map(rule, arrows()) if message is not None])
+
+
+def test_every_module_has_a_layer() -> None:
+    missing = {name: path for name, path in modules().items() if layer(name) is None and name != "gscnn_platform"}
+    report([f"{path.relative_to(ROOT)}:1: {name} is in none of LAYERS" for name, path in missing.items()])
+
+
+def test_the_science_opens_no_files() -> None:
+    science = {path: ast.parse(path.read_text()) for name, path in modules().items() if within(name, "gscnn")}
+    report([call for path, tree in science.items() for call in file_calls(tree, str(path.relative_to(ROOT)))])
+
+
+@pytest.mark.parametrize(
+    ("source", "line", "rule", "message"),
+    [
+        ("gscnn.model", "import gscnn_platform.config", wrong_direction, "points up"),
+        ("gscnn_platform.config", "from gscnn_platform.data.store import Store", wrong_direction, "points up"),
+        ("gscnn_platform.data.store", "from gscnn_platform import recipes", wrong_direction, "points up"),
+        ("gscnn_platform.data.store", "from .. import recipes", wrong_direction, "points up"),
+        ("gscnn_platform.tracking", "def late():\n    from jobs.train import main", wrong_direction, "points up"),
+        ("gscnn_platform.evaluation", "import gscnn_platform.figures", wrong_direction, "points sideways"),
+        ("gscnn_platform.tracking", "import gscnn_platform.data.loader", wrong_direction, "points sideways"),
+        ("gscnn_platform.data.store", "import gscnn_platform.tracking", wrong_direction, "points sideways"),
+        ("gscnn_platform.recipes", "import gscnn_platform.helpers", wrong_direction, "none of LAYERS"),
+        ("gscnn_platform.data.loader", "import ray.data", wrong_owner, "ray.data belongs to"),
+        ("gscnn_platform.training.loop", "from ray import data", wrong_owner, "ray.data belongs to"),
+        ("gscnn_platform.training.loop", "import ray\nray.tune.report({})", wrong_owner, "ray.tune belongs to"),
+        ("gscnn_platform.data.store", "from ray.util import queue", wrong_owner, "ray belongs to"),
+        ("gscnn_platform.training.loop", "from mlflow.entities import Metric", wrong_owner, "mlflow belongs to"),
+        ("gscnn_platform.config", "import tyro", wrong_owner, "tyro belongs to jobs"),
+        ("gscnn.losses", "import ray", wrong_in_science, "gscnn imports"),
+        ("gscnn.losses", "from pathlib import Path", wrong_in_science, "gscnn imports"),
+    ],
+)
+def test_an_arrow_that_breaks_a_rule_is_found_and_named(source: str, line: str, rule: Rule, message: str) -> None:
+    messages = [rule(arrow) for arrow in arrows_of(source, ast.parse(line), "made_up.py")]
+    found = [text for text in messages if text is not None]
+    assert len(found) == 1
+    assert message in found[0]
+    assert found[0].startswith(f"made_up.py:{1 + line.count(chr(10))}: {source} -> ")
+
+
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        ("jobs.train", "from gscnn_platform.recipes import RECIPES"),
+        ("gscnn_platform.tracking", "from gscnn_platform.data.store import Store"),
+        ("gscnn_platform.training.loop", "from gscnn_platform.training import checkpoints"),
+        ("gscnn_platform.training.trainer", "import ray\nray.get(ray.put(1))"),
+        ("gscnn.edges", "from functools import cache\nimport cv2"),
+    ],
+)
+def test_an_arrow_that_breaks_no_rule_is_let_through(source: str, line: str) -> None:
+    found = list(arrows_of(source, ast.parse(line), "made_up.py"))
+    assert found
+    rules: tuple[Rule, ...] = (wrong_direction, wrong_owner, wrong_in_science)
+    report([message for rule in rules for message in map(rule, found) if message is not None])
+
+
+@pytest.mark.parametrize("call", ["open('x')", "np.load(path)", "torch.save(x, path)", "path.read_text()"])
+def test_a_call_that_reads_or_writes_a_file_is_found(call: str) -> None:
+    assert [found.split(": ")[0] for found in file_calls(ast.parse(f"x = 1\n{call}"), "made_up.py")] == ["made_up.py:2"]
+    assert not list(file_calls(ast.parse("model.load_state_dict(weights)"), "made_up.py"))
+
+
+def test_platform_stays_the_standard_librarys() -> None:
+    """An __init__.py in platform/ would hide it from ray, mlflow and torch, which all call platform.system()."""
+    assert not (ROOT / "platform/__init__.py").exists()
+    code = "import platform, gscnn_platform; print(platform.__file__); print(platform.system())"
+    environment = {**os.environ, "PYTHONPATH": ".:platform"}
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    file, system = run.stdout.split()
+    assert Path(file).parent == Path(sysconfig.get_path("stdlib"))
+    assert system == platform.system()
+
+
+@pytest.mark.parametrize(("folder", "most"), MOST_LINES.items())
+def test_no_file_is_too_long(folder: str, most: int) -> None:
+    lengths = {path: len(path.read_text().splitlines()) for path in (ROOT / folder).rglob("*.py")}
+    assert lengths
+    report(
+        [
+            f"{path.relative_to(ROOT)}:{most + 1}: {lines} lines, {most} at most"
+            for path, lines in lengths.items()
+            if lines > most
+        ]
+    )
