@@ -11,6 +11,7 @@ Needs all that the platform's training needs but Ray: see benchmarks/README.md.
 """
 
 import argparse
+import gc
 import json
 import math
 import time
@@ -92,6 +93,7 @@ def train(config: ExperimentConfig, store: Store, device: torch.device, picture:
     """Trains to the end and writes the model's view of some validation samples to `picture`."""
     on_gpu = device.type == "cuda"
     if on_gpu:
+        gc.collect()  # The last run's model may hang in a reference cycle, and would count towards this one's peak.
         torch.cuda.reset_peak_memory_stats()
     began = time.perf_counter()
     worker = TimedWorker(config, store, device)
@@ -147,22 +149,31 @@ def gain(runs: Sequence[Run], models: tuple[str, str]) -> list[float]:
     return [last[models[0], seed] - last[models[1], seed] for seed in seeds]
 
 
+def mean_iou(runs: Sequence[Run]) -> dict[str, float]:
+    """Per class, over the runs; NaN where a run has none."""
+    return {
+        name: float(np.mean([math.nan if (iou := run.iou[name]) is None else iou for run in runs]))
+        for name in runs[0].iou
+    }
+
+
 def tables(runs: Sequence[Run], models: tuple[str, str]) -> str:
+    """Every run; model by seed; IoU by class; and the gain. mIoU with four decimals: gains are of the third."""
+    scored = {(run.model, run.seed): run.last for run in runs}
+    seeds = sorted({run.seed for run in runs})
     each = [
-        [run.model, run.seed, run.last, run.best, run.images_per_second, run.peak_gib or "-", run.seconds / 60]
+        [
+            *(run.model, run.seed, f"{run.last:.4f}", f"{run.best:.4f}", run.images_per_second),
+            "-" if run.peak_gib is None else run.peak_gib,
+            run.seconds / 60,
+        ]
         for run in runs
     ]
-    seeds = sorted({run.seed for run in runs})
-    last = {(run.model, run.seed): run.last for run in runs}
-    mean = {model: float(np.mean([run.last for run in runs if run.model == model])) for model in models}
-    by_seed = [[model, *(last[model, seed] for seed in seeds), mean[model]] for model in models]
-    of_class = {
-        model: [float(np.mean([run.iou[name] or 0.0 for run in runs if run.model == model])) for name in runs[0].iou]
-        for model in models
-    }
+    by_seed = [[model, *(f"{scored[model, seed]:.4f}" for seed in seeds)] for model in models]
+    of_class = {model: mean_iou([run for run in runs if run.model == model]) for model in models}
     classes = [
-        [name, ours, control, ours - control]
-        for name, ours, control in zip(runs[0].iou, *(of_class[model] for model in models), strict=True)
+        [name, *(of_class[model][name] for model in models), of_class[models[0]][name] - of_class[models[1]][name]]
+        for name in runs[0].iou
     ]
     gains = gain(runs, models)
     spread = f" ± {np.std(gains, ddof=1):.4f} (standard deviation)" if len(gains) > 1 else ""
@@ -170,14 +181,14 @@ def tables(runs: Sequence[Run], models: tuple[str, str]) -> str:
     return "\n\n".join(
         [
             markdown_table(header, each),
-            markdown_table(["mIoU, last epoch", *(f"seed {seed}" for seed in seeds), "mean"], by_seed),
+            markdown_table(["mIoU, last epoch", *(f"seed {seed}" for seed in seeds)], by_seed),
             markdown_table(["IoU, mean over seeds", *models, "difference"], classes),
             f"gain of the shape stream in mIoU: {np.mean(gains):+.4f}{spread} over {len(gains)} seeds",
         ]
     )
 
 
-def main() -> None:
+def command_line() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", required=True, help="folder that jobs.precompute wrote")
     with_shape_stream = [name for name, recipe in RECIPES.items() if recipe.model.architecture == "gscnn"]
@@ -189,17 +200,23 @@ def main() -> None:
     parser.add_argument("--weights", choices=["imagenet", "none"], help="start of the backbone; else the recipe's")
     parser.add_argument("--processes", type=int, help="loader processes; else the recipe's")
     parser.add_argument("--out", type=Path, default=Path("runs/camvid_gpu"), help="for the JSON and the pictures")
-    arguments = parser.parse_args()
-    began = time.perf_counter()
+    return parser.parse_args()
 
-    recipe = RECIPES[arguments.recipe]
+
+def chosen_recipe(arguments: argparse.Namespace) -> ExperimentConfig:
+    changes: dict[str, object] = {}
     if arguments.weights:
-        weights = None if arguments.weights == "none" else arguments.weights
-        recipe = with_overrides(recipe, {"model.weights": weights})
+        changes["model.weights"] = None if arguments.weights == "none" else arguments.weights
     if arguments.processes is not None:
-        recipe = with_overrides(recipe, {"data.loader_processes": arguments.processes})
+        changes["data.loader_processes"] = arguments.processes
+    return with_overrides(RECIPES[arguments.recipe], changes)
+
+
+def main() -> None:
+    began = time.perf_counter()
+    arguments = command_line()
+    recipe = chosen_recipe(arguments)
     pair = (recipe, deeplab_control(recipe))
-    models = (pair[0].name, pair[1].name)
     store = open_store(arguments.store, recipe.data, recipe.model.num_classes)
     device = best_device()
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -209,18 +226,18 @@ def main() -> None:
         trials = [train(with_epochs(config, 2), store, device) for config in pair]
         left = arguments.minutes * 60 - (time.perf_counter() - began)
         epochs = epochs_within(left, trials, len(arguments.seeds))
+    settings = with_epochs(recipe, epochs).model_dump(exclude={"seed", "store", "storage", "tracking"})
     runs: list[Run] = []
     for seed in arguments.seeds:
         for config in pair:
             seeded = with_overrides(with_epochs(config, epochs), {"seed": seed})
             runs.append(train(seeded, store, device, arguments.out / f"{config.name}-seed{seed}.png"))
-            settings = recipe.model_dump(exclude={"store", "storage", "tracking"})
             results = {"environment": describe(), "recipe": settings, "runs": [asdict(run) for run in runs]}
-            (arguments.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+            (arguments.out / "results.json").write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
 
     start = recipe.model.weights or "random weights"
     print(f"\n{describe()}\n\nrecipe {recipe.name}: {epochs} epochs from {start}, store {store.manifest.fingerprint}\n")
-    print(tables(runs, models))
+    print(tables(runs, (pair[0].name, pair[1].name)))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What every benchmark prints above its figures, and how it prints them."""
 
+import os
 import platform
 import subprocess
 from collections.abc import Sequence
@@ -10,29 +11,31 @@ import torch
 
 def describe() -> str:
     """Commit, machine and versions, one line."""
-    root = Path(__file__).parent
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=root, capture_output=True, text=True, check=False
-    ).stdout.strip()
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
-    return f"commit {commit or 'unknown'} · {device} · torch {torch.__version__} · Python {platform.python_version()}"
+    return f"commit {_commit()} · {device} · torch {torch.__version__} · Python {platform.python_version()}"
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A Markdown table; floats with three significant figures."""
-    cells = [
-        [
-            f"{cell:.3g}"
-            if isinstance(cell, float) and cell < 1000
-            else f"{cell:.0f}"
-            if isinstance(cell, float)
-            else str(cell)
-            for cell in row
-        ]
-        for row in rows
-    ]
-    lines = [header, ["---"] * len(header), *cells]
+    lines = [header, ["---"] * len(header), *([_shown(cell) for cell in row] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _shown(cell: object) -> str:
+    if not isinstance(cell, float):
+        return str(cell)
+    # From 999.5 on `.3g` would write 1e+03.
+    return f"{cell:.3g}" if abs(cell) < 999.5 else f"{cell:.0f}"
+
+
+def _commit() -> str:
+    """Of the checkout; of GSCNN_GIT_COMMIT where there is no .git or no git, as on a machine that code is copied to."""
+    try:
+        command = ["git", "describe", "--always", "--dirty"]
+        found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False).stdout
+    except FileNotFoundError:
+        found = ""
+    return found.strip() or os.environ.get("GSCNN_GIT_COMMIT", "unknown")
 
 
 def _processor() -> str:

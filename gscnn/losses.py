@@ -4,8 +4,6 @@ All take logits, count their valid pixels themselves, and stay on the device: no
 no loop runs over the batch. Void pixels (ignore_index) count neither by value nor by gradient.
 """
 
-from typing import Self
-
 import torch
 from jaxtyping import Bool, Float, Integer
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -31,7 +29,7 @@ class LossConfig(BaseModel):
     """Edge probability above which a pixel counts as predicted boundary (paper: 0.8)."""
 
     @model_validator(mode="after")
-    def _something_to_learn(self) -> Self:
+    def _something_to_learn(self) -> "LossConfig":
         if not (self.seg or self.edge or self.attention):
             raise ValueError("seg, edge and attention are all 0: give at least one term a weight")
         return self

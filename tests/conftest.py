@@ -29,6 +29,8 @@ def _without_parameter(hint: Any) -> Any:
 
 jaxtyping.install_import_hook("gscnn", f"{__name__}.check")
 
+pytest_plugins = ["tests.fixtures"]
+
 
 @pytest.fixture
 def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:

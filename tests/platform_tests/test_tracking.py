@@ -7,6 +7,8 @@ import mlflow
 import numpy as np
 import pytest
 import torch
+from mlflow.models import get_model_info
+from mlflow.pytorch import load_model
 
 from gscnn.model import build_model
 from gscnn_platform import tracking
@@ -47,6 +49,7 @@ def test_a_new_run_tells_config_code_data_and_versions(
     assert run.data.tags["version.torch"] == torch.__version__.split("+")[0]
     assert run.data.tags["git.dirty"] in ("True", "False", "unknown")
     assert len(run.data.tags["code.sha256"]) == 16
+    assert run.inputs is not None
     dataset = run.inputs.dataset_inputs[0].dataset
     assert (dataset.name, dataset.digest) == ("streets", streets_store.manifest.fingerprint)
     profile = json.loads(str(dataset.profile))
@@ -96,9 +99,10 @@ def test_the_logged_model_loads_without_this_project_and_takes_any_size(
     run = client.get_run(run_id)
     assert run.data.metrics["best/miou"] == 0.5
     mlflow.set_tracking_uri(uri)
+    assert run.outputs is not None
     [output] = run.outputs.model_outputs
-    loaded = mlflow.pytorch.load_model(f"models:/{output.model_id}")
-    signature = mlflow.models.get_model_info(f"models:/{output.model_id}").signature
+    loaded = load_model(f"models:/{output.model_id}")
+    signature = get_model_info(f"models:/{output.model_id}").signature
     assert signature.inputs.input_names() == ["image", "gradient"]
     for size in ((1, 64, 96), (3, 97, 131)):
         image, gradient = torch.randn(size[0], 3, *size[1:]), torch.rand(size[0], 1, *size[1:])

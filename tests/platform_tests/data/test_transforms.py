@@ -1,3 +1,5 @@
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from gscnn_platform.config import AugmentationConfig, EdgeConfig
 from gscnn_platform.data.store import SampleArrays
 from gscnn_platform.data.transforms import TrainTransform
 
-PLAIN = {"colour_jitter": 0.0, "blur": 0.0}
+PLAIN: dict[str, Any] = {"colour_jitter": 0.0, "blur": 0.0}
 
 
 def blocks(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
@@ -35,6 +37,7 @@ def test_boundary_of_a_resized_crop_is_that_of_the_resized_mask(scale: float, ra
     for seed in range(5):
         original = sample(seed)
         augmented = transform(original, (seed,))
+        assert augmented.boundary is not None
         height, width = (round(side * scale) for side in original.label.shape)
         resized = cv2.resize(original.label, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
         whole = boundary_map(resized, radius, void_edges=void_edges)

@@ -1,4 +1,4 @@
-"""What platform tests share: a tiny store and one Ray cluster for the whole session."""
+"""What tests of the platform and of the jobs share: a tiny store and one Ray cluster for the whole session."""
 
 import os
 from collections.abc import Iterator
