@@ -36,7 +36,8 @@ def image_gradient(image: UInt8[np.ndarray, "H W 3"], method: GradientMethod = "
         return (cv2.Canny(image, *CANNY_THRESHOLDS) > 0).astype(np.float32)
     if method == "sobel":
         dx, dy = cv2.Sobel(image, cv2.CV_32F, 1, 0), cv2.Sobel(image, cv2.CV_32F, 0, 1)
-        return cv2.magnitude(dx, dy).max(axis=2) / np.float32(MAX_SOBEL)
+        red, green, blue = cv2.split(cv2.magnitude(dx, dy))
+        return cv2.max(cv2.max(red, green), blue) / np.float32(MAX_SOBEL)
     raise ValueError(f"method is {method!r}; there are: {', '.join(get_args(GradientMethod))}")
 
 

@@ -31,6 +31,7 @@ def tiny_run(streets_store: Store) -> ExperimentConfig:
             "training.epochs": 2,
             "training.batch_size": 2,
             "training.log_every": 2,
+            "training.validate_every": 1,
             "training.pictures": 2,
             "model.aspp_channels": 8,
             "model.low_level_channels": 8,

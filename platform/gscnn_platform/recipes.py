@@ -45,8 +45,8 @@ STREETS = ExperimentConfig(
 )
 """Drawn scenes, minutes on 2 cores: the quickstart.
 
-A network this small on crops this small: ASPP rates of 6 to 18 would look past the 6 x 8 cells of its top, hence 2 to 6;
-the shape stream is a quarter as wide as the paper's, since at full width it takes most of the time.
+A small network on small crops: ASPP rates of 6 to 18 would look past the 6 x 8 cells of its top, hence 2 to 6; the
+shape stream is a quarter as wide as the paper's, since at full width it takes most of the time.
 """
 
 CAMVID = ExperimentConfig(

@@ -1,6 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
+from gscnn.losses import LossConfig
 from gscnn_platform.config import ExperimentConfig, flatten, with_overrides
 from gscnn_platform.recipes import RECIPES, STREETS
 
@@ -25,9 +26,14 @@ def test_configs_cannot_be_changed_and_take_no_unknown_field() -> None:
         ExperimentConfig.model_validate({"name": "x", "colour": "red"})
 
 
+def test_a_config_without_any_term_is_refused() -> None:
+    with pytest.raises(ValueError, match="seg, edge and attention are all 0"):
+        LossConfig(seg=0, edge=0, attention=0)
+
+
 def test_a_batch_that_workers_cannot_share_is_refused_with_the_way_out() -> None:
     with pytest.raises(ValidationError, match=r"batch_size 8 cannot be shared by num_workers 3 .* multiple of 3"):
-        with_overrides(STREETS, {"num_workers": 3})
+        with_overrides(STREETS, {"num_workers": 3, "training.batch_size": 8})
 
 
 def test_one_image_a_worker_is_refused_since_pooled_batch_norm_needs_two() -> None:

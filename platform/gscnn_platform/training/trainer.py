@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.train import CheckpointConfig, RunConfig, ScalingConfig
+from ray.train import CheckpointConfig, Result, RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.torch import TorchTrainer
 
 from gscnn.model import build_model
@@ -17,6 +17,7 @@ from gscnn_platform.config import ExperimentConfig
 from gscnn_platform.data.store import Store, StoreError, open_store
 from gscnn_platform.training import checkpoints
 from gscnn_platform.training.loop import WorkerJob, train_loop_per_worker
+from gscnn_platform.training.worker import NonFiniteLossError
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ def run_training(config: ExperimentConfig) -> TrainingResult:
         StoreError: the store is missing, damaged or another than the config asks for.
         ResourcesError: the cluster is too small.
         TrackingError: the tracking URI does not work.
+        NonFiniteLossError: the losses went wrong on the way.
         ValueError: another value of the config that cannot work here.
     """
     store = _open_store(config)
@@ -69,7 +71,7 @@ def run_training(config: ExperimentConfig) -> TrainingResult:
         ),
     )
     with _closing(uri, run_id):
-        result = trainer.fit()
+        result = _fit(trainer)
         assert result.checkpoint is not None and result.best_checkpoints
         best, metrics = max(result.best_checkpoints, key=lambda pair: pair[1]["val/miou"])
         loaded = checkpoints.load_model(best.path)
@@ -80,6 +82,17 @@ def run_training(config: ExperimentConfig) -> TrainingResult:
 
 def _run_job(loop_config: dict[str, Any]) -> None:
     train_loop_per_worker(loop_config["job"])
+
+
+def _fit(trainer: TorchTrainer) -> Result:
+    """Raises the worker's own error where it is one that a user can mend, rather than Ray's around it."""
+    try:
+        return trainer.fit()
+    except WorkerGroupError as error:
+        for failure in error.worker_failures.values():
+            if isinstance(failure, (NonFiniteLossError, StoreError)):
+                raise failure from error
+        raise
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from math import isfinite
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,11 +21,14 @@ from gscnn_platform.data.loader import batches, describe_epoch, steps_per_epoch,
 from gscnn_platform.data.store import Store
 from gscnn_platform.evaluation import EvalReport, autocast, evaluate
 from gscnn_platform.figures import Panels, draw_panels, predict_panels
-from gscnn_platform.tracking import RunWriter
 from gscnn_platform.training.progress import Progress, say
 
+if TYPE_CHECKING:
+    # The benchmarks train without tracking, on machines without MLflow.
+    from gscnn_platform.tracking import RunWriter
 
-class NonFiniteLossError(ArithmeticError):
+
+class NonFiniteLossError(ValueError):
     """A loss term became NaN or infinite."""
 
 
@@ -49,7 +52,7 @@ class TrainingWorker:
         world_size: int,
         device: torch.device,
         resumed: dict[str, Any] | None = None,
-        writer: RunWriter | None = None,
+        writer: "RunWriter | None" = None,
     ) -> None:
         assert world_size == config.num_workers
         self.config, self.store, self.rank, self.world_size = config, store, rank, world_size
