@@ -240,7 +240,8 @@ class _StoreDataset(MetaDataset):
 def _active(uri: str, run_id: str, system_metrics: bool = False) -> Iterator[None]:
     """The run as MLflow's active one in this thread, with its status as it was afterwards."""
     mlflow.set_tracking_uri(uri)
-    logging.getLogger("mlflow.system_metrics").setLevel(logging.WARNING)  # Four lines a run on start and stop.
+    for chatty in ("mlflow.system_metrics", "mlflow.store.db.utils"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     # Artifacts and models of a local store need no links to a page that is not open.
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     mlflow.start_run(run_id=run_id, log_system_metrics=system_metrics)

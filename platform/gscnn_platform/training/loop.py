@@ -3,14 +3,13 @@
 import logging
 import tempfile
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import ray.train
 import ray.train.torch
 import torch
 
-from gscnn_platform.config import ExperimentConfig
+from gscnn_platform.config import Config, ExperimentConfig
 from gscnn_platform.data.store import open_store
 from gscnn_platform.evaluation import EvalReport
 from gscnn_platform.tracking import RunWriter
@@ -18,8 +17,7 @@ from gscnn_platform.training import checkpoints
 from gscnn_platform.training.worker import TrainingWorker
 
 
-@dataclass(frozen=True)
-class WorkerJob:
+class WorkerJob(Config):
     """What the driver hands to every worker; paths are absolute."""
 
     config: ExperimentConfig

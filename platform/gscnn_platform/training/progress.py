@@ -15,22 +15,22 @@ class Progress:
         self.epochs, self.steps_per_epoch, self.batch_size = epochs, steps_per_epoch, batch_size
         self.total = epochs * steps_per_epoch
         self._first = first_epoch * steps_per_epoch
-        self._started = time.perf_counter()
-        self._at_last_line = (self._first, self._started)
+        self._at_last_line = (self._first, time.perf_counter())
+        self._training_time = 0.0
 
     def images_per_second(self, step: int) -> float:
         """Speed since the last call; `step` counts optimizer steps from the start of the run."""
         last_step, last_time = self._at_last_line
         now = time.perf_counter()
         self._at_last_line = (step, now)
+        self._training_time += now - last_time
         return (step - last_step) * self.batch_size / (now - last_time)
 
     def line(self, step: int, values: Mapping[str, float], lr: float, speed: float) -> str:
         """`values` holds "total" and the terms."""
         epoch, in_epoch = divmod(step - 1, self.steps_per_epoch)
         terms = ", ".join(f"{name} {value:.3f}" for name, value in values.items() if name != "total")
-        elapsed = time.perf_counter() - self._started
-        left = elapsed / (step - self._first) * (self.total - step)
+        left = self._training_time / (step - self._first) * (self.total - step)
         return (
             f"epoch {epoch + 1:>{len(str(self.epochs))}}/{self.epochs} · "
             f"step {in_epoch + 1:>{len(str(self.steps_per_epoch))}}/{self.steps_per_epoch} · "
@@ -38,7 +38,7 @@ class Progress:
         )
 
     def resumed(self) -> None:
-        """Call after validation, whose time does not count towards images/s."""
+        """Call after a pause, such as validation, whose time does not count towards images/s and the time left."""
         self._at_last_line = (self._at_last_line[0], time.perf_counter())
 
 

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import ray
 from ray.train import CheckpointConfig, Result, RunConfig, ScalingConfig, WorkerGroupError
@@ -16,7 +15,8 @@ from gscnn_platform import cluster, tracking
 from gscnn_platform.config import ExperimentConfig
 from gscnn_platform.data.store import Store, StoreError, open_store
 from gscnn_platform.training import checkpoints
-from gscnn_platform.training.loop import WorkerJob, train_loop_per_worker
+from gscnn_platform.training.entry import run_worker
+from gscnn_platform.training.loop import WorkerJob
 from gscnn_platform.training.worker import NonFiniteLossError
 
 
@@ -57,9 +57,10 @@ def run_training(config: ExperimentConfig) -> TrainingResult:
         raise ValueError(f"--run-name {run_name!r} is used already in {storage}: choose another, or leave it out")
     run_id = tracking.create_run(uri, config, run_name, store)
     print(f"run {run_name} · store {store.path} ({store.manifest.fingerprint}) · tracked at {uri}", flush=True)
+    job = WorkerJob(config=config, store=str(store.path), tracking_uri=uri, run_id=run_id, cpus=cpus)
     trainer = TorchTrainer(
-        _run_job,
-        train_loop_config={"job": WorkerJob(config, str(store.path), uri, run_id, cpus)},
+        run_worker,
+        train_loop_config=job.model_dump(mode="json"),
         scaling_config=ScalingConfig(
             num_workers=config.num_workers, use_gpu=use_gpu, resources_per_worker={"CPU": cpus, "GPU": int(use_gpu)}
         ),
@@ -78,10 +79,6 @@ def run_training(config: ExperimentConfig) -> TrainingResult:
         with checkpoints.for_tracking(best.path) as folder:
             tracking.log_best(uri, run_id, loaded.model, folder, {"epoch": metrics["epoch"], **loaded.metrics})
     return TrainingResult(run_name, run_id, uri, best.path, loaded.metrics, result.checkpoint.path)
-
-
-def _run_job(loop_config: dict[str, Any]) -> None:
-    train_loop_per_worker(loop_config["job"])
 
 
 def _fit(trainer: TorchTrainer) -> Result:
