@@ -44,7 +44,7 @@ class FeatureFusion(nn.Module):
         if self.training and top.shape[0] == 1 and not self._synchronised():
             raise ValueError(
                 "one image in training mode: the pooled ASPP branch normalises over the batch and needs at least 2 "
-                "images a worker, or synchronised batch norm over several workers (--training.sync-bn True)"
+                "images a worker, or synchronised batch norm over several workers (--training.sync-bn)"
             )
         branches = [branch(top) for branch in self.aspp]
         if self.edge_branch is not None:

@@ -32,7 +32,7 @@ def run(config: EvaluateConfig) -> EvalReport:
     print(report.table())
     try:
         tracking.log_evaluation(
-            uri, loaded.run_id, report.metrics(f"eval_{config.split}"), report.table(), config.split
+            uri, loaded.run_id, report.metrics(f"{config.split}_evaluated"), report.table(), config.split
         )
     except tracking.TrackingError as error:
         print(f"not tracked: {error}", file=sys.stderr)

@@ -22,11 +22,9 @@ def connect() -> None:
     """
     if ray.is_initialized():
         return
-    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     pythonpath = _missing_pythonpath()
     runtime_env = {"env_vars": {"PYTHONPATH": pythonpath}} if pythonpath else None
-    ray.init(runtime_env=runtime_env, log_to_driver=True, logging_level=logging.WARNING, include_dashboard=None)
+    ray.init(runtime_env=runtime_env, logging_level=logging.WARNING)
 
 
 def in_submitted_job() -> bool:
@@ -70,7 +68,7 @@ def check_resources(num_workers: int, cpus: int, gpus: int) -> None:
     if short:
         raise ResourcesError(
             f"--num-workers {num_workers} needs {'; '.join(short)}: take fewer workers, or fewer --cpus-per-worker, "
-            "or --wait-for-nodes True where the cluster grows by itself"
+            "or --wait-for-nodes where the cluster grows by itself"
         )
 
 

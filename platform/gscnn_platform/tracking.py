@@ -4,14 +4,12 @@ The driver creates the run (and, once, the database: several processes that open
 it) and closes it; in between rank 0 alone writes to it.
 """
 
-import hashlib
 import importlib.metadata
 import json
 import logging
 import os
 import re
 import socket
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,24 +30,14 @@ from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 from torch import Tensor, nn
 
-import gscnn.batch
 from gscnn_platform.config import ExperimentConfig, TrackingConfig, flatten
 from gscnn_platform.data.store import Store
+from gscnn_platform.provenance import run_tags
 
-PACKAGES: Final = (
-    "torch",
-    "torchvision",
-    "ray",
-    "mlflow",
-    "numpy",
-    "pyarrow",
-    "albumentations",
-    "opencv-python-headless",
-)
 CHECKPOINT: Final = "checkpoint"
 """Artifact folder of the best checkpoint."""
-GIT_COMMIT: Final = "GSCNN_GIT_COMMIT"
-"""Environment variable that names the commit where there is no .git, as in a submitted job."""
+EXPERIMENT_TAGS: Final = {"mlflow.experimentKind": "custom_model_development"}
+"""Lets the UI open with training runs and charts; its default is the view of language model traces."""
 
 
 class TrackingError(ValueError):
@@ -84,8 +72,8 @@ def create_run(uri: str, config: ExperimentConfig, run_name: str, store: Store) 
             experiment_id = experiment.experiment_id
         else:
             artifacts = _artifact_folder(uri)
-            experiment_id = client.create_experiment(config.tracking.experiment, artifact_location=artifacts)
-        run = client.create_run(experiment_id, run_name=run_name, tags=_provenance(config, store))
+            experiment_id = client.create_experiment(config.tracking.experiment, artifacts, EXPERIMENT_TAGS)
+        run = client.create_run(experiment_id, run_name=run_name, tags=run_tags(config, store))
     except (MlflowException, OSError) as error:
         raise TrackingError(
             f"tracking URI {uri} does not work: {error}; set --tracking.uri or MLFLOW_TRACKING_URI"
@@ -134,7 +122,7 @@ class RunWriter:
 
 
 def log_best(uri: str, run_id: str, model: nn.Module, checkpoint: Path, metrics: Mapping[str, float]) -> None:
-    """Logs the best checkpoint, its metrics as `best/...`, and the model for `mlflow.pytorch.load_model`.
+    """Logs the best checkpoint, its metrics as `val/best_...`, and the model for `mlflow.pytorch.load_model`.
 
     The model is logged as an exported program (pt2): it loads without this project and without unpickling, takes any
     batch and image size, and returns a dictionary with seg_logits [B, K, H, W] and, of a Gated-SCNN, edge_logits
@@ -153,7 +141,7 @@ def log_best(uri: str, run_id: str, model: nn.Module, checkpoint: Path, metrics:
         [TensorSpec(np.dtype("float32"), (-1, value.shape[1], -1, -1), key) for key, value in shown.items()]
     )
     with _active(uri, run_id):
-        mlflow.log_metrics({f"best/{key.removeprefix('val/')}": value for key, value in metrics.items()})
+        mlflow.log_metrics({f"val/best_{key}": value for key, value in metrics.items()})
         mlflow.log_artifacts(str(checkpoint), CHECKPOINT)
         mlflow_pytorch.log_model(
             _Export(model).eval(),
@@ -264,44 +252,3 @@ def _artifact_folder(uri: str) -> str | None:
     if not uri.startswith("sqlite:///"):
         return None
     return (Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts").as_uri()
-
-
-def _provenance(config: ExperimentConfig, store: Store) -> dict[str, str]:
-    commit, dirty = _git_state()
-    versions = {f"version.{name}": importlib.metadata.version(name) for name in PACKAGES}
-    return {
-        "recipe": config.name,
-        "git.commit": commit,
-        "git.dirty": dirty,
-        "code.sha256": _code_digest(),
-        "dataset": store.manifest.identity.dataset,
-        "dataset.fingerprint": store.manifest.fingerprint,
-        **versions,
-    }
-
-
-def _git_state() -> tuple[str, str]:
-    """Commit, and whether the tree differed from it; of the environment where there is no .git."""
-    root = Path(__file__).parent
-
-    def git(*arguments: str) -> str | None:
-        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    try:
-        commit, status = git("rev-parse", "HEAD"), git("status", "--porcelain")
-    except FileNotFoundError:
-        commit = status = None
-    if commit is not None and status is not None:
-        return commit, str(bool(status))
-    named = os.environ.get(GIT_COMMIT, "unknown")
-    return named.removesuffix("-dirty"), str(named.endswith("-dirty")) if named != "unknown" else "unknown"
-
-
-def _code_digest() -> str:
-    """sha256 over the sources of both packages: tells two runs' code apart where git cannot."""
-    digest = hashlib.sha256()
-    for package in (Path(gscnn.batch.__file__).parent, Path(__file__).parent):
-        for file in sorted(package.rglob("*.py")):
-            digest.update(str(file.relative_to(package.parent)).encode() + file.read_bytes())
-    return digest.hexdigest()[:16]

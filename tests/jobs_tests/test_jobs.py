@@ -100,7 +100,7 @@ def test_the_whole_path_from_drawn_scenes_to_a_tracked_model(
     table = capfd.readouterr().out
     assert f"mean      {alone.scores.miou:.3f}" in table
     metrics = client.get_run(found.info.run_id).data.metrics
-    assert metrics["eval_val/miou"] == pytest.approx(alone.scores.miou)
+    assert metrics["val_evaluated/miou"] == pytest.approx(alone.scores.miou)
     assert np.isfinite(metrics["train/images_per_second"])
 
     run_again = ("streets", "--store", "store", "--run-name", "mine", *flags(SMALL))

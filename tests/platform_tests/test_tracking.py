@@ -58,18 +58,6 @@ def test_a_new_run_tells_config_code_data_and_versions(
     assert list(profile["pixels"]["train"])[-1] == "void"
 
 
-def test_the_commit_of_a_submitted_job_is_what_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking.subprocess, "run", _no_git)
-    monkeypatch.setenv(tracking.GIT_COMMIT, "abc123-dirty")
-    assert tracking._git_state() == ("abc123", "True")
-    monkeypatch.delenv(tracking.GIT_COMMIT)
-    assert tracking._git_state() == ("unknown", "unknown")
-
-
-def _no_git(*_: object, **__: object) -> None:
-    raise FileNotFoundError("git")
-
-
 def test_steps_and_pictures_written_by_rank_0_are_there_with_their_steps(uri: str, run_id: str) -> None:
     with tracking.RunWriter.opened(uri, run_id, system_metrics=False) as writer:
         writer.log_steps([(step, {"train/total": 1 / step, "train/lr": 0.1}) for step in range(1, 701)])
@@ -93,11 +81,11 @@ def test_the_logged_model_loads_without_this_project_and_takes_any_size(
     torch.manual_seed(0)
     model = build_model(tiny_run.model).eval()
     (tmp_path / "model.pt").write_bytes(b"weights")
-    tracking.log_best(uri, run_id, model, tmp_path, {"val/miou": 0.5, "epoch": 2})
+    tracking.log_best(uri, run_id, model, tmp_path, {"miou": 0.5, "epoch": 2})
     tracking.close_run(uri, run_id)
     client = mlflow.MlflowClient(uri)
     run = client.get_run(run_id)
-    assert run.data.metrics["best/miou"] == 0.5
+    assert run.data.metrics["val/best_miou"] == 0.5
     mlflow.set_tracking_uri(uri)
     assert run.outputs is not None
     [output] = run.outputs.model_outputs

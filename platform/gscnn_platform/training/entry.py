@@ -1,4 +1,4 @@
-"""Where a Train worker enters. Light to import: Ray's controller unpickles it too, and needs neither torch nor MLflow."""
+"""Where a Train worker enters. Light to import: Ray's controller unpickles it too and needs no torch, no MLflow."""
 
 from typing import Any
 

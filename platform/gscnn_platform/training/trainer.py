@@ -77,7 +77,8 @@ def run_training(config: ExperimentConfig) -> TrainingResult:
         best, metrics = max(result.best_checkpoints, key=lambda pair: pair[1]["val/miou"])
         loaded = checkpoints.load_model(best.path)
         with checkpoints.for_tracking(best.path) as folder:
-            tracking.log_best(uri, run_id, loaded.model, folder, {"epoch": metrics["epoch"], **loaded.metrics})
+            of_best = {"epoch": metrics["epoch"], "miou": metrics["val/miou"]}
+            tracking.log_best(uri, run_id, loaded.model, folder, of_best)
     return TrainingResult(run_name, run_id, uri, best.path, loaded.metrics, result.checkpoint.path)
 
 
@@ -119,7 +120,7 @@ def _resources(config: ExperimentConfig) -> tuple[bool, int]:
     there = ray.cluster_resources()
     use_gpu = bool(there.get("GPU")) if config.use_gpu is None else config.use_gpu
     if config.training.sync_bn and not use_gpu:
-        raise ValueError("training.sync_bn works on GPUs only, and the workers get none: add --training.sync-bn False")
+        raise ValueError("training.sync_bn works on GPUs only, and the workers get none: add --training.no-sync-bn")
     cpus = config.cpus_per_worker or max(1, int(there.get("CPU", 1)) // config.num_workers)
     if not config.wait_for_nodes:
         cluster.check_resources(config.num_workers, cpus, int(use_gpu))

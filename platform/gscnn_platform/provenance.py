@@ -1,0 +1,73 @@
+"""Where a run's numbers come from: code, data, versions."""
+
+import getpass
+import hashlib
+import importlib.metadata
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import gscnn.batch
+from gscnn_platform.config import ExperimentConfig
+from gscnn_platform.data.store import Store
+
+PACKAGES: Final = (
+    "torch",
+    "torchvision",
+    "ray",
+    "mlflow",
+    "numpy",
+    "pyarrow",
+    "albumentations",
+    "opencv-python-headless",
+)
+GIT_COMMIT: Final = "GSCNN_GIT_COMMIT"
+"""Environment variable that names the commit where there is no .git, as in a submitted job."""
+
+
+def run_tags(config: ExperimentConfig, store: Store) -> dict[str, str]:
+    """Who ran which recipe by which command, on which code, data and package versions."""
+    commit, dirty = git_state()
+    versions = {f"version.{name}": importlib.metadata.version(name) for name in PACKAGES}
+    return {
+        "mlflow.user": getpass.getuser(),
+        "mlflow.source.name": shlex.join(sys.orig_argv[1:]),
+        "mlflow.source.git.commit": commit,
+        "recipe": config.name,
+        "git.commit": commit,
+        "git.dirty": dirty,
+        "code.sha256": code_digest(),
+        "dataset": store.manifest.identity.dataset,
+        "dataset.fingerprint": store.manifest.fingerprint,
+        **versions,
+    }
+
+
+def git_state() -> tuple[str, str]:
+    """Commit, and whether the tree differed from it; of the environment where there is no .git."""
+    root = Path(__file__).parent
+
+    def git(*arguments: str) -> str | None:
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    try:
+        commit, status = git("rev-parse", "HEAD"), git("status", "--porcelain")
+    except FileNotFoundError:
+        commit = status = None
+    if commit is not None and status is not None:
+        return commit, str(bool(status))
+    named = os.environ.get(GIT_COMMIT, "unknown")
+    return named.removesuffix("-dirty"), str(named.endswith("-dirty")) if named != "unknown" else "unknown"
+
+
+def code_digest() -> str:
+    """sha256 over the sources of both packages: tells two runs' code apart where git cannot."""
+    digest = hashlib.sha256()
+    for package in (Path(gscnn.batch.__file__).parent, Path(__file__).parent):
+        for file in sorted(package.rglob("*.py")):
+            digest.update(str(file.relative_to(package.parent)).encode() + file.read_bytes())
+    return digest.hexdigest()[:16]

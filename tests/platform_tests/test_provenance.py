@@ -1,0 +1,33 @@
+from pathlib import Path
+
+import pytest
+
+import gscnn.batch
+from gscnn_platform import provenance
+
+
+def test_the_commit_of_a_submitted_job_is_what_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance.subprocess, "run", _no_git)
+    monkeypatch.setenv(provenance.GIT_COMMIT, "abc123-dirty")
+    assert provenance.git_state() == ("abc123", "True")
+    monkeypatch.delenv(provenance.GIT_COMMIT)
+    assert provenance.git_state() == ("unknown", "unknown")
+
+
+def _no_git(*_: object, **__: object) -> None:
+    raise FileNotFoundError("git")
+
+
+def test_the_code_digest_changes_with_any_source_of_either_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for package in ("gscnn", "gscnn_platform"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "module.py").write_text("x = 1")
+    monkeypatch.setattr(gscnn.batch, "__file__", str(tmp_path / "gscnn" / "batch.py"))
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "gscnn_platform" / "provenance.py"))
+    digests = {provenance.code_digest()}
+    for package in ("gscnn", "gscnn_platform"):
+        (tmp_path / package / "module.py").write_text("x = 2")
+        digests.add(provenance.code_digest())
+    assert len(digests) == 3
