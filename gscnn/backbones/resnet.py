@@ -21,7 +21,7 @@ from torchvision.models.resnet import Bottleneck
 from gscnn.backbones.taps import Backbone, Taps
 
 
-class WeightsUnavailableError(RuntimeError):
+class WeightsUnavailableError(ValueError):
     """Pretrained weights were asked for and could not be had."""
 
 

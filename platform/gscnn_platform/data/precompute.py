@@ -22,7 +22,8 @@ from gscnn.batch import IGNORE_INDEX
 from gscnn.edges import boundary_map, image_gradient
 from gscnn_platform import cluster
 from gscnn_platform.config import Config, EdgeConfig
-from gscnn_platform.data.formats.base import BadSampleError, DatasetError, DatasetFormat, Sample, remap
+from gscnn_platform.data.formats.base import BadSampleError,
+    FileSample, DatasetError, DatasetFormat, Sample, remap
 from gscnn_platform.data.store import (
     MANIFEST,
     SCHEMA_VERSION,
@@ -232,7 +233,7 @@ def _write_part(chunk: dict[str, Any], job: _Job) -> dict[str, Any]:
 def to_arrays(sample: Sample, label_table: dict[int, int], edges: EdgeConfig) -> SampleArrays:
     """A raw sample as the store holds it. Raises BadSampleError."""
     image, raw_label = sample.read()
-    label = remap(raw_label, label_table)
+    label = remap(raw_label, label_table, sample.label if isinstance(sample, FileSample) else sample.name)
     gradient = np.rint(image_gradient(image, edges.gradient) * 255).astype(np.uint8)
     return SampleArrays(image, label, gradient, boundary_map(label, edges.radius, IGNORE_INDEX, edges.void_edges))
 

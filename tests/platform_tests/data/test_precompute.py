@@ -105,7 +105,13 @@ def test_all_bad_samples_are_listed_in_one_error_and_nothing_is_left_behind(tmp_
         build(root, tmp_path / "store", part_rows=2)
     message = str(error.value)
     assert "4 of 10 samples cannot be used (3 in train, 1 in val)" in message
-    for expected in ("0001TP_train000.png", "0001TP_train001.png", "60x41", "77", "--on-bad-sample skip"):
+    for expected in (
+        "0001TP_train000.png",
+        "0001TP_train001.png",
+        "60x41",
+        "0001TP_val003.png: label values outside the label table: 77",
+        "--on-bad-sample skip",
+    ):
         assert expected in message
     assert [path.name for path in tmp_path.iterdir()] == ["raw"]
 

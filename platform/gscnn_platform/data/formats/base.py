@@ -173,10 +173,10 @@ def read_label(path: Path) -> np.ndarray:
     return label.astype(np.uint16)
 
 
-def remap(raw_label: np.ndarray, table: dict[int, int]) -> np.ndarray:
+def remap(raw_label: np.ndarray, table: dict[int, int], source: Path | str = "the label") -> np.ndarray:
     """Raw label uint8 or uint16 [H, W] -> train ids uint8 [H, W], through a lookup array.
 
-    Raises BadSampleError that names each raw value outside `table` with its number of pixels.
+    Raises BadSampleError that names `source` and each raw value outside `table` with its number of pixels.
     """
     lookup = np.full(RAW_VALUES, -1, np.int16)
     lookup[list(table)] = list(table.values())
@@ -185,7 +185,9 @@ def remap(raw_label: np.ndarray, table: dict[int, int]) -> np.ndarray:
     if unknown.any():
         values, counts = np.unique(raw_label[unknown], return_counts=True)
         found = ", ".join(f"{value} ({count} px)" for value, count in zip(values, counts, strict=True))
-        raise BadSampleError(f"label values outside the label table: {found}; the table knows {sorted(table)}")
+        raise BadSampleError(
+            f"{source}: label values outside the label table: {found}; the table knows {sorted(table)}"
+        )
     return train_ids.astype(np.uint8)
 
 
