@@ -22,8 +22,14 @@ from gscnn.batch import IGNORE_INDEX
 from gscnn.edges import boundary_map, image_gradient
 from gscnn_platform import cluster
 from gscnn_platform.config import Config, EdgeConfig
-from gscnn_platform.data.formats.base import BadSampleError,
-    FileSample, DatasetError, DatasetFormat, Sample, remap
+from gscnn_platform.data.formats.base import (
+    BadSampleError,
+    DatasetError,
+    DatasetFormat,
+    FileSample,
+    Sample,
+    remap,
+)
 from gscnn_platform.data.store import (
     MANIFEST,
     SCHEMA_VERSION,

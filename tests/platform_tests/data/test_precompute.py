@@ -109,7 +109,7 @@ def test_all_bad_samples_are_listed_in_one_error_and_nothing_is_left_behind(tmp_
         "0001TP_train000.png",
         "0001TP_train001.png",
         "60x41",
-        "0001TP_val003.png: label values outside the label table: 77",
+        "val003.png: label values outside the label table: 77",
         "--on-bad-sample skip",
     ):
         assert expected in message
