@@ -41,7 +41,7 @@ STREETS = ExperimentConfig(
     loss=LossConfig(edge=5),
     augmentation=AugmentationConfig(crop=(96, 128), scale=(0.75, 1.5), colour_jitter=0.15, blur=0.2),
     optimizer=OptimizerConfig(lr=0.05, nesterov=True, weight_decay=5e-4, poly_power=0.9),
-    training=TrainingConfig(epochs=8, batch_size=4, ema_decay=0.98, validate_every=2, log_every=20),
+    training=TrainingConfig(epochs=8, batch_size=4, ema_decay=0.98, validate_every=4, log_every=20),
 )
 """Drawn scenes, minutes on 2 cores: the quickstart.
 
