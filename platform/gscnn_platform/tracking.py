@@ -116,9 +116,13 @@ class RunWriter:
         for first in range(0, len(metrics), 1000):  # MLflow takes 1000 a request at most.
             self._client.log_batch(self.run_id, metrics=metrics[first : first + 1000])
 
-    def log_picture(self, picture: np.ndarray, key: str, step: int) -> None:
-        """An RGB picture that the UI shows with a slider over the steps."""
-        self._client.log_image(self.run_id, picture, key=key, step=step, synchronous=True)
+    def log_picture(self, picture: np.ndarray, epoch: int, caption: str) -> None:
+        """An RGB picture of an epoch as an artifact; the run's description names it and links to the latest."""
+        file = f"validation/epoch-{epoch:03d}.png"
+        self._client.log_image(self.run_id, picture, artifact_file=file)
+        link = f"[validation scenes at epoch {epoch}](get-artifact?path={file}&run_uuid={self.run_id})"
+        note = f"{caption}\n\n{link}; all epochs: Artifacts, folder validation"
+        self._client.set_tag(self.run_id, "mlflow.note.content", note)
 
 
 def log_best(uri: str, run_id: str, model: nn.Module, checkpoint: Path, metrics: Mapping[str, float]) -> None:

@@ -61,11 +61,14 @@ def test_a_new_run_tells_config_code_data_and_versions(
 def test_steps_and_pictures_written_by_rank_0_are_there_with_their_steps(uri: str, run_id: str) -> None:
     with tracking.RunWriter.opened(uri, run_id, system_metrics=False) as writer:
         writer.log_steps([(step, {"train/total": 1 / step, "train/lr": 0.1}) for step in range(1, 701)])
-        writer.log_picture(np.zeros((4, 6, 3), np.uint8), "validation", step=3)
+        writer.log_picture(np.zeros((4, 6, 3), np.uint8), epoch=3, caption="mIoU 0.5")
     client = mlflow.MlflowClient(uri)
     history = client.get_metric_history(run_id, "train/total")
     assert [(metric.step, metric.value) for metric in history] == [(step, 1 / step) for step in range(1, 701)]
-    assert any("validation+step+3" in file.path for file in client.list_artifacts(run_id, "images"))
+    assert [file.path for file in client.list_artifacts(run_id, "validation")] == ["validation/epoch-003.png"]
+    note = client.get_run(run_id).data.tags["mlflow.note.content"]
+    assert note.startswith("mIoU 0.5")
+    assert f"get-artifact?path=validation/epoch-003.png&run_uuid={run_id}" in note
     assert client.get_run(run_id).info.status == "RUNNING", "the driver ends the run, not the pen"
 
 

@@ -212,7 +212,7 @@ class TrainingWorker:
             self.writer.log_steps([(epoch, report.metrics("val"))])
             if self.config.training.pictures:
                 title = f"{self.config.name} · {when} · mIoU {report.scores.miou:.3f}"
-                self.writer.log_picture(self.picture(title), "validation", epoch)
+                self.writer.log_picture(self.picture(title), epoch, title)
         return report
 
     def picture(self, title: str) -> np.ndarray:
