@@ -90,9 +90,9 @@ def load_model(path: str | Path) -> LoadedModel:
 
 
 @contextmanager
-def for_tracking(path: str) -> Iterator[Path]:
-    """A checkpoint as a local folder without the state to resume from, which evaluation does not need."""
-    with _as_folder(path) as source, tempfile.TemporaryDirectory() as folder:
+def for_tracking(source: Path) -> Iterator[Path]:
+    """A checkpoint's folder without the state to resume from, which evaluation does not need."""
+    with tempfile.TemporaryDirectory() as folder:
         for file in EVALUATED:
             (Path(folder) / file).symlink_to((source / file).absolute())
         yield Path(folder)

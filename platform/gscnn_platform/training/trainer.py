@@ -49,12 +49,12 @@ def run_training(config: ExperimentConfig) -> TrainingResult:
     store = _open_store(config)
     storage = cluster.resolve(config.storage, "--storage") if config.storage else cluster.default_storage()
     uri = tracking.tracking_uri(config.tracking, storage)
-    build_model(config.model)  # Finds missing pretrained weights here rather than on every worker.
-    cluster.connect()
-    use_gpu, cpus = _resources(config)
     run_name = config.run_name or f"{config.name}-{datetime.now():%Y%m%d-%H%M%S}"
     if "://" not in storage and (Path(storage) / run_name).exists():
         raise ValueError(f"--run-name {run_name!r} is used already in {storage}: choose another, or leave it out")
+    build_model(config.model)  # Finds missing pretrained weights here rather than on every worker.
+    cluster.connect()
+    use_gpu, cpus = _resources(config)
     run_id = tracking.create_run(uri, config, run_name, store)
     print(f"run {run_name} · store {store.path} ({store.manifest.fingerprint}) · tracked at {uri}", flush=True)
     job = WorkerJob(config=config, store=str(store.path), tracking_uri=uri, run_id=run_id, cpus=cpus)
@@ -75,11 +75,13 @@ def run_training(config: ExperimentConfig) -> TrainingResult:
         result = _fit(trainer)
         assert result.checkpoint is not None and result.best_checkpoints
         best, metrics = max(result.best_checkpoints, key=lambda pair: pair[1]["val/miou"])
-        loaded = checkpoints.load_model(best.path)
-        with checkpoints.for_tracking(best.path) as folder:
+        with best.as_directory() as source, checkpoints.for_tracking(Path(source)) as folder:
+            loaded = checkpoints.load_model(folder)
             of_best = {"epoch": metrics["epoch"], "miou": metrics["val/miou"]}
             tracking.log_best(uri, run_id, loaded.model, folder, of_best)
-    return TrainingResult(run_name, run_id, uri, best.path, loaded.metrics, result.checkpoint.path)
+    # Ray's own paths lack the scheme of a remote storage.
+    best_path, last_path = (f"{storage}/{run_name}/{Path(kept.path).name}" for kept in (best, result.checkpoint))
+    return TrainingResult(run_name, run_id, uri, best_path, loaded.metrics, last_path)
 
 
 def _fit(trainer: TorchTrainer) -> Result:

@@ -69,7 +69,7 @@ def test_what_tracking_keeps_is_enough_to_load_and_leaves_out_the_optimizer(
     tmp_path: Path, tiny_run: ExperimentConfig, streets_store: Store
 ) -> None:
     save(tmp_path / "checkpoint", tiny_run, streets_store)
-    with checkpoints.for_tracking(str(tmp_path / "checkpoint")) as folder:
+    with checkpoints.for_tracking(tmp_path / "checkpoint") as folder:
         shutil.copytree(folder, tmp_path / "kept")
     assert not (tmp_path / "kept" / checkpoints.TRAINING).exists()
     assert checkpoints.load_model(tmp_path / "kept").config == tiny_run
