@@ -9,7 +9,7 @@ from numpy.typing import DTypeLike, NDArray
 from scipy.ndimage import distance_transform_edt
 
 from gscnn.batch import IGNORE_INDEX
-from gscnn.edges import GradientMethod, boundary_map, image_gradient
+from gscnn.edges import STRIP_ROWS, GradientMethod, boundary_map, image_gradient
 
 RADII = (1, 2, 3, 4)
 SMALL_SHAPES = ((1, 1), (1, 5), (6, 1), (2, 3), (3, 2))
@@ -161,9 +161,10 @@ def sobel_pixel_loop(image: NDArray[np.uint8]) -> NDArray[np.float64]:
     return magnitude / (255 * math.sqrt(20))
 
 
+@pytest.mark.parametrize("shape", [(60, 80), (STRIP_ROWS, 9), (STRIP_ROWS + 1, 50), (3 * STRIP_ROWS + 5, 40), (70, 1)])
 @pytest.mark.parametrize("seed", range(3))
-def test_canny_is_opencvs_on_the_raw_image(seed: int) -> None:
-    image = random_image(seed, (60, 80))
+def test_canny_is_opencvs_on_the_raw_image_whatever_the_strips(seed: int, shape: tuple[int, int]) -> None:
+    image = random_image(seed, shape)
     gradient = image_gradient(image, "canny")
     expected = cv2.Canny(image, 10, 100) > 0
     assert 0 < expected.mean() < 1
@@ -176,10 +177,12 @@ def test_canny_is_the_default() -> None:
     np.testing.assert_array_equal(image_gradient(image), image_gradient(image, "canny"))
 
 
+@pytest.mark.parametrize("shape", [(20, 24), (2 * STRIP_ROWS + 1, 7)])
 @pytest.mark.parametrize("seed", range(2))
-def test_sobel_equals_a_pixel_loop(seed: int) -> None:
-    gradient = image_gradient(random_image(seed), "sobel")
-    np.testing.assert_allclose(gradient, sobel_pixel_loop(random_image(seed)), atol=1e-6)
+def test_sobel_equals_a_pixel_loop_whatever_the_strips(seed: int, shape: tuple[int, int]) -> None:
+    image = random_image(seed, shape)
+    gradient = image_gradient(image, "sobel")
+    np.testing.assert_allclose(gradient, sobel_pixel_loop(image), atol=1e-6)
     assert gradient.dtype == np.float32
 
 
