@@ -59,10 +59,10 @@ class ResNetBackbone(Backbone):
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> Taps[Tensor]:
         stem = self.stem(image)
-        low_level = self.layer1(self.maxpool(stem))
-        gate1 = self.layer2(low_level)
-        gate2 = self.layer3(gate1)
-        return Taps(stem, low_level, gate1, gate2, self.layer4(gate2))
+        low_level = self.run((self.maxpool, *self.layer1), stem)
+        gate1 = self.run(self.layer2, low_level)
+        gate2 = self.run(self.layer3, gate1)
+        return Taps(stem, low_level, gate1, gate2, self.run(self.layer4, gate2))
 
 
 def _dilate(layer: nn.Sequential, first: int, rest: int) -> None:

@@ -1,24 +1,32 @@
 """What every backbone hands to the shape stream, the fusion and the head."""
 
-from typing import Generic, NamedTuple, TypeVar
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Generic, NamedTuple, TypeVar, cast
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 T = TypeVar("T")
 
 
 class Taps(NamedTuple, Generic[T]):
-    """Five places of a backbone: of type Tensor in a forward pass, of type int for their channel counts."""
+    """Five places of a backbone: of type Tensor in a forward pass, of type int for their channel counts.
+
+    Strides never fall from one to the next, and are the family's own: its file opens with them.
+    """
 
     stem: T
-    """At stride 2; starts the shape stream."""
+    """The finest, at stride 2 in the ResNets and 1 in wide_resnet38; starts the shape stream."""
     low_level: T
-    """At stride 4; sharpens the head."""
+    """Sharpens the head; at stride 4 in the ResNets, 2 in wide_resnet38."""
     gate1: T
-    """At stride 8; gates the first gated convolution."""
+    """Gates the first gated convolution."""
     gate2: T
-    """At stride 8 or 16; gates the second."""
+    """Gates the second."""
     top: T
     """At the output stride; gates the third and feeds the fusion."""
 
@@ -27,6 +35,53 @@ class Backbone(nn.Module):
     """A network that maps an image [B, 3, H, W] to Taps."""
 
     channels: Taps[int]
+    activation_checkpointing: bool = False
+    """What `run` does in training mode; ModelConfig.activation_checkpointing sets it."""
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> Taps[Tensor]:
         raise AssertionError("a backbone defines forward")
+
+    def run(self, blocks: Iterable[nn.Module], x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D h w"]:
+        """`x` through the blocks, one after another.
+
+        With activation_checkpointing, in training mode, only what enters each block is kept, and the backward pass
+        runs the block again (Chen et al., arXiv:1604.06174). Outputs, gradients and buffers stay the same to the bit.
+        """
+        for block in blocks:
+            x = _checkpointed(block, x) if self.activation_checkpointing and self.training else block(x)
+        return x
+
+
+def _checkpointed(block: nn.Module, x: Tensor) -> Tensor:
+    if torch.compiler.is_compiling():
+        # A compiled graph takes no contexts and needs none: it updates buffers once, outside what it repeats.
+        return cast(Tensor, checkpoint(block, x, use_reentrant=False))
+    return cast(Tensor, checkpoint(block, x, use_reentrant=False, context_fn=partial(_contexts, block)))
+
+
+def _contexts(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """For the forward pass and for its repetition."""
+    return nullcontext(), _OnCopiesOfBuffers(block)
+
+
+class _OnCopiesOfBuffers(AbstractContextManager[None]):
+    """Within it the block's batch norms update copies of their statistics and counters: a batch counts once, not twice.
+
+    With track_running_stats=False instead, autograd would save fewer tensors than in the forward pass, an error.
+    """
+
+    def __init__(self, block: nn.Module) -> None:
+        self.block = block
+        self.kept: list[tuple[nn.Module, str, Tensor]] = []
+
+    def __enter__(self) -> None:
+        modules = self.block.modules()
+        self.kept = [
+            (module, name, buffer) for module in modules for name, buffer in module.named_buffers(recurse=False)
+        ]
+        for module, name, buffer in self.kept:
+            setattr(module, name, buffer.clone())
+
+    def __exit__(self, *_: object) -> None:
+        for module, name, buffer in self.kept:
+            setattr(module, name, buffer)

@@ -75,7 +75,7 @@ def test_the_control_is_the_same_model_without_shape_stream_and_edge_branch() ->
 
 
 @pytest.mark.parametrize("output_stride", [8, 16])
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", [name for name in BACKBONES if name != "wide_resnet38"])
 def test_logits_have_the_images_size(backbone: str, output_stride: int) -> None:
     with META:
         model = GatedSCNN(backbone, num_classes=7, output_stride=output_stride)

@@ -1,0 +1,139 @@
+"""Reads the authors' released Gated-SCNN (WideResNet-38-A2, Cityscapes, 19 classes) into this project's model.
+
+The file itself is opened elsewhere, with torch.load; what is here only needs its content.
+
+    weights = torch.load("released.pth", map_location="cpu", weights_only=True)
+    model = GatedSCNN("wide_resnet38", num_classes=19)
+    model.load_state_dict(convert_released_state_dict(weights))
+    model.eval()(image, released_edge_prior(image))
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gscnn.backbones.wide_resnet import MODULES
+from gscnn.edges import CANNY_THRESHOLDS
+from gscnn.model import GatedSCNN
+
+UNUSED: Final = {"dsn1.weight", "dsn1.bias"}
+"""In the file, and read by no forward pass."""
+
+FUSION_ORDER: Final = (2, 3, 4, 5, 0, 1)
+"""Our branches 1x1, three rates, pooled, edge as places in theirs: pooled, edge, 1x1, three rates."""
+
+MOST_NAMED: Final = 8
+"""Keys of one kind that an error names; the file has several hundred."""
+
+
+def convert_released_state_dict(state_dict: Mapping[str, object]) -> dict[str, Tensor]:
+    """Weights for `GatedSCNN("wide_resnet38", num_classes=19).load_state_dict(..., strict=True)`.
+
+    Args:
+        state_dict: the released file's content: the weights, or a dict that holds them as "state_dict"; all names may
+            start with "module.", the mark of DataParallel. Counters of batches, which old versions of torch do not
+            write, start at 0. Tensors are shared, not copied, but for the permuted projection of the fusion.
+
+    Raises:
+        ValueError: a key is missing, unknown, of another shape, or no tensor.
+    """
+    released = _unwrapped(state_dict)
+    with torch.device("meta"):
+        shapes = {name: value.shape for name, value in GatedSCNN("wide_resnet38", num_classes=19).state_dict().items()}
+    names = _released_names(shapes)
+    expected = {names[name]: shape for name, shape in shapes.items()}
+    for name in expected:
+        if name.endswith("num_batches_tracked"):
+            released.setdefault(name, torch.zeros((), dtype=torch.long))
+    tensors = {name: value for name, value in released.items() if isinstance(value, Tensor)}
+    misfits = {
+        "missing": [name for name in expected if name not in released],
+        "unknown": [name for name in released if name not in expected],
+        "of the wrong shape": [
+            f"{name} {list(tensors[name].shape)} instead of {list(shape)}"
+            for name, shape in expected.items()
+            if name in tensors and tensors[name].shape != shape
+        ],
+        "no tensor": [name for name in released if name in expected and name not in tensors],
+    }
+    if any(misfits.values()):
+        kinds = "; ".join(f"{len(names)} {kind}: {_listed(names)}" for kind, names in misfits.items() if names)
+        raise ValueError(f"these are not the released weights of Gated-SCNN with WideResNet-38 and 19 classes: {kinds}")
+    converted = {name: tensors[names[name]] for name in shapes}
+    branches = converted["fusion.project.weight"].chunk(len(FUSION_ORDER), dim=1)
+    converted["fusion.project.weight"] = torch.cat([branches[place] for place in FUSION_ORDER], dim=1)
+    return converted
+
+
+def released_edge_prior(normalized_image: Float[Tensor, "*B 3 H W"]) -> Float[Tensor, "*B 1 H W"]:
+    """The prior that the released weights were trained with, to be passed as `gradient`: 0, or 255 on an edge.
+
+    It is Canny's detector on the normalised image cast to 8 bits: a defect that those weights rely on. Five levels are
+    left, 254, 255, 0, 1 and 2 for -2 to 2, and only a crossing of -1, from 0 to 255, is steep enough to start an edge.
+
+    Args:
+        normalized_image: of gscnn.batch.normalize, [3, H, W] or [B, 3, H, W], on any device, which the prior shares.
+    """
+    # C leaves float -> unsigned undefined below 0: x86 wraps -1.5 to 255, ARM gives 0. By int32 it wraps everywhere.
+    levels = normalized_image.detach().to(torch.int32).to(torch.uint8).cpu()
+    height, width = levels.shape[-2:]
+    images = levels.reshape(-1, 3, height, width).permute(0, 2, 3, 1).numpy()
+    edges = np.stack([cv2.Canny(np.ascontiguousarray(image), *CANNY_THRESHOLDS) for image in images])
+    prior = torch.from_numpy(edges).to(normalized_image.device, torch.float32)
+    return prior.reshape(*levels.shape[:-3], 1, height, width)
+
+
+def _unwrapped(state_dict: Mapping[str, object]) -> dict[str, object]:
+    """Without wrapper, DataParallel's prefix, and unused keys."""
+    inner = state_dict.get("state_dict", state_dict)
+    if not isinstance(inner, Mapping):
+        raise ValueError(f'"state_dict" holds {type(inner).__name__}: need a mapping of names to tensors')
+    prefix = "module." if all(str(name).startswith("module.") for name in inner) else ""
+    weights = {str(name).removeprefix(prefix): value for name, value in inner.items()}
+    return {name: value for name, value in weights.items() if name not in UNUSED}
+
+
+def _released_names(ours: Iterable[str]) -> dict[str, str]:
+    """Our name -> the released one."""
+    starts = {
+        "regular_stream.stem.": "mod1.conv1.",
+        "shape_stream.to_gate1.": "dsn3.",
+        "shape_stream.to_gate2.": "dsn4.",
+        "shape_stream.to_gate3.": "dsn7.",
+        "shape_stream.to_edge.": "fuse.",
+        "shape_stream.to_feature.": "cw.",
+        "fusion.aspp.4.1.": "aspp.img_conv.0.",
+        "fusion.aspp.4.2.": "aspp.img_conv.1.",
+        "fusion.aspp.": "aspp.features.",
+        "fusion.edge_branch.": "aspp.edge_conv.",
+        "fusion.project.": "bot_aspp.",
+        "head.low_level.": "bot_fine.",
+        "head.classifier.": "final_seg.",
+    }
+    for number in (1, 2, 3):
+        starts[f"shape_stream.block{number}."] = f"res{number}."
+        starts[f"shape_stream.reduce{number}."] = f"d{number}."
+        starts[f"shape_stream.gated_conv{number}.conv."] = f"gate{number}."
+        starts[f"shape_stream.gated_conv{number}.attention."] = f"gate{number}._gate_conv."
+    for number, module in enumerate(MODULES, start=2):
+        for index in range(module.blocks):
+            block, theirs = f"regular_stream.module{number}.{index}", f"mod{number}.block{index + 1}"
+            starts[f"{block}.shortcut."] = f"{theirs}.proj_conv."
+            starts[f"{block}.norms.0."] = f"{theirs}.bn1.0."
+            for layer in range(len(module.widths)):
+                starts[f"{block}.convs.{layer}."] = f"{theirs}.convs.conv{layer + 1}."
+                starts.setdefault(f"{block}.norms.{layer}.", f"{theirs}.convs.bn{layer + 1}.0.")
+    # The first start that fits: aspp.4, the pooled branch, stands before aspp.
+    found = {name: next(start for start in starts if name.startswith(start)) for name in ours}
+    return {name: starts[start] + name.removeprefix(start) for name, start in found.items()}
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    more = f", and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more
