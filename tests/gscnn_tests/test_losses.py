@@ -20,7 +20,7 @@ from gscnn.model import SegmentationOutput
 
 B, K, H, W = 2, 3, 5, 6
 THRESHOLD = 0.6
-CONFIG = LossConfig(seg=0.7, edge=20, attention=1.5, threshold=THRESHOLD)
+CONFIG = LossConfig(seg=0.7, edge=20, attention=1.5, attention_threshold=THRESHOLD)
 TERMS = ("seg", "edge", "attention")
 
 Case = tuple[SegmentationOutput, SegBatch]
@@ -268,7 +268,7 @@ def test_only_probabilities_strictly_above_the_threshold_count() -> None:
 def test_the_attention_term_gives_the_edge_logits_no_gradient() -> None:
     output, batch = random_case()
     leaves = with_gradients(output)
-    JointLoss(LossConfig(seg=0, edge=0, threshold=THRESHOLD))(leaves, batch)["total"].backward()
+    JointLoss(LossConfig(seg=0, edge=0, attention_threshold=THRESHOLD))(leaves, batch)["total"].backward()
     assert edges_of(leaves).grad is None
     assert gradient_of(leaves.seg_logits).abs().sum() > 0
 
@@ -299,15 +299,17 @@ def test_the_total_is_the_weighted_sum_of_the_terms() -> None:
 def test_a_term_of_weight_zero_is_absent_and_adds_nothing(name: str) -> None:
     output, batch = random_case()
     weights = {"seg": 0.7, "edge": 20.0, "attention": 1.5, name: 0.0}
-    terms = JointLoss(LossConfig.model_validate({**weights, "threshold": THRESHOLD}))(output, batch)
+    terms = JointLoss(LossConfig.model_validate({**weights, "attention_threshold": THRESHOLD}))(output, batch)
     reference = loops(output.seg_logits, edges_of(output), batch)
     assert terms["total"].item() == pytest.approx(sum(weights[key] * reference[key] for key in TERMS), rel=1e-5)
     assert set(terms) == {"total", *TERMS} - {name}
 
 
-def test_the_papers_weights_and_threshold_are_the_default() -> None:
-    expected = {"seg": 1, "edge": 20, "attention": 1, "threshold": 0.8}
-    assert LossConfig().model_dump(include=set(expected)) == expected
+def test_the_presets_are_the_papers_weights_with_and_without_the_dual_term() -> None:
+    paper = {"seg": 1, "edge": 20, "attention": 1, "attention_threshold": 0.8, "dual": 1, "dual_temperature": 1}
+    assert LossConfig.paper().model_dump(include=set(paper)) == paper
+    assert LossConfig.seed().model_dump(include=set(paper)) == paper | {"dual": 0}
+    assert LossConfig() == LossConfig.seed()
 
 
 @pytest.mark.parametrize("weights", [{"edge": 1, "attention": 0}, {"edge": 0, "attention": 1}])
@@ -324,7 +326,7 @@ def test_without_edge_terms_a_model_without_edge_logits_has_a_loss() -> None:
     assert terms["total"].item() == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("fields", [{"edge": -1}, {"threshold": 1.1}, {"egde": 1}])
+@pytest.mark.parametrize("fields", [{"edge": -1}, {"attention_threshold": 1.1}, {"egde": 1}])
 def test_a_wrong_field_or_value_is_an_error_that_names_it(fields: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(fields))):
         LossConfig.model_validate(fields)

@@ -27,7 +27,7 @@ def test_configs_cannot_be_changed_and_take_no_unknown_field() -> None:
 
 
 def test_a_config_without_any_term_is_refused() -> None:
-    with pytest.raises(ValueError, match="seg, edge and attention are all 0"):
+    with pytest.raises(ValueError, match="seg, edge, attention and dual are all 0"):
         LossConfig(seg=0, edge=0, attention=0)
 
 
@@ -47,10 +47,11 @@ def test_a_control_with_edge_losses_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if not name.endswith("-deeplab")])
-def test_a_control_differs_from_its_recipe_in_the_shape_stream_alone(name: str) -> None:
+def test_a_control_differs_from_its_recipe_in_the_shape_stream_and_its_losses_alone(name: str) -> None:
     recipe, control = (flatten(RECIPES[key].model_dump()) for key in (name, f"{name}-deeplab"))
     differing = {key for key in recipe if recipe[key] != control[key]}
-    assert differing == {"name", "model.architecture", "loss.edge", "loss.attention"}
+    losses = {f"loss.{term}" for term in ("edge", "attention", "dual") if recipe[f"loss.{term}"]}
+    assert differing == {"name", "model.architecture", *losses}
 
 
 def test_the_cityscapes_recipe_is_the_papers_setting() -> None:
@@ -59,7 +60,8 @@ def test_the_cityscapes_recipe_is_the_papers_setting() -> None:
     assert recipe.augmentation.scale == (0.5, 2.0)
     assert (recipe.training.batch_size, recipe.training.epochs) == (16, 175)
     assert recipe.model.output_stride == 8
-    assert recipe.loss.model_dump() == {"seg": 1, "edge": 20, "attention": 1, "threshold": 0.8}
+    paper = {"seg": 1, "edge": 20, "attention": 1, "attention_threshold": 0.8, "dual": 1, "dual_temperature": 1}
+    assert recipe.loss.model_dump(include=set(paper)) == paper
 
 
 def test_a_recipe_survives_json() -> None:
