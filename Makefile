@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 BIN := .venv/bin
 RUN := PYTHONPATH=.:platform $(BIN)/python
 
-.PHONY: setup quickstart test lint ui bench
+.PHONY: setup quickstart test lint ui bench bench-metrics
 
 setup: .venv/installed
 
@@ -12,7 +12,7 @@ setup: .venv/installed
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed; name it: make PYTHON=/path/to/python3.12"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev,export]'
 	@touch $@
 
 quickstart: setup  ## streets -> precompute -> train -> evaluate, and the pictures of it
@@ -32,3 +32,6 @@ ui: setup  ## the MLflow UI over the runs of this folder, on http://127.0.0.1:50
 bench: setup  ## the figures that need no GPU; benchmarks/README.md names the others
 	$(RUN) -m benchmarks.store_encoding
 	$(RUN) -m benchmarks.edges
+
+bench-metrics: setup  ## boundary F against the plain ways to compute it; a minute or two on one core
+	$(RUN) -m benchmarks.metrics

@@ -6,8 +6,8 @@ from gscnn_platform.data.formats import FORMATS
 from gscnn_platform.data.precompute import PrecomputeConfig, precompute
 from gscnn_platform.evaluation import EvaluateConfig
 from gscnn_platform.recipes import RECIPES
+from gscnn_platform.reporting.job import evaluate_checkpoint
 from gscnn_platform.training.trainer import run_training
-from jobs import evaluate
 from jobs.command_line import user_errors
 
 STORE = "data/streets"
@@ -20,9 +20,10 @@ def main() -> None:
         print("2/3  train: Gated-SCNN on a ResNet-18, tracked in MLflow", flush=True)
         result = run_training(with_overrides(RECIPES["streets"], {"store": STORE}))
         print("3/3  evaluate: the best checkpoint on the validation split", flush=True)
-        evaluate.run(EvaluateConfig(checkpoint=result.best_checkpoint, store=STORE))
+        evaluation = evaluate_checkpoint(EvaluateConfig(checkpoint=result.best_checkpoint, store=STORE))
     print(
         f"\ncheckpoint  {result.best_checkpoint}\n"
+        f"report      {evaluation.page}\n"
         f"look at it  make ui, or {tracking.ui_command(result.tracking_uri)}\n"
         f"            then open http://127.0.0.1:5000, experiment gscnn, run {result.run_name}"
     )

@@ -20,7 +20,7 @@ PACKAGES = {"gscnn": ROOT / "gscnn", "gscnn_platform": ROOT / "platform/gscnn_pl
 LAYERS: tuple[set[str], ...] = (
     {"jobs"},
     {"gscnn_platform.recipes", "gscnn_platform.search_spaces"},
-    {"gscnn_platform.tuning", "gscnn_platform.prediction", "gscnn_platform.comparison"},
+    {"gscnn_platform.tuning", "gscnn_platform.prediction", "gscnn_platform.exporting", "gscnn_platform.reporting"},
     {"gscnn_platform.training"},
     {"gscnn_platform.evaluation", "gscnn_platform.figures"},
     {"gscnn_platform.data", "gscnn_platform.provenance", "gscnn_platform.tracking"},

@@ -1,16 +1,18 @@
-"""A model on a split of a store -> EvalReport, and the report as text and as metrics."""
+"""A model on a split of a store -> EvalReport, and the report as text, as metrics and as plain data."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from gscnn.batch import SegBatch
-from gscnn.metrics import ConfusionMatrix, SegmentationScores
+from gscnn.inference import InferenceConfig, infer
+from gscnn.metrics import DISTANCE_FACTORS, BoundaryF, ConfusionMatrix, SegmentationScores, distance_crop
 from gscnn_platform.config import Config, TrackingConfig
 
 
@@ -23,11 +25,39 @@ class EvaluateConfig(Config):
     """Folder that jobs.precompute wrote."""
     split: str = "val"
     """Split of the store to count."""
+    compare: str | None = None
+    """Another checkpoint, named in the same ways: both are counted, and the page shows them side by side."""
+    report: str | None = None
+    """The HTML page to write; None: evaluation/NAME-SPLIT.html in the storage folder."""
     batch_size: int = Field(default=1, ge=1)
     """Whole images of one size at once, at most."""
     precision: Literal["float32", "bf16"] = "float32"
     """Arithmetic of the forward pass."""
+    inference: InferenceConfig = InferenceConfig()
     tracking: TrackingConfig = TrackingConfig()
+
+
+@dataclass
+class Counts:
+    """What is counted over frames, or over the same crop of each."""
+
+    confusion: ConfusionMatrix
+    boundary: BoundaryF
+
+    @classmethod
+    def empty(cls, num_classes: int) -> "Counts":
+        return cls(ConfusionMatrix(num_classes), BoundaryF(num_classes))
+
+    def update(self, prediction: Tensor, truth: Tensor) -> None:
+        self.confusion.update(prediction, truth)
+        self.boundary.update(prediction, truth)
+
+    def add_over(self, add: Callable[[Tensor], Tensor]) -> None:
+        """Replaces every sum by `add` of it, which sums it over the workers."""
+        self.confusion.counts = add(self.confusion.counts)
+        self.boundary.f_sums = add(self.boundary.f_sums)
+        self.boundary.present = add(self.boundary.present)
+        self.boundary.images = add(self.boundary.images)
 
 
 @dataclass(frozen=True)
@@ -35,42 +65,105 @@ class EvalReport:
     """Counts over a whole split, and what they come to."""
 
     classes: tuple[str, ...]
-    confusion: ConfusionMatrix
+    whole: Counts
+    by_distance: Mapping[int, Counts] = field(default_factory=dict)
+    """Crop factor (gscnn.metrics.distance_crop) -> counts of the centred crops; empty in training."""
+    frames: Sequence[float] = ()
+    """mIoU of each frame by itself, in the order of the batches; NaN for one that is all void."""
 
     @property
     def scores(self) -> SegmentationScores:
-        return self.confusion.compute()
+        return self.whole.confusion.compute()
 
     @property
     def constant_miou(self) -> float:
         """mIoU of predicting the split's most frequent class everywhere: what a model must beat to have learnt."""
-        of_class = self.confusion.counts.sum(dim=1)
+        of_class = self.whole.confusion.counts.sum(dim=1)
         present = int((of_class > 0).sum())
         return float(of_class.max() / of_class.sum() / present) if present else float("nan")
 
+    def distance_curve(self) -> dict[int, dict[str, float]]:
+        """Crop factor, 0 for the whole frame -> the summary of those crops."""
+        return {factor: summary(counts) for factor, counts in {0: self.whole, **self.by_distance}.items()}
+
     def metrics(self, prefix: str) -> dict[str, float]:
-        """`prefix/miou`, `prefix/pixel_accuracy` and `prefix_iou/CLASS`; classes that were not there are left out."""
-        scores = self.scores
-        overall = {f"{prefix}/miou": scores.miou, f"{prefix}/pixel_accuracy": scores.pixel_accuracy}
-        of_class = {f"{prefix}_iou/{name}": float(iou) for name, iou in zip(self.classes, scores.iou, strict=True)}
-        return {key: value for key, value in (overall | of_class).items() if not np.isnan(value)}
+        """`prefix/...` for each of `summary`, and `prefix_iou/CLASS`; what is not a number is left out."""
+        overall = {f"{prefix}/{key}": value for key, value in summary(self.whole).items()}
+        pairs = zip(self.classes, self.scores.iou, strict=True)
+        return {key: value for key, value in overall.items() if not math.isnan(value)} | {
+            f"{prefix}_iou/{name}": float(iou) for name, iou in pairs if not math.isnan(iou)
+        }
+
+    def per_class(self) -> list[dict[str, Any]]:
+        """Name, share of the pixels, IoU and, over the frames that have the class, boundary F by radius.
+
+        None stands for a class in neither truth nor prediction.
+        """
+        counts, boundary = self.whole.confusion.counts, self.whole.boundary.compute()
+        shares = (counts.sum(dim=1) / counts.sum().clamp(min=1)).tolist()
+        return [
+            {
+                "class": name,
+                "share": shares[index],
+                "iou": _or_none(self.scores.iou[index]),
+                "boundary_f": {
+                    radius: _or_none(of_radius["present_only_per_class"][index])
+                    for radius, of_radius in boundary.items()
+                },
+            }
+            for index, name in enumerate(self.classes)
+        ]
+
+    def as_data(self) -> dict[str, Any]:
+        """All figures as plain data, for a JSON file."""
+        return {
+            "summary": {key: _or_none(value) for key, value in summary(self.whole).items()},
+            "constant_miou": _or_none(self.constant_miou),
+            "per_class": self.per_class(),
+            "by_distance": {
+                factor: {key: _or_none(value) for key, value in scores.items()}
+                for factor, scores in self.distance_curve().items()
+            },
+            "confusion": self.whole.confusion.counts.tolist(),
+            "frames": [_or_none(miou) for miou in self.frames],
+        }
 
     def table(self) -> str:
-        """IoU and share of the pixels per class, and the mean."""
-        scores, counts = self.scores, self.confusion.counts
-        shares = counts.sum(dim=1) / counts.sum().clamp(min=1)
-        width = max(len("class"), *(len(name) for name in self.classes))
-        lines = [f"{'class':<{width}}    IoU   pixels", f"{'-' * width}  -----  -------"]
-        for name, iou, share in zip(self.classes, scores.iou, shares.tolist(), strict=True):
-            shown = "    -" if np.isnan(iou) else f"{iou:5.3f}"
-            lines.append(f"{name:<{width}}  {shown}  {share:6.2%}")
+        """IoU, share of the pixels and boundary F per class, and the means."""
+        radii = self.whole.boundary.radii
+        overall = summary(self.whole)
+        width = max(len("official F"), *(len(name) for name in self.classes))
+        header = f"{'class':<{width}}    IoU   pixels" + "".join(f"  {f'F {radius}px':>6}" for radius in radii)
+        rule = f"{'-' * width}  -----  -------" + "  ------" * len(radii)
+        lines = [header, rule]
+        for row in self.per_class():
+            f_cells = "".join(f"  {_cell(row['boundary_f'][radius], 6)}" for radius in radii)
+            lines.append(f"{row['class']:<{width}}  {_cell(row['iou'], 5)}  {row['share']:7.2%}{f_cells}")
+        mean_f = "".join(f"  {_cell(overall[f'boundary_f_{radius}px_present'], 6)}" for radius in radii)
+        official = "".join(f"  {_cell(overall[f'boundary_f_{radius}px'], 6)}" for radius in radii)
         lines += [
-            lines[1],
-            f"{'mean':<{width}}  {scores.miou:5.3f}",
-            f"pixel accuracy {scores.pixel_accuracy:.3f}; predicting the most frequent class everywhere "
+            rule,
+            f"{'mean':<{width}}  {_cell(overall['miou'], 5)}  {'':7}{mean_f}",
+            f"{'official F':<{width}}  {'':5}  {'':7}{official}",
+            f"pixel accuracy {overall['pixel_accuracy']:.3f}; predicting the most frequent class everywhere "
             f"has mIoU {self.constant_miou:.3f}",
+            "F: boundary F over the frames that have the class; official: a class that a frame lacks scores 1 there",
         ]
+        if self.by_distance:
+            curve = ", ".join(f"{factor}: {scores['miou']:.3f}" for factor, scores in self.distance_curve().items())
+            lines.append(f"mIoU by crop factor, a stand-in for distance: {curve}")
         return "\n".join(lines)
+
+
+def summary(counts: Counts) -> dict[str, float]:
+    """mIoU, pixel accuracy, and boundary F by radius: `boundary_f_3px` as the official code counts it, which gives a
+    class that is absent from a frame a score of 1, and `boundary_f_3px_present` over the classes that are there."""
+    scores = counts.confusion.compute()
+    f_scores: dict[str, float] = {}
+    for radius, of_radius in counts.boundary.compute().items():
+        f_scores[f"boundary_f_{radius}px"] = of_radius["official"]
+        f_scores[f"boundary_f_{radius}px_present"] = of_radius["present_only"]
+    return {"miou": scores.miou, "pixel_accuracy": scores.pixel_accuracy, **f_scores}
 
 
 def evaluate(
@@ -79,6 +172,8 @@ def evaluate(
     classes: tuple[str, ...],
     device: torch.device,
     precision: str = "float32",
+    inference: InferenceConfig | None = None,
+    distance_factors: Sequence[int] = DISTANCE_FACTORS,
 ) -> EvalReport:
     """Counts the model's predictions over whole images.
 
@@ -88,19 +183,43 @@ def evaluate(
         classes: names in the order of the train ids.
         device: where to compute.
         precision: "bf16" for autocast, as in training.
+        inference: windows, scales and flip; None: one plain forward pass.
+        distance_factors: of the centred crops that are counted as well; those that leave nothing of a frame do not.
     """
-    confusion = ConfusionMatrix(len(classes))
+    inference = inference or InferenceConfig()
+    whole = Counts.empty(len(classes))
+    by_distance: dict[int, Counts] = {}
+    frames: list[float] = []
     was_training = model.training
     model.eval()
     with torch.inference_mode(), autocast(device, precision):
         for batch in batches:
             on_device = batch.to(device)
-            logits = model(on_device.image, on_device.gradient).seg_logits
-            confusion.update(logits.argmax(dim=1), on_device.label)
+            predictions = infer(model, on_device.image, on_device.gradient, inference).label.cpu()
+            for prediction, truth in zip(predictions, batch.label, strict=True):
+                frame = ConfusionMatrix(len(classes))
+                frame.update(prediction, truth)
+                frames.append(frame.compute().miou)
+                whole.confusion.merge(frame)
+                whole.boundary.update(prediction, truth)
+                for factor in distance_factors:
+                    crop = distance_crop(truth.shape[0], truth.shape[1], factor)
+                    if factor and crop is not None:
+                        counts = by_distance.setdefault(factor, Counts.empty(len(classes)))
+                        counts.update(prediction[crop], truth[crop])
     model.train(was_training)
-    return EvalReport(classes, confusion)
+    return EvalReport(classes, whole, by_distance, frames)
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """bf16 autocast where `precision` asks for it."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def _or_none(value: float | np.floating) -> float | None:
+    """JSON has no NaN."""
+    return None if math.isnan(value) else float(value)
+
+
+def _cell(value: float | None, width: int) -> str:
+    return f"{'-':>{width}}" if value is None or math.isnan(value) else f"{value:{width}.3f}"

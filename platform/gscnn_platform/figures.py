@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import matplotlib
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from matplotlib.patches import Patch
 from torch import Tensor, nn
 
 from gscnn.batch import IGNORE_INDEX, IMAGE_MEAN, IMAGE_STD, SegBatch
+from gscnn.edges import boundary_map
 
 VOID_COLOUR = (0, 0, 0)
 
@@ -60,6 +62,17 @@ def colourise(label: UInt8[np.ndarray, "H W"], colours: Sequence[tuple[int, int,
     palette = np.full((256, 3), VOID_COLOUR, np.uint8)
     palette[: len(colours)] = colours
     return palette[label]
+
+
+def overlay(
+    image: UInt8[np.ndarray, "H W 3"],
+    label: UInt8[np.ndarray, "H W"],
+    colours: Sequence[tuple[int, int, int]],
+) -> UInt8[np.ndarray, "H W 3"]:
+    """The image under half-transparent class colours, with a white line where the class changes."""
+    picture = cv2.addWeighted(image, 0.5, colourise(label, colours), 0.5, 0)
+    picture[boundary_map(label, 1) > 0] = 255
+    return picture
 
 
 def draw_panels(

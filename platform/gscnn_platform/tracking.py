@@ -7,6 +7,7 @@ it) and closes it; in between rank 0 alone writes to it.
 import importlib.metadata
 import json
 import logging
+import math
 import os
 import re
 import socket
@@ -28,8 +29,9 @@ from mlflow.entities import Metric, RunStatus
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
-from torch import Tensor, nn
+from torch import nn
 
+from gscnn.export import NamedOutputs, example_inputs
 from gscnn_platform.config import ExperimentConfig, TrackingConfig, flatten
 from gscnn_platform.data.store import Store
 from gscnn_platform.provenance import run_tags
@@ -38,6 +40,10 @@ CHECKPOINT: Final = "checkpoint"
 """Artifact folder of the best checkpoint."""
 EXPERIMENT_TAGS: Final = {"mlflow.experimentKind": "custom_model_development"}
 """Lets the UI open with training runs and charts; its default is the view of language model traces."""
+
+
+NOTE: Final = "mlflow.note.content"
+"""Tag that the UI shows as a run's description, in Markdown."""
 
 
 class TrackingError(ValueError):
@@ -120,9 +126,9 @@ class RunWriter:
         """An RGB picture of an epoch as an artifact; the run's description names it and links to the latest."""
         file = f"validation/epoch-{epoch:03d}.png"
         self._client.log_image(self.run_id, picture, artifact_file=file)
-        link = f"[validation scenes at epoch {epoch}](get-artifact?path={file}&run_uuid={self.run_id})"
+        link = _artifact_link(self.run_id, file, f"validation scenes at epoch {epoch}")
         note = f"{caption}\n\n{link}; all epochs: Artifacts, folder validation"
-        self._client.set_tag(self.run_id, "mlflow.note.content", note)
+        self._client.set_tag(self.run_id, NOTE, note)
 
 
 def log_best(uri: str, run_id: str, model: nn.Module, checkpoint: Path, metrics: Mapping[str, float]) -> None:
@@ -132,7 +138,7 @@ def log_best(uri: str, run_id: str, model: nn.Module, checkpoint: Path, metrics:
     batch and image size, and returns a dictionary with seg_logits [B, K, H, W] and, of a Gated-SCNN, edge_logits
     [B, 1, H, W].
     """
-    example = (torch.zeros(2, 3, 96, 128), torch.zeros(2, 1, 96, 128))
+    example = example_inputs()
     inputs = Schema(
         [
             TensorSpec(np.dtype("float32"), (-1, 3, -1, -1), "image"),
@@ -140,7 +146,7 @@ def log_best(uri: str, run_id: str, model: nn.Module, checkpoint: Path, metrics:
         ]
     )
     with torch.inference_mode():
-        shown = _Export(model)(*example)
+        shown = NamedOutputs(model)(*example)
     outputs = Schema(
         [TensorSpec(np.dtype("float32"), (-1, value.shape[1], -1, -1), key) for key, value in shown.items()]
     )
@@ -148,7 +154,7 @@ def log_best(uri: str, run_id: str, model: nn.Module, checkpoint: Path, metrics:
         mlflow.log_metrics({f"val/best_{key}": value for key, value in metrics.items()})
         mlflow.log_artifacts(str(checkpoint), CHECKPOINT)
         mlflow_pytorch.log_model(
-            _Export(model).eval(),
+            NamedOutputs(model).eval(),
             name="model",
             serialization_format="pt2",
             input_example=example,
@@ -157,8 +163,20 @@ def log_best(uri: str, run_id: str, model: nn.Module, checkpoint: Path, metrics:
         )
 
 
-def log_evaluation(uri: str, run_id: str, metrics: Mapping[str, float], table: str, split: str) -> None:
-    """Adds an evaluation to the run that trained the model.
+def log_evaluation(
+    uri: str,
+    run_id: str,
+    metrics: Mapping[str, float],
+    by_distance: Mapping[int, Mapping[str, float]],
+    files: Mapping[str, str],
+) -> None:
+    """Adds an evaluation to the run that trained the model; its description links to the page.
+
+    Args:
+        uri, run_id: of the run.
+        metrics: scores of the whole split.
+        by_distance: crop factor -> scores, a curve with the factor as its step.
+        files: name -> text, for the artifact folder `evaluation`.
 
     Raises:
         TrackingError: the run is not at `uri`, or that does not answer.
@@ -166,8 +184,20 @@ def log_evaluation(uri: str, run_id: str, metrics: Mapping[str, float], table: s
     try:
         client = mlflow.MlflowClient(uri)
         now = int(time.time() * 1000)
-        client.log_batch(run_id, metrics=[Metric(key, value, now, 0) for key, value in metrics.items()])
-        client.log_text(run_id, table, f"evaluation/{split}.txt")
+        rows = [(0, metrics), *by_distance.items()]
+        client.log_batch(
+            run_id,
+            metrics=[
+                Metric(key, value, now, step)
+                for step, values in rows
+                for key, value in values.items()
+                if not math.isnan(value)
+            ],
+        )
+        for name, text in files.items():
+            client.log_text(run_id, text, f"evaluation/{name}")
+            if name.endswith(".html"):
+                _link(client, run_id, f"evaluation/{name}", f"evaluation page {name.removesuffix('.html')}")
     except (MlflowException, OSError) as error:
         raise TrackingError(f"run {run_id} at {uri}: {error}") from error
 
@@ -192,15 +222,16 @@ def checkpoint_of_run(uri: str, run_id: str) -> Iterator[Path]:
         yield Path(checkpoint)
 
 
-class _Export(nn.Module):
-    """The model with a plain dictionary as output, which an exported program can keep."""
+def _link(client: mlflow.MlflowClient, run_id: str, file: str, text: str) -> None:
+    """Adds a line with a link to an artifact to the run's description, once."""
+    note = client.get_run(run_id).data.tags.get(NOTE, "")
+    line = _artifact_link(run_id, file, text)
+    if line not in note:
+        client.set_tag(run_id, NOTE, f"{note}\n\n{line}".strip())
 
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
 
-    def forward(self, image: Tensor, gradient: Tensor) -> dict[str, Tensor]:
-        return {key: value for key, value in self.model(image, gradient)._asdict().items() if value is not None}
+def _artifact_link(run_id: str, file: str, text: str) -> str:
+    return f"[{text}](get-artifact?path={file}&run_uuid={run_id})"
 
 
 class _StoreDataset(MetaDataset):

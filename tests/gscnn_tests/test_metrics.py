@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from gscnn.batch import IGNORE_INDEX
-from gscnn.metrics import ConfusionMatrix, SegmentationScores
+from gscnn.metrics import DISTANCE_FACTORS, ConfusionMatrix, SegmentationScores, distance_crop
 
 K = 5
 
@@ -192,3 +192,37 @@ def test_scores_are_plain_numbers() -> None:
     scores = counted(*random_frames(0)).compute()
     assert isinstance(scores, SegmentationScores)
     assert (type(scores.miou), type(scores.pixel_accuracy)) == (float, float)
+
+
+@pytest.mark.parametrize(("factor", "rows", "columns"), [(0, 1024, 2048), (100, 824, 1648), (400, 224, 448)])
+def test_a_crop_takes_its_factor_from_the_rows_and_twice_that_from_the_columns(
+    factor: int, rows: int, columns: int
+) -> None:
+    crop = distance_crop(1024, 2048, factor)
+    assert crop is not None
+    frame = np.arange(1024 * 2048).reshape(1024, 2048)
+    np.testing.assert_array_equal(frame[crop], frame[factor : factor + rows, 2 * factor : 2 * factor + columns])
+    assert frame[crop].shape == (rows, columns)
+
+
+@pytest.mark.parametrize(
+    ("height", "factor", "rows"), [(512, 100, 50), (512, 201, 101), (360, 100, 35), (360, 300, 105)]
+)
+def test_other_frames_scale_the_factor_by_their_height_to_the_nearest_pixel(
+    height: int, factor: int, rows: int
+) -> None:
+    """50, 100.5, 35.16 and 105.47: halves go up. The columns are twice the rounded rows, whatever the width."""
+    assert distance_crop(height, 480, factor) == (slice(rows, height - rows), slice(2 * rows, 480 - 2 * rows))
+
+
+def test_nothing_is_left_of_a_camvid_frame_at_the_largest_factor() -> None:
+    left = [distance_crop(360, 480, factor) is not None for factor in DISTANCE_FACTORS]
+    assert left == [True, True, True, True, False]
+    assert distance_crop(1024, 1, 0) == (slice(0, 1024), slice(0, 1))
+    assert distance_crop(1024, 4096, 512) is None
+
+
+@pytest.mark.parametrize(("frame", "factor"), [((1024, 2048), -1), ((0, 2048), 0), ((1024, -1), 100)])
+def test_a_crop_of_no_frame_or_a_negative_factor_is_an_error(frame: tuple[int, int], factor: int) -> None:
+    with pytest.raises(ValueError, match=r"factor is -1|height is 0|width is -1"):
+        distance_crop(*frame, factor)

@@ -1,10 +1,12 @@
 """The jobs as a user runs them: command line in, files and MLflow run out."""
 
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import cv2
 import mlflow
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from gscnn_platform.data.loader import whole_images
 from gscnn_platform.data.store import Store, open_store
 from gscnn_platform.evaluation import evaluate as evaluate_model
 from gscnn_platform.training.checkpoints import load_model
-from jobs import evaluate, precompute, train
+from jobs import evaluate, precompute, predict, train
 
 CPU = torch.device("cpu")
 
@@ -98,10 +100,39 @@ def test_the_whole_path_from_drawn_scenes_to_a_tracked_model(
 
     run(evaluate, monkeypatch, "--checkpoint", found.info.run_id, "--store", "store", "--split", "val")
     table = capfd.readouterr().out
-    assert f"mean      {alone.scores.miou:.3f}" in table
-    metrics = client.get_run(found.info.run_id).data.metrics
-    assert metrics["val_evaluated/miou"] == pytest.approx(alone.scores.miou)
-    assert np.isfinite(metrics["train/images_per_second"])
+    assert f"mean        {alone.scores.miou:.3f}" in table
+    evaluated = client.get_run(found.info.run_id).data
+    assert evaluated.metrics["val_evaluated/miou"] == pytest.approx(alone.scores.miou)
+    assert np.isfinite(evaluated.metrics["train/images_per_second"])
+    for radius, of_radius in alone.whole.boundary.compute().items():
+        key = f"boundary_f_{radius}px"
+        assert evaluated.metrics[f"val_evaluated/{key}"] == pytest.approx(of_radius["official"])
+        assert loaded.metrics[f"val/{key}"] == pytest.approx(of_radius["official"], abs=1e-3)
+    curve = client.get_metric_history(found.info.run_id, "val_evaluated_distance/miou")
+    assert [metric.step for metric in curve] == [0, 100, 200, 300]
+    files = [file.path for file in client.list_artifacts(found.info.run_id, "evaluation")]
+    assert files == ["evaluation/val.html", "evaluation/val.json", "evaluation/val.txt"]
+    assert "evaluation/val.html" in evaluated.tags["mlflow.note.content"]
+    [page] = Path("runs/evaluation").iterdir()
+    assert page.name == f"mine-{found.info.run_id[:6]}-val.html"
+
+    images = folder / "images"
+    images.mkdir()
+    for index in range(3):
+        assert cv2.imwrite(str(images / f"{index}.png"), store.split("val").read(index).image[..., ::-1])
+    (images / "broken.png").write_bytes(b"no image")
+    to_predict = ("--checkpoint", "runs/mine", "--input", "images", "--out", "predicted")
+    run(predict, monkeypatch, *to_predict)
+    printed = capfd.readouterr().out
+    assert "3 images -> " in printed
+    assert "1 files could not be read" in printed
+    assert f"{images}/broken.png" in printed
+    for kind in ("label", "colour", "edge", "overlay"):
+        assert sorted(file.name for file in (folder / "predicted" / kind).iterdir()) == ["0.png", "1.png", "2.png"]
+    summary = json.loads((folder / "predicted/predictions.json").read_text())
+    assert summary["run_id"] == found.info.run_id
+    assert list(summary["unreadable"]) == [f"{images}/broken.png"]
+    assert "pictures are there already" in failing(predict, monkeypatch, capfd, *to_predict)
 
     run_again = ("streets", "--store", "store", "--run-name", "mine", *flags(SMALL))
     assert "--run-name 'mine' is used already" in failing(train, monkeypatch, capfd, *run_again)

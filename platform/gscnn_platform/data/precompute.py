@@ -19,7 +19,7 @@ from pydantic import Field, SerializeAsAny
 from tqdm import tqdm
 
 from gscnn.batch import IGNORE_INDEX
-from gscnn.edges import boundary_map, image_gradient
+from gscnn.edges import boundary_map
 from gscnn_platform import cluster
 from gscnn_platform.config import Config, EdgeConfig
 from gscnn_platform.data.formats.base import (
@@ -30,6 +30,7 @@ from gscnn_platform.data.formats.base import (
     Sample,
     remap,
 )
+from gscnn_platform.data.images import edge_prior
 from gscnn_platform.data.store import (
     MANIFEST,
     SCHEMA_VERSION,
@@ -240,7 +241,7 @@ def to_arrays(sample: Sample, label_table: dict[int, int], edges: EdgeConfig) ->
     """A raw sample as the store holds it. Raises BadSampleError."""
     image, raw_label = sample.read()
     label = remap(raw_label, label_table, sample.label if isinstance(sample, FileSample) else sample.name)
-    gradient = np.rint(image_gradient(image, edges.gradient) * 255).astype(np.uint8)
+    gradient = edge_prior(image, edges)
     return SampleArrays(image, label, gradient, boundary_map(label, edges.radius, IGNORE_INDEX, edges.void_edges))
 
 

@@ -88,6 +88,13 @@ class Identity(Config):
     """sha256 over the digests of all samples, by split and name."""
 
     @property
+    def raw_ids(self) -> np.ndarray:
+        """Train id -> raw label value, the smallest where several stand for one class: uint8, or uint16 above 255."""
+        raw_of = {train: raw for raw, train in sorted(self.label_table.items(), reverse=True)}
+        values = [raw_of.get(train, train) for train in range(len(self.classes))]
+        return np.array(values, np.uint8 if max(values) < 256 else np.uint16)
+
+    @property
     def fingerprint(self) -> str:
         """Sixteen hex digits of sha256 over all of the above."""
         return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()[:16]

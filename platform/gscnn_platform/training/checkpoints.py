@@ -17,6 +17,7 @@ import torch
 from ray.train import Checkpoint
 
 from gscnn.model import DeepLabV3Plus, GatedSCNN, build_model
+from gscnn_platform import tracking
 from gscnn_platform.config import ExperimentConfig
 from gscnn_platform.data.store import Identity
 
@@ -87,6 +88,19 @@ def load_model(path: str | Path) -> LoadedModel:
             metrics=json.loads((folder / METRICS).read_text()),
             run_id=json.loads((folder / RUN).read_text())["run_id"],
         )
+
+
+def find_model(reference: str, uri: str) -> LoadedModel:
+    """The model that a user names: by a checkpoint's or a run's folder or URI, or by an MLflow run id at `uri`.
+
+    Raises:
+        CheckpointError: naming what is missing.
+        TrackingError: no such run, or it has no checkpoint.
+    """
+    if not tracking.is_run_id(reference):
+        return load_model(reference)
+    with tracking.checkpoint_of_run(uri, reference) as folder:
+        return load_model(folder)
 
 
 @contextmanager

@@ -74,10 +74,14 @@ def run_training(config: ExperimentConfig) -> TrainingResult:
     with _closing(uri, run_id):
         result = _fit(trainer)
         assert result.checkpoint is not None and result.best_checkpoints
-        best, metrics = max(result.best_checkpoints, key=lambda pair: pair[1]["val/miou"])
+        best = max(result.best_checkpoints, key=lambda pair: pair[1]["val/miou"])[0]
         with best.as_directory() as source, checkpoints.for_tracking(Path(source)) as folder:
             loaded = checkpoints.load_model(folder)
-            of_best = {"epoch": metrics["epoch"], "miou": metrics["val/miou"]}
+            of_best = {
+                key.removeprefix("val/"): value
+                for key, value in loaded.metrics.items()
+                if key == "epoch" or key.startswith("val/")
+            }
             tracking.log_best(uri, run_id, loaded.model, folder, of_best)
     # Ray's own paths lack the scheme of a remote storage.
     best_path, last_path = (f"{storage}/{run_name}/{Path(kept.path).name}" for kept in (best, result.checkpoint))

@@ -14,7 +14,6 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gscnn.batch import SegBatch
 from gscnn.losses import JointLoss
-from gscnn.metrics import ConfusionMatrix
 from gscnn.model import build_model
 from gscnn_platform.config import ExperimentConfig
 from gscnn_platform.data.loader import batches, describe_epoch, steps_per_epoch, to_batch, whole_images
@@ -199,13 +198,10 @@ class TrainingWorker:
             data.loader_processes,
             pin_memory=self.device.type == "cuda",
         )
-        confusion = evaluate(self.evaluated, mine, classes, self.device, self.config.training.precision).confusion
-        counts = confusion.counts.to(self.device)
-        if self.world_size > 1:
-            torch.distributed.all_reduce(counts)
-        total = ConfusionMatrix(len(classes))
-        total.counts = counts.cpu()
-        report = EvalReport(classes, total)
+        report = evaluate(
+            self.evaluated, mine, classes, self.device, self.config.training.precision, distance_factors=()
+        )
+        report.whole.add_over(self._sum_over_workers)
         when = f"epoch {epoch}/{self.config.training.epochs}" if epoch else "before training"
         self._say(f"{when} · validation mIoU {report.scores.miou:.4f}")
         if self.writer is not None:
@@ -214,6 +210,12 @@ class TrainingWorker:
                 title = f"{self.config.name} · {when} · mIoU {report.scores.miou:.3f}"
                 self.writer.log_picture(self.picture(title), epoch, title)
         return report
+
+    def _sum_over_workers(self, tensor: Tensor) -> Tensor:
+        total = tensor.to(self.device)
+        if self.world_size > 1:
+            torch.distributed.all_reduce(total)
+        return total.to(tensor.device)
 
     def picture(self, title: str) -> np.ndarray:
         """The model's view of a few validation samples, always the same, as an RGB picture."""

@@ -1,4 +1,4 @@
-"""Segmentation metrics as counts: they add over batches and workers, and are divided once."""
+"""Pixels counted by true and by predicted class: mIoU, IoU of each class, pixel accuracy."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class ConfusionMatrix:
         Raises:
             ValueError: the shapes differ, or a value that is neither a class nor, in the truth, void.
         """
-        predicted, true = torch.as_tensor(prediction), torch.as_tensor(truth)
+        predicted, true = _as_tensor(prediction), _as_tensor(truth)
         if predicted.shape != true.shape:
             raise ValueError(f"prediction is {list(predicted.shape)}, truth is {list(true.shape)}")
         valid = true != self.ignore_index
@@ -78,3 +78,8 @@ class ConfusionMatrix:
             iou=iou,
             pixel_accuracy=float(hits.sum() / total) if total else float("nan"),
         )
+
+
+def _as_tensor(labels: Labels) -> Tensor:
+    # Copied, since torch warns of arrays that it may not write to, such as those read from a store.
+    return labels if isinstance(labels, Tensor) else torch.from_numpy(labels.copy())

@@ -1,0 +1,182 @@
+"""Boundary F of a 2048x1024 frame at four radii on one core, against the plain ways to compute its counts.
+
+    python -m benchmarks.metrics
+
+The official code dilates each class's boundary map by a disk for each radius; here by scipy and by OpenCV, and as third
+way OpenCV's distance transform, which serves all radii at once. All of them give the same counts, which is checked, and
+all are spared the classes that one of the maps lacks. The prediction is the truth bent by a few pixels, with 40 blobs
+of any class. Below it the edge label, against the released code's distance transforms. Medians over rounds in which
+every way takes its turn; scipy takes one.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import cv2
+import numpy as np
+from scipy import ndimage
+
+from benchmarks.edges import RADIUS, distance_transforms, milliseconds
+from benchmarks.environment import describe, markdown_table
+from gscnn.batch import IGNORE_INDEX
+from gscnn.edges import boundary_map
+from gscnn.metrics import BoundaryF, boundary_counts
+from gscnn_platform.data.formats.streets import Streets
+
+RADII = (3, 5, 9, 12)
+ROUNDS = 3
+CALLS = 7
+"""Calls of a fast way per round; a slow one is called once."""
+HEIGHT, WIDTH = 1024, 2048
+DISKS = {r: (np.mgrid[-r : r + 1, -r : r + 1] ** 2).sum(axis=0) <= r**2 for r in RADII}
+
+Within = Callable[[np.ndarray], Iterator[np.ndarray]]
+"""A boundary map -> for each radius, the pixels within it of a boundary pixel."""
+
+
+def bent(label: np.ndarray, pixels: float, cell: int, rng: np.random.Generator) -> np.ndarray:
+    """The label, moved by a smooth random field of so many pixels' standard deviation; `cell` is how smooth."""
+    y, x = np.mgrid[: label.shape[0], : label.shape[1]].astype(np.float32)
+    for axis in (y, x):
+        noise = rng.standard_normal((HEIGHT // cell, WIDTH // cell), np.float32)
+        axis += np.float32(pixels) * cv2.resize(noise, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
+    return cv2.remap(label, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
+
+
+def blobs(label: np.ndarray, number: int, num_classes: int, rng: np.random.Generator) -> np.ndarray:
+    """Ellipses of 10 to 120 pixels' width and any class, drawn over the label."""
+    drawn = label.copy()
+    for _ in range(number):
+        centre, axes = rng.integers((WIDTH, HEIGHT)).tolist(), rng.integers(5, 60, 2).tolist()
+        cv2.ellipse(drawn, centre, axes, float(rng.uniform(0, 180)), 0, 360, int(rng.integers(num_classes)), -1)
+    return drawn
+
+
+def synthetic(num_classes: int, rng: np.random.Generator) -> np.ndarray:
+    """Bands with 150 ellipses and 70 posts on them, and 2% void in squares."""
+    bands = np.repeat(np.arange(4, dtype=np.uint8), HEIGHT // 4)[:, None].repeat(WIDTH, axis=1)
+    label = blobs(bent(bands, 30, 128, rng), 150, num_classes, rng)
+    for left, top in rng.integers((WIDTH, HEIGHT // 2), size=(70, 2)):
+        label[top : top + 250, left : left + 8] = rng.integers(num_classes)
+    void = (rng.random((HEIGHT // 16, WIDTH // 16)) < 0.02).repeat(16, axis=0).repeat(16, axis=1)
+    return np.where(void, np.uint8(IGNORE_INDEX), label)
+
+
+def plain_boundary(mask: np.ndarray) -> np.ndarray:
+    """Pixels that differ from their east, south or south-east neighbour; past the frame its edge goes on."""
+    padded = np.pad(mask, ((0, 1), (0, 1)), mode="edge")
+    return (mask != padded[:-1, 1:]) | (mask != padded[1:, :-1]) | (mask != padded[1:, 1:])
+
+
+def by_scipy(boundary: np.ndarray) -> Iterator[np.ndarray]:
+    return (np.asarray(ndimage.binary_dilation(boundary, DISKS[radius])) for radius in RADII)
+
+
+def by_opencv(boundary: np.ndarray) -> Iterator[np.ndarray]:
+    return (cv2.dilate(boundary.view(np.uint8), DISKS[radius].astype(np.uint8)).view(bool) for radius in RADII)
+
+
+def by_distance(boundary: np.ndarray) -> Iterator[np.ndarray]:
+    distance = cv2.distanceTransform((~boundary).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return (distance <= radius for radius in RADII)
+
+
+def plain_counts(prediction: np.ndarray, truth: np.ndarray, num_classes: int, within: Within) -> np.ndarray:
+    """[2, 1 + R, K]: of the prediction and of the truth, boundary pixels and those matched at each radius."""
+    counts = np.zeros((2, 1 + len(RADII), num_classes), np.int64)
+    known = truth != IGNORE_INDEX
+    for k in range(num_classes):
+        maps = [plain_boundary((label == k) & known) for label in (prediction, truth)]
+        counts[:, 0, k] = [boundary.sum() for boundary in maps]
+        if counts[:, 0, k].all():
+            for side, (own, other) in enumerate((maps, maps[::-1])):
+                counts[side, 1:, k] = [(own & near).sum() for near in within(other)]
+    return counts
+
+
+def fast_counts(prediction: np.ndarray, truth: np.ndarray, num_classes: int) -> np.ndarray:
+    counts = boundary_counts(prediction, truth, num_classes, RADII)
+    sides = ((counts.predicted, counts.matched_predicted), (counts.truth, counts.matched_truth))
+    return np.stack([np.vstack(side) for side in sides])
+
+
+def scored(prediction: np.ndarray, truth: np.ndarray, num_classes: int) -> np.ndarray:
+    """F of each radius and class, as evaluation computes it."""
+    metric = BoundaryF(num_classes, RADII)
+    metric.update(prediction, truth)
+    return metric.f_sums.numpy()
+
+
+def frames() -> Iterator[tuple[str, np.ndarray, np.ndarray, int]]:
+    """Name, prediction, truth and number of classes."""
+    rng = np.random.default_rng(0)
+    streets = Streets(height=HEIGHT, width=WIDTH)
+    drawn = streets.samples(None, "val")[0].read()[1]
+    for name, truth, num_classes in (
+        ("streets", drawn, len(streets.describe().classes)),
+        ("synthetic", synthetic(19, rng), 19),
+    ):
+        filled = np.where(truth == IGNORE_INDEX, np.uint8(0), truth)
+        yield name, blobs(bent(filled, 3, 64, rng), 40, num_classes, rng), truth, num_classes
+
+
+def times(ways: dict[str, tuple[Callable[[], np.ndarray], int, int]]) -> list[list[object]]:
+    """Median ms of each way, and how many times the last one's that is. A way is a call, calls per round, rounds."""
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(ROUNDS):
+        for name, (way, calls, rounds) in ways.items():
+            if number < rounds:
+                taken[name].append(milliseconds(way, calls))
+    fast = taken[list(ways)[-1]]
+    ratios = {
+        name: float(np.median([t / f for t, f in zip(of_way, fast, strict=False)])) for name, of_way in taken.items()
+    }
+    return [[name, float(np.median(of_way)), ratios[name]] for name, of_way in taken.items()]
+
+
+def boundary_f_rows(prediction: np.ndarray, truth: np.ndarray, num_classes: int) -> list[list[object]]:
+    expected = fast_counts(prediction, truth, num_classes)
+
+    def checked(within: Within) -> np.ndarray:
+        counts = plain_counts(prediction, truth, num_classes, within)
+        assert np.array_equal(counts, expected)
+        return counts
+
+    return times(
+        {
+            "scipy, a disk dilation per class and radius": (partial(checked, by_scipy), 1, 1),
+            "OpenCV, a disk dilation per class and radius": (partial(checked, by_opencv), 1, ROUNDS),
+            "OpenCV, a distance transform per class": (partial(checked, by_distance), 1, ROUNDS),
+            "BoundaryF": (partial(scored, prediction, truth, num_classes), CALLS, ROUNDS),
+        }
+    )
+
+
+def edge_label_rows(label: np.ndarray) -> list[list[object]]:
+    assert np.array_equal(distance_transforms(label), boundary_map(label, RADIUS, void_edges=True))
+    return times(
+        {
+            "edge label: scipy, distance transforms per class": (partial(distance_transforms, label), 1, 1),
+            "edge label: boundary_map": (partial(boundary_map, label, RADIUS, void_edges=True), CALLS, ROUNDS),
+        }
+    )
+
+
+def main() -> None:
+    cv2.setNumThreads(1)
+    rows: list[list[object]] = []
+    for name, prediction, truth, num_classes in frames():
+        pixels = int(fast_counts(prediction, truth, num_classes)[:, 0].sum())
+        described = f"{name}, {num_classes} classes, {pixels} boundary pixels"
+        rows += [[described, *row] for row in boundary_f_rows(prediction, truth, num_classes)]
+        rows += [[described, *row] for row in edge_label_rows(truth)]
+    print(describe(), end="\n\n")
+    print(
+        f"one frame of {WIDTH}x{HEIGHT}, one thread, {ROUNDS} rounds; radii {', '.join(map(str, RADII))}; "
+        "boundary pixels summed over both maps and all classes\n"
+    )
+    print(markdown_table(["frame", "way", "median ms", "times as long"], rows))
+
+
+if __name__ == "__main__":
+    main()

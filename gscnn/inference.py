@@ -1,0 +1,241 @@
+"""Prediction of whole frames by sliding windows, at several scales and mirrored: the mean of their probabilities."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Float32, Float64, Int64, UInt8
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from gscnn.model import SegmentationOutput
+
+
+class InferenceConfig(BaseModel):
+    """Which passes of the model a prediction is the mean of. By default it is one, over the whole image."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    window: tuple[int, int] | None = None
+    """Height and width in pixels of what the model sees at once, at every scale; best the size of the training crop.
+    A side that is longer than the image's is the image's; None is the whole image."""
+    overlap: float = Field(default=1 / 3, ge=0, lt=1)
+    """Least share of its side that a window has in common with the next. Not read without a window."""
+    scales: tuple[float, ...] = Field(default=(1.0,), min_length=1)
+    """Sizes of the image to predict at, in parts of its own; 0.5, 1 and 2 span what training saw (paper's crops)."""
+    flip: bool = False
+    """Whether every window is also predicted mirrored, left for right."""
+
+    @field_validator("window")
+    @classmethod
+    def _has_pixels(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
+        if value is not None and min(value) < 1:
+            raise ValueError(f"window is {value}: a side needs 1 pixel or more")
+        return value
+
+    @field_validator("scales")
+    @classmethod
+    def _positive_and_unlike(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not all(0 < scale < math.inf for scale in value):
+            raise ValueError(f"scales are {value}: need finite numbers above 0")
+        if len(set(value)) < len(value):
+            raise ValueError(f"scales are {value}: one stands there twice and would count twice")
+        return value
+
+
+class Prediction(NamedTuple):
+    """What a batch of images shows; float32 at the images' size, made in inference mode (no autograd)."""
+
+    probabilities: Float32[Tensor, "B K H W"]
+    """Of each class; they sum to 1."""
+    edge: Float32[Tensor, "B 1 H W"] | None
+    """Probability that the pixel lies on an outline; None from a model without shape stream."""
+
+    @property
+    def label(self) -> UInt8[Tensor, "B H W"]:
+        """The most probable class, computed at each call."""
+        return self.probabilities.argmax(dim=1).to(torch.uint8)
+
+
+class _Window(NamedTuple):
+    """A window along one axis: what it reads of the scaled image, and what it adds to which pixels of the output.
+
+    Output pixel `target.start + t` gets `low_weight[t]` of the window's pixel `low[t]`, and `high_weight[t]` of its
+    pixel `high[t]`: the window's share of that pixel and the linear resize, in one.
+    """
+
+    source: slice
+    target: slice
+    low_weight: Float32[Tensor, " T"]
+    low: Int64[Tensor, " T"] | None
+    """None where the scaled image has the output's size: the window's pixels are the output's, none is resized."""
+    high_weight: Float32[Tensor, " T"]
+    high: Int64[Tensor, " T"]
+
+
+def infer(
+    model: nn.Module, image: Float[Tensor, "B 3 H W"], gradient: Float[Tensor, "B 1 H W"], config: InferenceConfig
+) -> Prediction:
+    """The mean of the model's probabilities over the scales, mirrored or not, each pass with the same weight.
+
+    Image and edge prior are resized as in training: bilinearly, each to the nearest whole size, without a low-pass
+    where they shrink (OpenCV's INTER_LINEAR). Softmax, sigmoid and all sums are in float32, also under autocast. One
+    pass over the whole image is softmax and sigmoid of the model's logits, bit for bit.
+
+    Windows run one after the other, the whole batch at a time, and go straight into the output: beside the inputs at
+    one scale, memory holds the output, and one window's forward pass and resize, however large the scaled image is.
+
+    Args:
+        model: called as model(image, gradient), returns a SegmentationOutput; in evaluation mode.
+        image: normalised (gscnn.batch.normalize), of any size.
+        gradient: edge prior, in [0, 1].
+        config: the passes.
+
+    Raises:
+        ValueError: the model, or a part of it, is in training mode; the gradient is not [B, 1, H, W] of the image.
+    """
+    if any(module.training for module in model.modules()):
+        raise ValueError(
+            "the model is in training mode: batch norm would normalise each window by its own statistics, and move "
+            "the running ones; call model.eval() first"
+        )
+    if gradient.shape != (image.shape[0], 1, *image.shape[-2:]):
+        raise ValueError(f"gradient is {tuple(gradient.shape)}, image is {tuple(image.shape)}: need [B, 1, H, W]")
+    height, width = image.shape[-2:]
+    mirrored = (False, True) if config.flip else (False,)
+    with torch.inference_mode():
+        probabilities, edge = _Sum(height, width), _Sum(height, width)
+        for scale in config.scales:
+            size = _scaled(height, scale), _scaled(width, scale)
+            resized, prior = _resize(image, size), _resize(gradient, size)
+            window = config.window or size
+            rows = _windows(height, size[0], window[0], config.overlap, image.device)
+            columns = _windows(width, size[1], window[1], config.overlap, image.device)
+            for row, column, mirror in product(rows, columns, mirrored):
+                at = (..., row.source, column.source)
+                of_window = _predict(model, resized[at], prior[at], mirror)
+                probabilities.add(of_window.probabilities, row, column)
+                if of_window.edge is not None:
+                    edge.add(of_window.edge, row, column)
+                # Else it would lie there through the next window's forward pass.
+                del of_window
+        passes = len(config.scales) * len(mirrored)
+        assert probabilities.value is not None
+        return Prediction(probabilities.value.div_(passes), None if edge.value is None else edge.value.div_(passes))
+
+
+def window_starts(side: int, window: int, overlap: float) -> list[int]:
+    """First pixels of the fewest windows along an axis that cover it and overlap as asked.
+
+    They are evenly spaced, to a pixel; the first starts at 0, the last ends at `side`. Where overlap leaves no step of
+    a whole pixel, the step is 1.
+
+    Args:
+        side: of the axis, in pixels.
+        window: length of a window, 1 to `side` pixels.
+        overlap: least share of its length that a window has in common with the next.
+    """
+    # 100 * 0.07 is 7.000000000000001: rounded up as it is, it would cost a pixel of step.
+    longest_step = max(1, window - math.ceil(round(window * overlap, 9)))
+    steps = -(-(side - window) // longest_step)
+    return [number * (side - window) // max(1, steps) for number in range(steps + 1)]
+
+
+def blending_weights(side: int, window: int, starts: list[int]) -> Float64[Tensor, "N side"]:
+    """Share of each of the N windows in each pixel of an axis; a pixel's shares sum to 1.
+
+    Before the shares are taken, a window weighs as much as the pixel is far from the window's nearer end, half a pixel
+    at the last one. So two windows cross-fade linearly over all of their overlap, and a window counts least where it
+    knows least of the surroundings. An end on the image's border is none: no other window sees more there.
+    """
+    first = torch.tensor(starts, dtype=torch.float64)[:, None]
+    pixel = torch.arange(side, dtype=torch.float64)
+    from_left = torch.where(first > 0, pixel - first + 0.5, window)
+    from_right = torch.where(first + window < side, first + window - pixel - 0.5, window)
+    weights = torch.minimum(from_left, from_right).clamp(0, window)
+    return weights / weights.sum(dim=0)
+
+
+def _windows(side: int, scaled: int, window: int, overlap: float, device: torch.device) -> list[_Window]:
+    """The windows along an axis of `scaled` pixels, whose output has `side` pixels."""
+    window = min(window, scaled)
+    starts = window_starts(scaled, window, overlap)
+    # Where an output pixel's middle lies in the scaled image (align_corners=False, as OpenCV has it).
+    position = ((torch.arange(side, dtype=torch.float64) + 0.5) * scaled / side - 0.5).clamp(min=0)
+    low = position.long()
+    high = (low + 1).clamp(max=scaled - 1)
+    part = position - low
+    found = []
+    for start, weight in zip(starts, blending_weights(scaled, window, starts), strict=True):
+        low_weight, high_weight = weight[low] * (1 - part), weight[high] * part
+        reached = (low_weight + high_weight).nonzero().flatten().tolist()
+        # A window of one or two pixels may lie between the pixels of a smaller output.
+        target = slice(reached[0], reached[-1] + 1) if reached else slice(0, 0)
+        # The neighbour outside of the window weighs 0; which pixel stands in for it is all the same.
+        inside = [(index[target] - start).clamp(0, window - 1).to(device) for index in (low, high)]
+        found.append(
+            _Window(
+                slice(start, start + window),
+                target,
+                low_weight[target].float().to(device),
+                None if scaled == side else inside[0],
+                high_weight[target].float().to(device),
+                inside[1],
+            )
+        )
+    return found
+
+
+class _Sum:
+    """Sum of what the windows add to an output of height x width."""
+
+    def __init__(self, height: int, width: int) -> None:
+        self.size = (height, width)
+        self.value: Float32[Tensor, "B C H W"] | None = None
+
+    def add(self, values: Float32[Tensor, "B C h w"], row: _Window, column: _Window) -> None:
+        """`values`, of one window, may be overwritten."""
+        part = _spread(_spread(values, 2, row), 3, column)
+        if self.value is not None:
+            self.value[..., row.target, column.target] += part
+        elif part.shape[-2:] == self.size:
+            # A window that reaches everything is the sum so far: one pass over the whole image makes no copy.
+            self.value = part
+        else:
+            self.value = part.new_zeros(*part.shape[:2], *self.size)
+            self.value[..., row.target, column.target] = part
+
+
+def _spread(values: Float32[Tensor, "B C h w"], axis: int, window: _Window) -> Float32[Tensor, "B C H W"]:
+    """A window's values, weighted and resized along `axis` (2 or 3) to the pixels of `window.target`."""
+    shape = (-1, 1) if axis == 2 else (-1,)
+    if window.low is None:
+        return values.mul_(window.low_weight.view(shape))
+    spread = values.index_select(axis, window.low).mul_(window.low_weight.view(shape))
+    return spread.addcmul_(values.index_select(axis, window.high), window.high_weight.view(shape))
+
+
+def _predict(
+    model: nn.Module, image: Float[Tensor, "B 3 h w"], gradient: Float[Tensor, "B 1 h w"], mirror: bool
+) -> Prediction:
+    """One pass of the model; `mirror` turns the inputs left for right, and its answer back."""
+    if mirror:
+        image, gradient = image.flip(-1), gradient.flip(-1)
+    output: SegmentationOutput = model(image, gradient)
+    probabilities = torch.softmax(output.seg_logits, dim=1, dtype=torch.float32)
+    edge = None if output.edge_logits is None else torch.sigmoid(output.edge_logits.float())
+    if mirror:
+        probabilities, edge = probabilities.flip(-1), None if edge is None else edge.flip(-1)
+    return Prediction(probabilities, edge)
+
+
+def _scaled(side: int, scale: float) -> int:
+    return max(1, round(side * scale))
+
+
+def _resize(x: Float[Tensor, "B C H W"], size: tuple[int, int]) -> Float[Tensor, "B C h w"]:
+    return x if x.shape[-2:] == size else interpolate(x, size=size, mode="bilinear", align_corners=False)

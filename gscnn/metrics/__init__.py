@@ -1,0 +1,18 @@
+"""Segmentation metrics as counts: they add over batches and workers, and are divided once."""
+
+from gscnn.metrics.boundary_f import BoundaryF, BoundaryScores
+from gscnn.metrics.boundary_pixels import BoundaryCounts, boundary_counts
+from gscnn.metrics.confusion import ConfusionMatrix, Labels, SegmentationScores
+from gscnn.metrics.distance import DISTANCE_FACTORS, distance_crop
+
+__all__ = [
+    "DISTANCE_FACTORS",
+    "BoundaryCounts",
+    "BoundaryF",
+    "BoundaryScores",
+    "ConfusionMatrix",
+    "Labels",
+    "SegmentationScores",
+    "boundary_counts",
+    "distance_crop",
+]

@@ -1,0 +1,146 @@
+"""Boundary F: how close the outlines of a prediction come to those of the truth (Perazzi et al. 2016)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int64
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gscnn.batch import IGNORE_INDEX
+from gscnn.metrics.boundary_pixels import BoundaryCounts, boundary_counts, require_radii
+from gscnn.metrics.confusion import Labels
+
+
+class BoundaryScores(TypedDict):
+    """Boundary F at one radius, in [0, 1]; the means are over classes and leave NaN out."""
+
+    official: float
+    """As the official code counts: an image in which a class has no boundary, in either map, scores 1 for it."""
+    present_only: float
+    """Over the images in which the class has a boundary in either map: rare classes are not flattered."""
+    official_per_class: list[float]
+    present_only_per_class: list[float]
+    """NaN for a class that had no boundary in any image."""
+
+
+class BoundaryF:
+    """Boundary F of each class and image, averaged over images and then over classes.
+
+    In one image, precision is the share of the prediction's boundary pixels with one of the truth's within the radius,
+    recall is the share of the truth's with one of the prediction's, and F = 2PR / (P + R), or 0 where P + R is. With a
+    boundary in one map only, F is 0.
+
+    The state is three tensors on the CPU, which add over images and workers; F does not depend on the order of updates
+    but for the last bits of the sums.
+
+    Args:
+        num_classes: K.
+        radii: R radii of the disk in which boundaries match, in pixels. Meant for a few dozen pixels at most.
+        ignore_index: value of void in the truth: its pixels are background in both maps.
+
+    Attributes:
+        f_sums: float64 [R, K], F summed over the images in which the class has a boundary in either map.
+        present: int64 [K], the number of those images.
+        images: int64 scalar, the number of all images.
+
+    Raises:
+        ValueError: no class, no radius, or a radius that is no positive integer.
+    """
+
+    def __init__(
+        self, num_classes: int, radii: Sequence[int] = (3, 5, 9, 12), ignore_index: int = IGNORE_INDEX
+    ) -> None:
+        if num_classes < 1:
+            raise ValueError(f"num_classes is {num_classes}: need 1 or more")
+        self.num_classes = num_classes
+        self.radii = require_radii(radii)
+        self.ignore_index = ignore_index
+        self.f_sums: Float64[Tensor, "R K"] = torch.zeros(len(radii), num_classes, dtype=torch.float64)
+        self.present: Int64[Tensor, " K"] = torch.zeros(num_classes, dtype=torch.int64)
+        self.images: Int64[Tensor, ""] = torch.zeros((), dtype=torch.int64)
+
+    def update(self, prediction: Labels, truth: Labels) -> None:
+        """Scores a frame [H, W] or a batch of frames [B, H, W]; after an error nothing is added.
+
+        Raises:
+            ValueError: the shapes differ or are neither of these, no integers, or a value that is neither a class nor,
+                in the truth, void. In the truth's void the prediction may hold anything.
+        """
+        predicted, true = _to_numpy(prediction), _to_numpy(truth)
+        if predicted.shape != true.shape:
+            raise ValueError(f"prediction is {list(predicted.shape)}, truth is {list(true.shape)}")
+        if true.ndim not in (2, 3):
+            raise ValueError(f"truth is {list(true.shape)}: need [H, W] or [B, H, W]")
+        if true.ndim == 2:
+            predicted, true = predicted[None], true[None]
+        frames = zip(predicted, true, strict=True)
+        for counts in [boundary_counts(*pair, self.num_classes, self.radii, self.ignore_index) for pair in frames]:
+            self.add(counts)
+
+    def add(self, counts: BoundaryCounts) -> None:
+        """Scores an image by its counts, which `boundary_counts` gives for the same classes, radii and void."""
+        present = (counts.predicted > 0) | (counts.truth > 0)
+        both = (counts.predicted > 0) & (counts.truth > 0)
+        precision = counts.matched_predicted / np.where(both, counts.predicted, 1)
+        recall = counts.matched_truth / np.where(both, counts.truth, 1)
+        total = precision + recall
+        f = 2 * precision * recall / np.where(total > 0, total, 1)
+        self.f_sums = self.f_sums + torch.from_numpy(f).to(self.f_sums.device)
+        self.present = self.present + torch.from_numpy(present).to(self.present.device)
+        self.images = self.images + 1
+
+    def merge(self, other: BoundaryF) -> None:
+        """Adds another worker's images.
+
+        Raises:
+            ValueError: it counts other classes, other radii or another void.
+        """
+        for field in ("num_classes", "radii", "ignore_index"):
+            mine, its = vars(self)[field], vars(other)[field]
+            if mine != its:
+                raise ValueError(f"{field} is {mine} here and {its} in the other: only equal settings can be merged")
+        self.f_sums = self.f_sums + other.f_sums.to(self.f_sums.device)
+        self.present = self.present + other.present.to(self.present.device)
+        self.images = self.images + other.images.to(self.images.device)
+
+    def compute(self) -> dict[int, BoundaryScores]:
+        """Radius -> its scores. NaN where no image was counted, and for means over no class."""
+        sums, present, images = self.f_sums.cpu().numpy(), self.present.cpu().numpy(), int(self.images)
+        scores: dict[int, BoundaryScores] = {}
+        for radius, of_class in zip(self.radii, sums, strict=True):
+            official = _quotients(of_class + (images - present), np.full_like(present, images))
+            present_only = _quotients(of_class, present)
+            scores[radius] = BoundaryScores(
+                official=_mean(official),
+                present_only=_mean(present_only),
+                official_per_class=official.tolist(),
+                present_only_per_class=present_only.tolist(),
+            )
+        return scores
+
+
+def _to_numpy(labels: Labels) -> NDArray[np.integer]:
+    if not isinstance(labels, Tensor):
+        return labels
+    if labels.device.type != "cpu" and labels.numel():
+        # A byte a pixel is copied where that holds them: 2 MB of a 2048x1024 frame instead of int64's 16.
+        lowest, highest = labels.aminmax()
+        if lowest >= 0 and highest <= 255:
+            labels = labels.to(torch.uint8)
+    return labels.cpu().numpy()
+
+
+def _quotients(sums: Float64[np.ndarray, " K"], counts: Int64[np.ndarray, " K"]) -> Float64[np.ndarray, " K"]:
+    """NaN where nothing was counted."""
+    return np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
+
+
+def _mean(values: Float64[np.ndarray, " K"]) -> float:
+    """Without NaN; NaN of nothing."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")

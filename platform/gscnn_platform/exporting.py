@@ -1,0 +1,210 @@
+"""A trained model -> ONNX or torch.export's file, checked against PyTorch before it gets its name."""
+
+import importlib.util
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.export import Dim
+
+from gscnn.batch import IMAGE_MEAN, IMAGE_STD, normalize
+from gscnn.export import NamedOutputs, example_inputs, export_program
+from gscnn_platform import cluster, tracking
+from gscnn_platform.config import Config, EdgeConfig, TrackingConfig
+from gscnn_platform.data.formats.base import read_image
+from gscnn_platform.data.formats.streets import Streets
+from gscnn_platform.data.images import edge_prior, find_images
+from gscnn_platform.training.checkpoints import LoadedModel, find_model
+
+ONNX: Final = ".onnx"
+TORCH: Final = ".pt2"
+METADATA: Final = "metadata.json"
+"""Name under which a .pt2 file carries what the .onnx file has as metadata properties."""
+
+Runner = Callable[[Tensor, Tensor], dict[str, Tensor]]
+"""Image [B, 3, H, W] and gradient [B, 1, H, W] -> logits by name."""
+
+
+class ExportError(ValueError):
+    """The model cannot be exported, or the exported file says something else than the model."""
+
+
+class ExportConfig(Config):
+    """One export."""
+
+    checkpoint: str
+    """A checkpoint's or a run's folder, or an MLflow run id."""
+    out: str
+    """File to write: .onnx for ONNX, .pt2 for torch.export."""
+    frames: str | None = None
+    """Images to check the file on: a file, a folder or a glob; None draws street scenes of two sizes."""
+    most_frames: int = Field(default=8, ge=1)
+    """Frames to check on, at most."""
+    tolerance: float = Field(default=1e-3, gt=0)
+    """Largest difference of a probability, of a class or an edge, between the file and PyTorch."""
+    overwrite: bool = False
+    """Replace a file that is there already."""
+    tracking: TrackingConfig = TrackingConfig()
+
+
+@dataclass(frozen=True)
+class Check:
+    """How far the file is from PyTorch on one batch."""
+
+    shape: tuple[int, int, int]
+    """Batch, height, width."""
+    largest_difference: float
+    """Of a probability."""
+    same_label: float
+    """Share of the pixels."""
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    path: Path
+    checks: tuple[Check, ...]
+
+
+def export_checkpoint(config: ExportConfig) -> ExportResult:
+    """Exports and checks a model; the file appears under its name only when the check has passed.
+
+    Raises:
+        ExportError: another ending, a missing package, a file that is there, or one that differs from PyTorch.
+        CheckpointError, TrackingError: no such checkpoint or run.
+        InputError, BadSampleError: frames that are not there or cannot be read.
+    """
+    path = Path(cluster.resolve(config.out, "--out"))
+    _refuse(path, config.overwrite)
+    loaded = find_model(config.checkpoint, tracking.tracking_uri(config.tracking, cluster.default_storage()))
+    batches = _batches(config, loaded.config.data.edges)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+    try:
+        runner = _write_onnx(loaded, partial) if path.suffix == ONNX else _write_program(loaded, partial)
+        checks = tuple(_check(loaded.model, runner, *batch) for batch in batches)
+        worst = max(checks, key=lambda check: check.largest_difference)
+        if not worst.largest_difference <= config.tolerance:
+            raise ExportError(
+                f"{path.suffix} differs from PyTorch by a probability of {worst.largest_difference:.2g} on a batch of "
+                f"shape {worst.shape}, more than --tolerance {config.tolerance:g}: not written"
+            )
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return ExportResult(path, checks)
+
+
+def describe(result: ExportResult) -> str:
+    """The check, batch by batch, for people."""
+    lines = [f"{result.path} · {result.path.stat().st_size / 1e6:.1f} MB · against PyTorch:"]
+    for check in result.checks:
+        batch, height, width = check.shape
+        lines.append(
+            f"  {batch} x {width}x{height}: probabilities differ by {check.largest_difference:.1e} at most, "
+            f"{check.same_label:.4%} of the pixels have the same class"
+        )
+    return "\n".join(lines)
+
+
+def _refuse(path: Path, overwrite: bool) -> None:
+    if path.suffix not in (ONNX, TORCH):
+        raise ExportError(f"--out {path}: need a name that ends in {ONNX} or {TORCH}")
+    if path.exists() and not overwrite:
+        raise ExportError(f"--out {path} is there already: add --overwrite, or name another file")
+    if path.suffix == ONNX:
+        missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
+        if missing:
+            raise ExportError(
+                f"ONNX needs {', '.join(missing)}: install this project with its extra group, "
+                "pip install -c constraints.txt -e '.[export]'"
+            )
+
+
+def _batches(config: ExportConfig, edges: EdgeConfig) -> list[tuple[Tensor, Tensor]]:
+    """Each frame by itself, and the first two together where they are of one size."""
+    if config.frames is None:
+        scenes = (Streets(height=height, width=width) for height, width in ((128, 160), (97, 131)))
+        images = [sample.read()[0] for scene in scenes for sample in scene.samples(None, "val")[:2]]
+    else:
+        files = find_images(cluster.resolve(config.frames, "--frames"), "--frames")
+        images = [read_image(file) for file in list(files.values())[: config.most_frames]]
+    inputs = [
+        (
+            normalize(torch.from_numpy(image).permute(2, 0, 1))[None],
+            torch.from_numpy(edge_prior(image, edges))[None, None] / 255,
+        )
+        for image in images
+    ]
+    if len(inputs) > 1 and inputs[0][0].shape == inputs[1][0].shape:
+        (first, first_prior), (second, second_prior) = inputs[:2]
+        inputs.append((torch.cat((first, second)), torch.cat((first_prior, second_prior))))
+    return inputs
+
+
+def _check(model: nn.Module, runner: Runner, image: Tensor, gradient: Tensor) -> Check:
+    with torch.inference_mode():
+        expected = NamedOutputs(model)(image, gradient)
+        got = runner(image, gradient)
+    differences = [(_probabilities(key, got[key]) - _probabilities(key, expected[key])).abs().max() for key in expected]
+    same = got["seg_logits"].argmax(dim=1) == expected["seg_logits"].argmax(dim=1)
+    shape = (image.shape[0], image.shape[2], image.shape[3])
+    return Check(shape, float(torch.stack(differences).max()), float(same.float().mean()))
+
+
+def _probabilities(key: str, logits: Tensor) -> Tensor:
+    return torch.softmax(logits, dim=1) if key == "seg_logits" else torch.sigmoid(logits)
+
+
+def _write_program(loaded: LoadedModel, path: Path) -> Runner:
+    torch.export.save(export_program(loaded.model), path, extra_files={METADATA: json.dumps(_metadata(loaded))})
+    return torch.export.load(path).module()
+
+
+def _write_onnx(loaded: LoadedModel, path: Path) -> Runner:
+    import onnxruntime
+
+    same = Dim.DYNAMIC  # Named once: a name that stands twice is a warning a dimension.
+    program = torch.onnx.export(
+        export_program(loaded.model),
+        dynamo=True,
+        input_names=["image", "gradient"],
+        output_names=list(NamedOutputs(loaded.model)(*example_inputs())),
+        dynamic_shapes={
+            "image": {0: "batch", 2: "height", 3: "width"},
+            "gradient": {0: same, 2: same, 3: same},
+        },
+        verbose=False,
+    )
+    assert program is not None
+    for key, value in _metadata(loaded).items():
+        program.model.metadata_props[key] = value if isinstance(value, str) else json.dumps(value)
+    # One file, weights included: the largest model has 0.55 GB, the format's limit is 2 GB.
+    program.save(path, external_data=False)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+
+    def run(image: Tensor, gradient: Tensor) -> dict[str, Tensor]:
+        values = session.run(None, {"image": image.numpy(), "gradient": gradient.numpy()})
+        return {name: torch.from_numpy(np.asarray(value)) for name, value in zip(names, values, strict=True)}
+
+    return run
+
+
+def _metadata(loaded: LoadedModel) -> dict[str, Any]:
+    """What a program needs to know to feed the model and to read its answer."""
+    return {
+        "classes": list(loaded.dataset.classes),
+        "label_values": loaded.dataset.raw_ids.tolist(),
+        "colours": [list(colour) for colour in loaded.dataset.colours],
+        "image_mean": list(IMAGE_MEAN),
+        "image_std": list(IMAGE_STD),
+        "edge_prior": loaded.config.data.edges.gradient,
+        "mlflow_run": loaded.run_id,
+        "trained_on": loaded.dataset.fingerprint,
+    }

@@ -1,0 +1,249 @@
+"""Images that nobody has labelled -> label, colour, edge and overlay pictures, on all nodes, with Ray Data."""
+
+import json
+import logging
+import resource
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import cv2
+import numpy as np
+import ray
+import ray.data
+import torch
+from jaxtyping import Float, UInt8
+from pydantic import Field
+from tqdm import tqdm
+
+from gscnn.batch import normalize
+from gscnn.inference import InferenceConfig, infer
+from gscnn_platform import cluster, tracking
+from gscnn_platform.config import Config, TrackingConfig
+from gscnn_platform.data.formats.base import BadSampleError, read_image
+from gscnn_platform.data.images import edge_prior, find_images
+from gscnn_platform.evaluation import autocast
+from gscnn_platform.figures import colourise, overlay
+from gscnn_platform.training.checkpoints import LoadedModel, find_model
+
+KINDS: Final = ("label", "colour", "edge", "overlay")
+"""Folders below the output folder, a PNG an image in each; no `edge` from a model without shape stream."""
+SUMMARY: Final = "predictions.json"
+CHUNK: Final = 8
+"""Images that a worker takes at a time: while the model sees one, others are read and written by threads."""
+SHOWN: Final = 20
+
+
+class PredictError(ValueError):
+    """Pictures are there already, or no file could be read."""
+
+
+class PredictConfig(Config):
+    """One prediction of files."""
+
+    checkpoint: str
+    """A checkpoint's or a run's folder, or an MLflow run id."""
+    input: str
+    """An image file, a folder that is searched to its depth, or a glob pattern in quotes."""
+    out: str
+    """Folder for the pictures; on a cluster, one that all nodes reach."""
+    overwrite: bool = False
+    """Replace pictures that are there already."""
+    inference: InferenceConfig = InferenceConfig()
+    precision: Literal["float32", "bf16"] = "float32"
+    """Arithmetic of the forward pass."""
+    num_workers: int | None = Field(default=None, ge=1)
+    """Copies of the model that predict together; None: one a GPU, or one for every four CPU cores."""
+    tracking: TrackingConfig = TrackingConfig()
+
+
+@dataclass(frozen=True)
+class PredictResult:
+    out: Path
+    predicted: int
+    unreadable: dict[str, str]
+    """File -> reason."""
+    seconds_per_image: float
+    """Median over the images, of one worker."""
+    peak_gib: float
+    """Largest resident memory of a worker."""
+
+
+def predict(config: PredictConfig) -> PredictResult:
+    """Predicts every image; a file that cannot be read is reported and does not stop the rest.
+
+    Raises:
+        InputError: no input, inputs that would share an output, or an output folder inside the input folder.
+        PredictError: outputs that exist already, or no readable file.
+        CheckpointError, TrackingError: no such checkpoint or run.
+        ResourcesError: fewer CPUs or GPUs than workers.
+    """
+    out = Path(cluster.resolve(config.out, "--out"))
+    files = find_images(cluster.resolve(config.input, "--input"), "--input", out)
+    _refuse_overwriting(files, out, config.overwrite)
+    loaded = find_model(config.checkpoint, tracking.tracking_uri(config.tracking, cluster.default_storage()))
+    cluster.connect()
+    rows = list(_predict_files(config, loaded, files, out))
+    unreadable = {row["file"]: row["error"] for row in rows if row["error"]}
+    done = [row for row in rows if not row["error"]]
+    if not done:
+        raise PredictError(f"none of {len(files)} files could be read: {_listed(unreadable)}")
+    result = PredictResult(
+        out=out,
+        predicted=len(done),
+        unreadable=dict(sorted(unreadable.items())),
+        seconds_per_image=float(np.median([row["seconds"] for row in done])),
+        peak_gib=max(row["peak_gib"] for row in done),
+    )
+    _write_summary(config, loaded, result, sorted(row["file"] for row in done))
+    return result
+
+
+def describe(result: PredictResult) -> str:
+    """What came out, and what did not, for people."""
+    lines = [
+        f"{result.predicted} images -> {result.out} · {1 / result.seconds_per_image:.2f} images/s and "
+        f"{result.peak_gib:.2f} GiB at most a worker"
+    ]
+    if result.unreadable:
+        lines.append(f"{len(result.unreadable)} files could not be read: {_listed(result.unreadable)}")
+    return "\n".join(lines)
+
+
+def _refuse_overwriting(files: Mapping[str, Path], out: Path, overwrite: bool) -> None:
+    there = [path for name in files for kind in KINDS if (path := out / kind / f"{name}.png").exists()]
+    if there and not overwrite:
+        raise PredictError(
+            f"{len(there)} pictures are there already, such as {there[0]}: add --overwrite, or choose another --out"
+        )
+
+
+def _predict_files(
+    config: PredictConfig, loaded: LoadedModel, files: Mapping[str, Path], out: Path
+) -> Iterator[dict[str, Any]]:
+    """One row a file, as they are done, under a progress bar."""
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    there = ray.cluster_resources()
+    cpus, gpus = int(there.get("CPU", 1)), int(there.get("GPU", 0))
+    workers = min(config.num_workers or gpus or max(1, cpus // 4), len(files))
+    cpus_each = max(1, cpus // workers)
+    cluster.check_resources(workers, cpus_each, 1 if gpus else 0)
+    dataset = ray.data.from_items(
+        [{"name": name, "file": str(file)} for name, file in files.items()],
+        override_num_blocks=max(1, min(len(files), 4 * workers)),
+    ).map_batches(
+        Predictor,
+        fn_constructor_args=(ray.put(loaded), config, str(out), cpus_each),
+        batch_size=CHUNK,
+        # An actor whose share is all cores would leave none to the reading of the list.
+        num_cpus=max(0.5, cpus_each - 0.5),
+        num_gpus=1 if gpus else 0,
+        concurrency=workers,
+    )
+    with tqdm(total=len(files), desc="predict", unit=" images") as bar:
+        for row in dataset.iter_rows():
+            bar.update()
+            yield row
+
+
+class Predictor:
+    """One worker's model, in a Ray actor or without Ray.
+
+    Args:
+        loaded: the model.
+        config: inference and precision.
+        out: the output folder.
+        cpus: threads for torch.
+    """
+
+    def __init__(self, loaded: LoadedModel | ray.ObjectRef, config: PredictConfig, out: str, cpus: int) -> None:
+        self.loaded: LoadedModel = ray.get(loaded) if isinstance(loaded, ray.ObjectRef) else loaded
+        self.config, self.out = config, Path(out)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        torch.set_num_threads(cpus)
+        self.model = self.loaded.model.to(self.device)
+        self.raw_ids = self.loaded.dataset.raw_ids
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """`name` and `file` of some images -> `file`, `error` (empty where all is well), `seconds` and `peak_gib`."""
+        rows = []
+        with ThreadPoolExecutor(2) as pool:
+            reads = [pool.submit(read_image, Path(file)) for file in batch["file"]]
+            writes: list[Future[None]] = []
+            for name, file, read in zip(batch["name"], batch["file"], reads, strict=True):
+                began, error = time.perf_counter(), ""
+                try:
+                    writes.append(pool.submit(self._write, str(name), *self._predict(read.result())))
+                except BadSampleError as reason:
+                    error = str(reason)
+                rows.append({"file": file, "error": error, "seconds": time.perf_counter() - began})
+            for write in writes:
+                write.result()
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        return {key: np.array([row[key] for row in rows]) for key in ("file", "error", "seconds")} | {
+            "peak_gib": np.full(len(rows), peak)
+        }
+
+    def _predict(
+        self, image: UInt8[np.ndarray, "H W 3"]
+    ) -> tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "H W"], Float[np.ndarray, "H W"] | None]:
+        prior = edge_prior(image, self.loaded.config.data.edges)
+        pixels = normalize(torch.from_numpy(image).permute(2, 0, 1))[None].to(self.device)
+        gradient = torch.from_numpy(prior)[None, None].to(self.device) / 255
+        with autocast(self.device, self.config.precision):
+            prediction = infer(self.model, pixels, gradient, self.config.inference)
+        edge = None if prediction.edge is None else prediction.edge[0, 0].cpu().numpy()
+        return image, prediction.label[0].cpu().numpy(), edge
+
+    def _write(
+        self,
+        name: str,
+        image: UInt8[np.ndarray, "H W 3"],
+        label: UInt8[np.ndarray, "H W"],
+        edge: Float[np.ndarray, "H W"] | None,
+    ) -> None:
+        colours = self.loaded.dataset.colours
+        pictures = {
+            "label": self.raw_ids[label],
+            "colour": colourise(label, colours)[..., ::-1],
+            "overlay": overlay(image, label, colours)[..., ::-1],
+        }
+        if edge is not None:
+            pictures["edge"] = np.rint(edge * 255).astype(np.uint8)
+        for kind, picture in pictures.items():
+            _write_png(self.out / kind / f"{name}.png", picture)
+
+
+def _write_png(path: Path, picture: np.ndarray) -> None:
+    """Whole or not at all, whenever the process ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    encoded, data = cv2.imencode(".png", np.ascontiguousarray(picture))
+    assert encoded
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(data.tobytes())
+    partial.replace(path)
+
+
+def _write_summary(config: PredictConfig, loaded: LoadedModel, result: PredictResult, files: Sequence[str]) -> None:
+    content = {
+        "checkpoint": config.checkpoint,
+        "run_id": loaded.run_id,
+        "trained_on": loaded.dataset.fingerprint,
+        "inference": config.inference.model_dump(mode="json"),
+        "precision": config.precision,
+        "classes": loaded.dataset.classes,
+        "label_values": loaded.dataset.raw_ids.tolist(),
+        "predicted": files,
+        "unreadable": result.unreadable,
+    }
+    (result.out / SUMMARY).write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _listed(unreadable: Mapping[str, str]) -> str:
+    lines = [f"\n  {reason}" for reason in list(unreadable.values())[:SHOWN]]
+    more = [f"\n  and {len(unreadable) - SHOWN} more"] if len(unreadable) > SHOWN else []
+    return "".join(lines + more)

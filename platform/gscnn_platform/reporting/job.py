@@ -1,0 +1,197 @@
+"""jobs.evaluate without its command line: checkpoints and a store in, tables, a page and tracked scores out."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from gscnn_platform import cluster, provenance, tracking
+from gscnn_platform.data.loader import to_batch, whole_images
+from gscnn_platform.data.store import SplitReader, StaleStoreError, Store, open_store
+from gscnn_platform.evaluation import EvalReport, EvaluateConfig, evaluate
+from gscnn_platform.figures import Panels, predict_panels
+from gscnn_platform.reporting.page import FramePicture, render
+from gscnn_platform.reporting.pictures import confusion_picture, distance_picture, frame_picture, worst_windows
+from gscnn_platform.training.checkpoints import LoadedModel, find_model
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A model and what it scored."""
+
+    name: str
+    loaded: LoadedModel
+    report: EvalReport
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation came to, and where its page lies."""
+
+    models: tuple[Evaluated, ...]
+    page: Path
+
+
+def evaluate_checkpoint(config: EvaluateConfig) -> Evaluation:
+    """Counts one checkpoint, or two on the same frames, on a split; prints, writes and tracks the result.
+
+    Raises:
+        CheckpointError, TrackingError: no such checkpoint or run.
+        StoreError: the store is missing, damaged, or does not fit the model.
+    """
+    uri = tracking.tracking_uri(config.tracking, cluster.default_storage())
+    references = [config.checkpoint, *([config.compare] if config.compare else [])]
+    loaded = [find_model(reference, uri) for reference in references]
+    store = _open_store(config, loaded)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    models: list[Evaluated] = []
+    for name, model in zip(_names(loaded), loaded, strict=True):
+        report = _count(config, model, store, device, name)
+        print(f"\n{name}\n{report.table()}", flush=True)
+        models.append(Evaluated(name, model, report))
+    path = _page_path(config, models)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(_page(config, models, store, device))
+    print(f"\nreport  {path}")
+    for evaluated in models:
+        try:
+            _track(uri, evaluated, config, path)
+        except tracking.TrackingError as error:
+            print(f"not tracked: {error}", file=sys.stderr)
+    return Evaluation(tuple(models), path)
+
+
+def _open_store(config: EvaluateConfig, loaded: Sequence[LoadedModel]) -> Store:
+    """Raises StaleStoreError where a model was trained on other classes or edge settings than the store's."""
+    path = cluster.resolve(config.store, "--store")
+    store: Store | None = None
+    for model in loaded:
+        splits = {"fingerprint": None, "train_split": config.split, "val_split": config.split}
+        store = open_store(path, model.config.data.model_copy(update=splits), model.config.model.num_classes)
+        classes = store.manifest.identity.classes
+        if classes != model.dataset.classes:
+            raise StaleStoreError(f"{path} has classes {classes}, the model was trained on {model.dataset.classes}")
+    assert store is not None
+    return store
+
+
+def _count(config: EvaluateConfig, loaded: LoadedModel, store: Store, device: torch.device, name: str) -> EvalReport:
+    model = loaded.model.to(device)
+    batches = whole_images(store.split(config.split), config.batch_size, progress=f"evaluate {name} on {config.split}")
+    return evaluate(model, batches, store.manifest.identity.classes, device, config.precision, config.inference)
+
+
+def _names(loaded: Sequence[LoadedModel]) -> list[str]:
+    """Short, and different from each other."""
+    names = [f"{model.config.run_name or model.config.name} {model.run_id[:6]}" for model in loaded]
+    if len(set(names)) == len(names):
+        return names
+    return [f"{name} epoch {model.metrics['epoch']:.0f}" for name, model in zip(names, loaded, strict=True)]
+
+
+def _page_path(config: EvaluateConfig, models: Sequence[Evaluated]) -> Path:
+    if config.report is not None:
+        return Path(cluster.resolve(config.report, "--report"))
+    storage = cluster.default_storage()
+    stem = "-vs-".join(evaluated.name.replace(" ", "-") for evaluated in models)
+    return Path(storage) / "evaluation" / f"{stem}-{config.split}.html"
+
+
+def _page(config: EvaluateConfig, models: Sequence[Evaluated], store: Store, device: torch.device) -> str:
+    reports = {evaluated.name: evaluated.report for evaluated in models}
+    dataset = store.manifest.identity.dataset
+    reader = store.split(config.split)
+    return render(
+        title=f"{' against '.join(reports)} on {dataset}, split {config.split}",
+        facts={**_model_facts(models), **_data_facts(config, store, reader)},
+        reports=reports,
+        colours=store.manifest.identity.colours,
+        frames=_frames(models, store, reader, device),
+        distance_png=distance_picture({name: report.distance_curve() for name, report in reports.items()}),
+        confusion_png=confusion_picture(
+            {name: report.whole.confusion.counts.numpy() for name, report in reports.items()},
+            store.manifest.identity.classes,
+        ),
+    )
+
+
+def _model_facts(models: Sequence[Evaluated]) -> dict[str, str]:
+    facts = {}
+    for evaluated in models:
+        network = evaluated.loaded.config.model
+        epoch = evaluated.loaded.metrics.get("epoch", float("nan"))
+        facts[evaluated.name] = (
+            f"{network.architecture}, {network.backbone}, epoch {epoch:.0f}, "
+            f"trained on {evaluated.loaded.dataset.fingerprint}, MLflow run {evaluated.loaded.run_id}"
+        )
+    return facts
+
+
+def _data_facts(config: EvaluateConfig, store: Store, reader: SplitReader) -> dict[str, str]:
+    inference = config.inference
+    window = "whole images" if inference.window is None else f"windows of {inference.window[0]}x{inference.window[1]}"
+    scales = ", ".join(f"{scale:g}" for scale in inference.scales)
+    return {
+        "data": f"{store.manifest.identity.dataset}, fingerprint {store.manifest.fingerprint}",
+        "split": f"{config.split}, {len(reader)} frames",
+        "inference": f"{window}, scales {scales}{', flipped as well' if inference.flip else ''}, {config.precision}",
+        "code": f"commit {provenance.git_state()[0]}",
+    }
+
+
+def _frames(models: Sequence[Evaluated], store: Store, reader: SplitReader, device: torch.device) -> list[FramePicture]:
+    pictures = []
+    for title, index in chosen_frames([evaluated.report.frames for evaluated in models]).items():
+        batch = to_batch([reader.read(index)]).to(device)
+        views: dict[str, Panels] = {}
+        for evaluated in models:
+            name = evaluated.name if len(models) > 1 else ""
+            [views[name]] = predict_panels(evaluated.loaded.model, batch)
+        panels = list(views.values())
+        windows = worst_windows(panels[0].truth, [view.prediction for view in panels])
+        scores = " and ".join(f"{evaluated.report.frames[index]:.3f}" for evaluated in models)
+        caption = f"{title}: {reader.names[index]}, mIoU {scores}"
+        picture = frame_picture(views, reader.names[index], store.manifest.identity.colours, windows)
+        pictures.append(FramePicture(caption, picture))
+    return pictures
+
+
+def chosen_frames(scores: Sequence[Sequence[float]]) -> Mapping[str, int]:
+    """Titles and indices of the frames to show, by the mIoU of each frame of one model or of two.
+
+    Of one model its best, median and worst frame; of two those where each is furthest ahead, and a median difference.
+    Frames that are all void are not shown, and no frame is shown twice.
+    """
+    first, last = np.asarray(scores[0], float), np.asarray(scores[-1], float)
+    ranked_by = first if len(scores) == 1 else first - last
+    order = [int(index) for index in np.argsort(ranked_by, kind="stable") if not np.isnan(ranked_by[index])]
+    if not order:
+        return {}
+    titles = ("best frame", "median frame", "worst frame")
+    if len(scores) > 1:
+        titles = ("first model furthest ahead", "median difference", "second model furthest ahead")
+    # By index first, so that a split of one or two frames shows each once.
+    picked = dict(zip((order[-1], order[len(order) // 2], order[0]), titles, strict=True))
+    return {title: index for index, title in picked.items()}
+
+
+def _track(uri: str, evaluated: Evaluated, config: EvaluateConfig, page: Path) -> None:
+    report, split = evaluated.report, config.split
+    tracking.log_evaluation(
+        uri,
+        evaluated.loaded.run_id,
+        metrics=report.metrics(f"{split}_evaluated"),
+        by_distance={
+            factor: {f"{split}_evaluated_distance/{key}": value for key, value in scores.items()}
+            for factor, scores in report.distance_curve().items()
+        },
+        files={
+            f"{split}.txt": report.table(),
+            f"{split}.json": json.dumps(report.as_data(), indent=1),
+            (page.name if config.compare else f"{split}.html"): page.read_text(),
+        },
+    )

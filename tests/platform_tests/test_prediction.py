@@ -1,0 +1,147 @@
+"""Prediction of files without Ray; the job itself is tested end to end in jobs_tests."""
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from gscnn.batch import normalize
+from gscnn_platform.config import ExperimentConfig, with_overrides
+from gscnn_platform.data.formats.cityscapes import Cityscapes
+from gscnn_platform.data.images import InputError, find_images
+from gscnn_platform.data.store import Identity, Store
+from gscnn_platform.prediction import KINDS, PredictConfig, PredictError, Predictor, predict
+from gscnn_platform.training.checkpoints import load_model
+from tests.saved import save_checkpoint
+
+
+def image_file(path: Path, seed: int = 0, shape: tuple[int, int] = (40, 56)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(seed).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    assert cv2.imwrite(str(path), noise)
+    return path
+
+
+def picture(path: Path) -> np.ndarray:
+    """As written: any depth, BGR."""
+    read = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    assert read is not None
+    return read
+
+
+def predictor(tmp_path: Path, run: ExperimentConfig, store: Store, **fields: Any) -> Predictor:
+    save_checkpoint(tmp_path / "checkpoint", run, store)
+    config = PredictConfig(checkpoint=str(tmp_path / "checkpoint"), input="unused", out=str(tmp_path / "out"), **fields)
+    return Predictor(load_model(config.checkpoint), config, config.out, cpus=1)
+
+
+def rows(files: dict[str, Path]) -> dict[str, np.ndarray]:
+    return {"name": np.array(list(files)), "file": np.array([str(file) for file in files.values()])}
+
+
+def test_every_picture_is_what_the_model_says_of_the_file(
+    tmp_path: Path, tiny_run: ExperimentConfig, streets_store: Store
+) -> None:
+    worker = predictor(tmp_path, tiny_run, streets_store)
+    file = image_file(tmp_path / "in" / "a.png")
+    [error] = worker(rows({"deep/a": file}))["error"]
+    assert error == ""
+    written = {kind: picture(tmp_path / "out" / kind / "deep/a.png") for kind in KINDS}
+
+    rgb = np.ascontiguousarray(picture(file)[..., ::-1])
+    prior = torch.from_numpy((cv2.Canny(rgb, 10, 100) > 0).astype(np.float32))[None, None]
+    with torch.inference_mode():
+        output = worker.model(normalize(torch.from_numpy(rgb).permute(2, 0, 1))[None], prior)
+    label = output.seg_logits[0].argmax(0).numpy()
+    np.testing.assert_array_equal(written["label"], label)
+    assert len(np.unique(label)) > 1
+    colours = np.array(streets_store.manifest.identity.colours, np.uint8)
+    np.testing.assert_array_equal(written["colour"][..., ::-1], colours[label])
+    np.testing.assert_allclose(written["edge"] / 255, torch.sigmoid(output.edge_logits)[0, 0], atol=0.5 / 255 + 1e-6)
+    assert written["overlay"].shape == rgb.shape
+
+
+def test_label_pictures_hold_the_datasets_own_values(
+    tmp_path: Path, tiny_run: ExperimentConfig, streets_store: Store
+) -> None:
+    worker = predictor(tmp_path, tiny_run, streets_store)
+    worker(rows({"plain": image_file(tmp_path / "a.png")}))
+    shifted = {raw + 1000: train for raw, train in streets_store.manifest.identity.label_table.items()}
+    worker.raw_ids = streets_store.manifest.identity.model_copy(update={"label_table": shifted}).raw_ids
+    worker(rows({"shifted": tmp_path / "a.png"}))
+    plain, moved = (picture(tmp_path / "out/label" / f"{name}.png") for name in ("plain", "shifted"))
+    assert (plain.dtype, moved.dtype) == (np.uint8, np.uint16)
+    np.testing.assert_array_equal(moved, plain.astype(int) + 1000)
+
+
+def test_of_several_raw_values_of_a_class_the_smallest_is_written_and_void_never(streets_store: Store) -> None:
+    identity = streets_store.manifest.identity
+    two = identity.model_copy(update={"classes": ("a", "b"), "label_table": {9: 0, 4: 0, 7: 1, 2: 255}})
+    assert Identity.model_validate(two.model_dump()).raw_ids.tolist() == [4, 7]
+
+
+def test_a_bad_file_is_reported_and_the_others_are_written(
+    tmp_path: Path, tiny_run: ExperimentConfig, streets_store: Store
+) -> None:
+    worker = predictor(tmp_path, tiny_run, streets_store)
+    good = [image_file(tmp_path / f"{name}.png", shape=shape) for name, shape in (("a", (40, 56)), ("b", (33, 47)))]
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(good[0].read_bytes()[:90])
+    result = worker(rows({"a": good[0], "bad": bad, "b": good[1]}))
+    assert [bool(error) for error in result["error"]] == [False, True, False]
+    assert str(bad) in result["error"][1]
+    assert sorted(path.name for path in (tmp_path / "out/label").iterdir()) == ["a.png", "b.png"]
+
+
+def test_a_model_without_shape_stream_writes_no_edges(
+    tmp_path: Path, tiny_run: ExperimentConfig, streets_store: Store
+) -> None:
+    plain = {"model.architecture": "deeplabv3plus", "loss.edge": 0.0, "loss.attention": 0.0}
+    worker = predictor(tmp_path, with_overrides(tiny_run, plain), streets_store)
+    worker(rows({"a": image_file(tmp_path / "a.png")}))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["colour", "label", "overlay"]
+
+
+def test_inputs_are_a_file_a_folder_or_a_glob(tmp_path: Path) -> None:
+    for name in ("in/a.png", "in/deep/b.jpg", "in/deep/c.png"):
+        image_file(tmp_path / name)
+    (tmp_path / "in" / "notes.txt").write_text("no image")
+    odd = image_file(tmp_path / "in" / "d.png").rename(tmp_path / "in" / "d.odd")
+    found = find_images(str(tmp_path / "in"), "--input")
+    assert list(found) == ["a", "deep/b", "deep/c"]
+    assert found["deep/b"] == tmp_path / "in/deep/b.jpg"
+    assert list(find_images(str(tmp_path / "in/**/*.png"), "--input")) == ["a", "deep/c"]
+    assert list(find_images(str(odd), "--input")) == ["d"], "a file that is named needs no known ending"
+
+
+def test_inputs_that_cannot_be_told_apart_or_are_not_there_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--input .*nowhere: no image with ending \.png"):
+        find_images(str(tmp_path / "nowhere"), "--input")
+    image_file(tmp_path / "in/a.png")
+    image_file(tmp_path / "in/a.jpg")
+    with pytest.raises(InputError, match=r"a\.jpg and .*a\.png would both be written"):
+        find_images(str(tmp_path / "in"), "--input")
+    (tmp_path / "in/a.jpg").unlink()
+    with pytest.raises(InputError, match="lies inside --input"):
+        find_images(str(tmp_path / "in"), "--input", tmp_path / "in/out")
+
+
+def test_pictures_that_are_there_are_not_overwritten_unasked(tmp_path: Path) -> None:
+    file = image_file(tmp_path / "in/a.png")
+    before = image_file(tmp_path / "out/edge/a.png").read_bytes()
+    config = PredictConfig(checkpoint="not read", input=str(file), out=str(tmp_path / "out"))
+    with pytest.raises(PredictError, match=r"1 pictures are there already.*out/edge/a\.png.*--overwrite"):
+        predict(config)
+    assert (tmp_path / "out/edge/a.png").read_bytes() == before
+
+
+def test_cityscapes_pictures_hold_its_label_ids(tmp_path: Path) -> None:
+    for folder in ("leftImg8bit/train", "gtFine/train"):
+        (tmp_path / folder).mkdir(parents=True)
+    described = Cityscapes().describe(tmp_path)
+    identity = Identity.model_construct(classes=described.classes, label_table=described.label_table)
+    ids = [7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33]
+    assert identity.raw_ids.tolist() == ids

@@ -1,0 +1,30 @@
+"""Saves checkpoints without training, for tests of what reads them."""
+
+from pathlib import Path
+
+import torch
+
+from gscnn.model import build_model
+from gscnn_platform.config import ExperimentConfig
+from gscnn_platform.data.store import Store
+from gscnn_platform.training import checkpoints
+
+RUN_ID = "0" * 32
+
+
+def save_checkpoint(
+    folder: Path, config: ExperimentConfig, store: Store, miou: float = 0.25, run_id: str = RUN_ID
+) -> torch.nn.Module:
+    """Writes an untrained model as a checkpoint of epoch 3; returns it, in evaluation mode."""
+    folder.mkdir(parents=True)
+    model = build_model(config.model).eval()
+    checkpoints.save(
+        folder,
+        weights=model.state_dict(),
+        training_state={"epoch": 3},
+        config=config,
+        dataset=store.manifest.identity,
+        metrics={"val/miou": miou, "epoch": 3},
+        run_id=run_id,
+    )
+    return model
