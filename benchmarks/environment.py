@@ -1,11 +1,13 @@
-"""What every benchmark prints above its figures, and how it prints them."""
+"""What benchmarks share: the line above their figures, the table, a stopwatch."""
 
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 
@@ -19,6 +21,16 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> s
     """A Markdown table; floats with three significant figures."""
     lines = [header, ["---"] * len(header), *([_shown(cell) for cell in row] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def milliseconds(way: Callable[[], object], calls: int) -> float:
+    """Median of so many calls."""
+    times = []
+    for _ in range(calls):
+        began = time.perf_counter()
+        way()
+        times.append(time.perf_counter() - began)
+    return float(np.median(times)) * 1e3
 
 
 def _shown(cell: object) -> str:

@@ -26,7 +26,7 @@ class InferenceConfig(BaseModel):
     overlap: float = Field(default=1 / 3, ge=0, lt=1)
     """Least share of its side that a window has in common with the next. Not read without a window."""
     scales: tuple[float, ...] = Field(default=(1.0,), min_length=1)
-    """Sizes of the image to predict at, in parts of its own; 0.5, 1 and 2 span what training saw (paper's crops)."""
+    """Sizes of the image to predict at, in parts of its own; the random resize of training spans 0.5 to 2."""
     flip: bool = False
     """Whether every window is also predicted mirrored, left for right."""
 
