@@ -134,13 +134,13 @@ def _predict_files(
     cluster.check_resources(workers, cpus_each, 1 if gpus else 0)
     dataset = ray.data.from_items(
         [{"name": name, "file": str(file)} for name, file in files.items()],
-        override_num_blocks=max(1, min(len(files), 4 * workers)),
+        override_num_blocks=-(-len(files) // CHUNK),
     ).map_batches(
         Predictor,
-        fn_constructor_args=(ray.put(loaded), config, str(out), cpus_each),
+        # In a tuple, since Ray warns of constructor arguments that are references themselves.
+        fn_constructor_args=((ray.put(loaded),), config, str(out), cpus_each),
         batch_size=CHUNK,
-        # An actor whose share is all cores would leave none to the reading of the list.
-        num_cpus=max(0.5, cpus_each - 0.5),
+        num_cpus=cpus_each,
         num_gpus=1 if gpus else 0,
         concurrency=workers,
     )
@@ -160,8 +160,8 @@ class Predictor:
         cpus: threads for torch.
     """
 
-    def __init__(self, loaded: LoadedModel | ray.ObjectRef, config: PredictConfig, out: str, cpus: int) -> None:
-        self.loaded: LoadedModel = ray.get(loaded) if isinstance(loaded, ray.ObjectRef) else loaded
+    def __init__(self, loaded: LoadedModel | tuple[ray.ObjectRef], config: PredictConfig, out: str, cpus: int) -> None:
+        self.loaded: LoadedModel = ray.get(loaded[0]) if isinstance(loaded, tuple) else loaded
         self.config, self.out = config, Path(out)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.set_num_threads(cpus)
