@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from gscnn.batch import IGNORE_INDEX, IMAGE_MEAN, IMAGE_STD, SegBatch
 from gscnn.edges import boundary_map
+from gscnn.inference import InferenceConfig, infer
 
 VOID_COLOUR = (0, 0, 0)
 
@@ -31,23 +32,22 @@ class Panels:
     prior: Float[np.ndarray, "H W"]
 
 
-def predict_panels(model: nn.Module, batch: SegBatch) -> list[Panels]:
-    """The model's view of each sample of a batch on its device."""
+def predict_panels(model: nn.Module, batch: SegBatch, inference: InferenceConfig | None = None) -> list[Panels]:
+    """The model's view of each sample of a batch on its device; without `inference` by one plain forward pass."""
     was_training = model.training
     model.eval()
-    with torch.inference_mode():
-        output = model(batch.image, batch.gradient)
+    prediction = infer(model, batch.image, batch.gradient, inference or InferenceConfig())
     model.train(was_training)
-    edges = [None] * len(batch) if output.edge_logits is None else list(torch.sigmoid(output.edge_logits.float()))
+    labels, edges = prediction.label.cpu(), None if prediction.edge is None else prediction.edge.cpu()
     return [
         Panels(
             image=denormalize(batch.image[index]),
             truth=batch.label[index].cpu().numpy(),
-            prediction=output.seg_logits[index].argmax(dim=0).byte().cpu().numpy(),
-            edge=None if edge is None else edge[0].cpu().numpy(),
+            prediction=labels[index].numpy(),
+            edge=None if edges is None else edges[index, 0].numpy(),
             prior=batch.gradient[index, 0].cpu().numpy(),
         )
-        for index, edge in enumerate(edges)
+        for index in range(len(batch))
     ]
 
 

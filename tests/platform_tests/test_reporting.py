@@ -118,9 +118,9 @@ def test_of_one_model_the_best_median_and_worst_frames_are_chosen() -> None:
 
 def test_of_two_models_the_frames_where_each_is_ahead_are_chosen() -> None:
     assert chosen_frames([[0.3, 0.9, 0.5], [0.8, 0.2, 0.5]]) == {
-        "first model furthest ahead": 1,
+        "most in favour of the first model": 1,
         "median difference": 2,
-        "second model furthest ahead": 0,
+        "most in favour of the second model": 0,
     }
 
 

@@ -110,7 +110,7 @@ def _page(config: EvaluateConfig, models: Sequence[Evaluated], store: Store, dev
         facts={**_model_facts(models), **_data_facts(config, store, reader)},
         reports=reports,
         colours=store.manifest.identity.colours,
-        frames=_frames(models, store, reader, device),
+        frames=_frames(config, models, store, reader, device),
         distance_png=distance_picture({name: report.distance_curve() for name, report in reports.items()}),
         confusion_png=confusion_picture(
             {name: report.whole.confusion.counts.numpy() for name, report in reports.items()},
@@ -143,14 +143,16 @@ def _data_facts(config: EvaluateConfig, store: Store, reader: SplitReader) -> di
     }
 
 
-def _frames(models: Sequence[Evaluated], store: Store, reader: SplitReader, device: torch.device) -> list[FramePicture]:
+def _frames(
+    config: EvaluateConfig, models: Sequence[Evaluated], store: Store, reader: SplitReader, device: torch.device
+) -> list[FramePicture]:
     pictures = []
     for title, index in chosen_frames([evaluated.report.frames for evaluated in models]).items():
         batch = to_batch([reader.read(index)]).to(device)
         views: dict[str, Panels] = {}
         for evaluated in models:
             name = evaluated.name if len(models) > 1 else ""
-            [views[name]] = predict_panels(evaluated.loaded.model, batch)
+            [views[name]] = predict_panels(evaluated.loaded.model, batch, config.inference)
         panels = list(views.values())
         windows = worst_windows(panels[0].truth, [view.prediction for view in panels])
         scores = " and ".join(f"{evaluated.report.frames[index]:.3f}" for evaluated in models)
@@ -173,7 +175,7 @@ def chosen_frames(scores: Sequence[Sequence[float]]) -> Mapping[str, int]:
         return {}
     titles = ("best frame", "median frame", "worst frame")
     if len(scores) > 1:
-        titles = ("first model furthest ahead", "median difference", "second model furthest ahead")
+        titles = ("most in favour of the first model", "median difference", "most in favour of the second model")
     # By index first, so that a split of one or two frames shows each once.
     picked = dict(zip((order[-1], order[len(order) // 2], order[0]), titles, strict=True))
     return {title: index for index, title in picked.items()}
