@@ -64,14 +64,19 @@ def _sobel(image: UInt8[np.ndarray, "H W 3"]) -> Float[np.ndarray, "H W"]:
     magnitude = np.empty(image.shape[:2], np.float32)
     for rows, gradients in _gradients(image, cv2.BORDER_REFLECT_101):
         red, green, blue = (_squared_norm(x, y) for x, y in gradients)
-        np.divide(np.sqrt(cv2.max(cv2.max(red, green), blue)), np.float32(MAX_SOBEL), out=magnitude[rows])
+        np.maximum(red, green, out=red)
+        np.sqrt(np.maximum(red, blue, out=red), out=red)
+        np.divide(red, np.float32(MAX_SOBEL), out=magnitude[rows])
     return magnitude
 
 
 def _squared_norm(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Exact in float32: at most 1,300,500, which is below 2**24."""
     across, down = x.astype(np.float32), y.astype(np.float32)
-    return across * across + down * down
+    across *= across
+    down *= down
+    across += down
+    return across
 
 
 def _gradients(
