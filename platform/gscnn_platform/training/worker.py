@@ -189,6 +189,10 @@ class TrainingWorker:
     def validate(self, epoch: int) -> EvalReport:
         """Counts of the whole validation split, summed over the workers; rank 0 writes scores and pictures."""
         data = self.config.data
+        if self.world_size > 1:
+            # Batch norm's running statistics are each worker's own; rank 0's are those that are saved.
+            for buffer in self.evaluated.buffers():
+                torch.distributed.broadcast(buffer, src=0)
         classes = self.store.manifest.identity.classes
         mine = whole_images(
             self.val_reader,
