@@ -44,6 +44,9 @@ def variants(backbone: str, num_classes: int) -> dict[str, StepConfig]:
     return {
         BASELINE: plain,
         "channels_last": replace(plain, channels_last=True),
+        "activation checkpointing": replace(
+            plain, model=plain.model.model_copy(update={"activation_checkpointing": True})
+        ),
         "bf16": replace(plain, precision="bf16"),
         "bf16+channels_last": fast,
         "bf16+channels_last+compile": replace(fast, compile=True),
