@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 BIN := .venv/bin
 RUN := PYTHONPATH=.:platform $(BIN)/python
 
-.PHONY: setup quickstart test lint ui bench bench-metrics
+.PHONY: setup quickstart test faults lint ui bench bench-metrics
 
 setup: .venv/installed
 
@@ -20,6 +20,11 @@ quickstart: setup  ## streets -> precompute -> train -> evaluate, and the pictur
 
 test: setup
 	$(RUN) -m pytest
+
+faults: setup  ## kills trainings, servers and disks for real; prints docs/operate.md's table
+	rm -f faults-table.md
+	FAULTS_TABLE=faults-table.md $(RUN) -m pytest tests/faults -m "slow or not slow" --durations=0
+	cat faults-table.md
 
 lint: setup
 	$(BIN)/ruff check .

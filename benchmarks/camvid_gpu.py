@@ -15,7 +15,7 @@ import gc
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,11 +25,11 @@ import torch
 
 from benchmarks.environment import describe, markdown_table
 from benchmarks.stepper import best_device
-from gscnn.batch import SegBatch
 from gscnn_platform.config import ExperimentConfig, with_overrides
 from gscnn_platform.data.store import Store, open_store
 from gscnn_platform.evaluation import EvalReport
 from gscnn_platform.recipes import RECIPES, deeplab_control
+from gscnn_platform.training.control import Control
 from gscnn_platform.training.worker import TrainingWorker
 
 VALIDATIONS = 10
@@ -45,16 +45,15 @@ class TimedWorker(TrainingWorker):
         super().__init__(config, store, rank=0, world_size=1, device=device)
         self.epoch_seconds: list[float] = []
         self.validation_seconds: list[float] = []
+        self._validated, self._since = 0, time.perf_counter()
 
-    def train_epoch(self, epoch: int, train_batches: Iterator[SegBatch]) -> None:
-        began = time.perf_counter()
-        super().train_epoch(epoch, train_batches)
-        self.epoch_seconds.append(time.perf_counter() - began)
-
-    def validate(self, epoch: int) -> EvalReport:
-        began = time.perf_counter()
-        report = super().validate(epoch)
-        self.validation_seconds.append(time.perf_counter() - began)
+    def validate(self) -> EvalReport:
+        began, epoch = time.perf_counter(), self.step // self.steps
+        if epoch > self._validated:
+            self.epoch_seconds.append((began - self._since) / (epoch - self._validated))
+        report = super().validate()
+        self._validated, self._since = epoch, time.perf_counter()
+        self.validation_seconds.append(self._since - began)
         return report
 
 
@@ -98,7 +97,12 @@ def train(config: ExperimentConfig, store: Store, device: torch.device, picture:
     began = time.perf_counter()
     worker = TimedWorker(config, store, device)
     reports: dict[int, EvalReport] = {}
-    worker.train(reports.__setitem__)
+
+    def keep(report: EvalReport | None) -> None:
+        if report is not None:
+            reports[worker.step // worker.steps] = report
+
+    worker.train(keep, Control(config.training))
     seconds = time.perf_counter() - began
     peak = torch.cuda.max_memory_allocated() / 2**30 if on_gpu else None
     scores = {epoch: report.scores for epoch, report in reports.items()}

@@ -8,6 +8,8 @@ from typing import TypeVar
 import tyro
 from pydantic import ValidationError
 
+from gscnn_platform.training.stopping import TrainingStoppedError
+
 T = TypeVar("T")
 
 
@@ -18,9 +20,15 @@ def choose(configs: Mapping[str, tuple[str, T]], description: str | None) -> T:
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Prints what a user can mend as one message rather than a traceback, and ends with status 1."""
+    """Prints what a user can mend as one message rather than a traceback, and ends with status 1.
+
+    A training that a signal has stopped ends with the signal's usual status, 128 and its number.
+    """
     try:
         yield
+    except TrainingStoppedError as stopped:
+        print(f"\n{stopped}", file=sys.stderr)
+        sys.exit(stopped.exit_status)
     except (ValueError, ValidationError) as error:
         print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(1)

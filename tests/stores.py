@@ -1,6 +1,9 @@
-"""Builds stores without Ray, for tests of what reads them."""
+"""Builds stores without Ray, for tests of what reads them, and damages them."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -8,17 +11,18 @@ from gscnn.batch import IGNORE_INDEX
 from gscnn_platform.config import EdgeConfig
 from gscnn_platform.data.formats import DatasetFormat
 from gscnn_platform.data.formats.streets import Streets
-from gscnn_platform.data.precompute import to_arrays
-from gscnn_platform.data.store import (
+from gscnn_platform.data.manifest import (
+    MANIFEST,
     SCHEMA_VERSION,
     Identity,
     Manifest,
     Split,
-    Store,
-    open_store,
+    sealed,
     write_manifest,
-    write_part,
 )
+from gscnn_platform.data.part_building import to_arrays
+from gscnn_platform.data.parts import write_part
+from gscnn_platform.data.store import Store, open_store
 
 TINY_STREETS = Streets(height=64, width=96, train=6, val=3, test=1)
 
@@ -36,6 +40,7 @@ def build_store(
             (sample.name, to_arrays(sample, description.label_table, edges)) for sample in format_.samples(root, name)
         ]
         part = write_part(out / name / "part-0.parquet", rows)
+        assert part is not None
         pixels = sum(np.bincount(arrays.label.ravel(), minlength=256) for _, arrays in rows)
         assert isinstance(pixels, np.ndarray)
         of_class = tuple(int(count) for count in pixels[: len(description.classes)])
@@ -52,3 +57,17 @@ def build_store(
     )
     write_manifest(out, Manifest(fingerprint=identity.fingerprint, identity=identity, splits=splits))
     return open_store(out)
+
+
+def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Changes the manifest's JSON in place, with a checksum that fits, as someone would who means harm."""
+    content = json.loads((folder / MANIFEST).read_text())
+    change(content)
+    (folder / MANIFEST).write_text(json.dumps(sealed(content)))
+
+
+def flip_bit(file: Path, position: int, bit: int = 0) -> None:
+    """Flips one bit; a negative position counts from the end."""
+    content = bytearray(file.read_bytes())
+    content[position] ^= 1 << bit
+    file.write_bytes(content)

@@ -64,6 +64,8 @@ class OptimizerConfig(Config):
     """Nesterov's form of momentum."""
     weight_decay: float = Field(default=1e-4, ge=0)
     """L2 penalty (released code: 1e-4)."""
+    clip_norm: float | None = Field(default=None, gt=0)
+    """Largest norm of all gradients together, to which longer ones are scaled down; None: no clipping."""
     poly_power: float = Field(default=1.0, ge=0)
     """Exponent of lr * (1 - step / steps) ** power (released code: 1)."""
 
@@ -93,6 +95,16 @@ class TrainingConfig(Config):
     """Optimizer steps from one progress line to the next; metrics have a value for every step."""
     pictures: int = Field(default=4, ge=0)
     """Validation samples, always the same, drawn at each validation."""
+    checkpoint_minutes: float | None = Field(default=10.0, gt=0)
+    """Minutes from one checkpoint to the next within an epoch; None: at validations only."""
+    checkpoint_steps: int | None = Field(default=None, ge=1)
+    """Optimizer steps from one checkpoint to the next within an epoch; None: by minutes alone."""
+    max_failures: int = Field(default=3, ge=0)
+    """Times that a run starts its workers again, from its last checkpoint, after one of them died."""
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    """What a NaN or infinite loss or gradient does: end the run at that step, or leave the step's update out."""
+    max_skipped: int = Field(default=10, ge=1)
+    """Updates that `on_nonfinite` skip leaves out in a run, at most."""
 
 
 class DataConfig(Config):
@@ -129,7 +141,10 @@ class ExperimentConfig(Config):
     name: str
     """Name of the recipe."""
     run_name: str | None = None
-    """Name of the run and of its folder; None: the recipe's name and the time."""
+    """Name of the run and of its folder; None: an unfinished run of the same settings and data, else the recipe's name
+    and the time."""
+    resume: bool = True
+    """Whether to go on with a run that died or was stopped; `--no-resume` starts anew."""
     store: str | None = None
     """Folder that jobs.precompute wrote."""
     storage: str | None = None

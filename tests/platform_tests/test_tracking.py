@@ -1,6 +1,6 @@
 import json
 import socket
-from collections.abc import Iterator
+import time
 from pathlib import Path
 
 import mlflow
@@ -14,6 +14,7 @@ from gscnn.model import build_model
 from gscnn_platform import tracking
 from gscnn_platform.config import ExperimentConfig, TrackingConfig
 from gscnn_platform.data.store import Store
+from gscnn_platform.tracking import writer
 
 
 @pytest.fixture(scope="module")
@@ -22,10 +23,8 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def run_id(uri: str, tiny_run: ExperimentConfig, streets_store: Store) -> Iterator[str]:
-    run_id = tracking.create_run(uri, tiny_run, "a run", streets_store)
-    yield run_id
-    assert mlflow.active_run() is None, "no run is left open in this process"
+def run_id(uri: str, tiny_run: ExperimentConfig, streets_store: Store) -> str:
+    return tracking.create_run(uri, tiny_run, "a run", streets_store)
 
 
 def test_the_uri_is_the_configs_then_the_environments_then_sqlite_beside_the_checkpoints(
@@ -58,10 +57,10 @@ def test_a_new_run_tells_config_code_data_and_versions(
     assert list(profile["pixels"]["train"])[-1] == "void"
 
 
-def test_steps_and_pictures_written_by_rank_0_are_there_with_their_steps(uri: str, run_id: str) -> None:
-    with tracking.RunWriter.opened(uri, run_id, system_metrics=False) as writer:
-        writer.log_steps([(step, {"train/total": 1 / step, "train/lr": 0.1}) for step in range(1, 701)])
-        writer.log_picture(np.zeros((4, 6, 3), np.uint8), epoch=3, caption="mIoU 0.5")
+def test_steps_and_pictures_written_by_rank_0_are_there_with_their_steps(uri: str, run_id: str, tmp_path: Path) -> None:
+    with tracking.RunWriter.opened(tmp_path, uri, run_id, system_metrics=False) as pen:
+        pen.log_steps([(step, {"train/total": 1 / step, "train/lr": 0.1}) for step in range(1, 701)])
+        pen.log_picture(np.zeros((4, 6, 3), np.uint8), epoch=3, caption="mIoU 0.5")
     client = mlflow.MlflowClient(uri)
     history = client.get_metric_history(run_id, "train/total")
     assert [(metric.step, metric.value) for metric in history] == [(step, 1 / step) for step in range(1, 701)]
@@ -72,10 +71,32 @@ def test_steps_and_pictures_written_by_rank_0_are_there_with_their_steps(uri: st
     assert client.get_run(run_id).info.status == "RUNNING", "the driver ends the run, not the pen"
 
 
-def test_a_failed_run_says_so_and_why(uri: str, run_id: str) -> None:
-    tracking.close_run(uri, run_id, failure="ValueError: the disk is full")
-    run = mlflow.MlflowClient(uri).get_run(run_id)
-    assert (run.info.status, run.data.tags["failure"]) == ("FAILED", "ValueError: the disk is full")
+def test_the_machines_load_is_tracked_while_the_writer_is_open(
+    uri: str, run_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "SYSTEM_SECONDS", 0.05)
+    with tracking.RunWriter.opened(tmp_path, uri, run_id, system_metrics=True):
+        time.sleep(0.5)
+    metrics = mlflow.MlflowClient(uri).get_run(run_id).data.metrics
+    assert 0 < metrics["system/system_memory_usage_percentage"] < 100
+    assert {"system/cpu_utilization_percentage", "system/disk_usage_percentage"} < metrics.keys()
+
+
+@pytest.mark.parametrize(
+    ("failure", "stopped", "status"),
+    [(None, None, "FINISHED"), ("ValueError: the disk is full", None, "FAILED"), (None, "SIGTERM", "KILLED")],
+)
+def test_an_ended_run_says_how_and_why_and_runs_again_when_it_is_resumed(
+    failure: str | None, stopped: str | None, status: str, uri: str, run_id: str, tmp_path: Path
+) -> None:
+    client = mlflow.MlflowClient(uri)
+    assert not tracking.close_run(tmp_path, uri, run_id, failure, stopped)
+    run = client.get_run(run_id)
+    assert (run.info.status, run.data.tags.get("failure"), run.data.tags.get("stopped")) == (status, failure, stopped)
+    tracking.reopen_run(tmp_path, uri, run_id)
+    run = client.get_run(run_id)
+    assert run.info.status == "RUNNING"
+    assert not {"failure", "stopped"} & run.data.tags.keys()
 
 
 def test_the_logged_model_loads_without_this_project_and_takes_any_size(
@@ -83,9 +104,15 @@ def test_the_logged_model_loads_without_this_project_and_takes_any_size(
 ) -> None:
     torch.manual_seed(0)
     model = build_model(tiny_run.model).eval()
-    (tmp_path / "model.pt").write_bytes(b"weights")
-    tracking.log_best(uri, run_id, model, tmp_path, {"miou": 0.5, "epoch": 2})
-    tracking.close_run(uri, run_id)
+    checkpoint, outbox = tmp_path / "checkpoint", tmp_path / "run" / "tracking"
+    checkpoint.mkdir()
+    (checkpoint / "model.pt").write_bytes(b"weights")
+    for _ in range(2):  # As by a driver that was killed before it had ended the run, and started again.
+        tracking.log_best(outbox, uri, run_id, model, checkpoint, {"miou": 0.5, "epoch": 2})
+    (checkpoint / "model.pt").unlink()
+    assert not tracking.close_run(outbox, uri, run_id)
+    (outbox / "0" / "delivered.json").unlink()
+    assert not tracking.deliver(outbox, patience=20)
     client = mlflow.MlflowClient(uri)
     run = client.get_run(run_id)
     assert run.data.metrics["val/best_miou"] == 0.5
@@ -101,6 +128,7 @@ def test_the_logged_model_loads_without_this_project_and_takes_any_size(
             expected, got = model(image, gradient), loaded(image, gradient)
         torch.testing.assert_close(got["seg_logits"], expected.seg_logits, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(got["edge_logits"], expected.edge_logits, rtol=1e-4, atol=1e-4)
+    assert [metric.value for metric in client.get_metric_history(run_id, "val/best_miou")] == [0.5]
     with tracking.checkpoint_of_run(uri, run_id) as folder:
         assert (folder / "model.pt").read_bytes() == b"weights"
 

@@ -40,6 +40,11 @@ def epoch_order(num_samples: int, batch_size: int, seed: int, epoch: int) -> NDA
     return np.resize(order, steps * batch_size).reshape(steps, batch_size)
 
 
+def shares(step: NDArray[np.int64], accumulate: int, world_size: int) -> NDArray[np.int64]:
+    """The samples of a step as [accumulated batch, rank, image]."""
+    return step.reshape(accumulate, world_size, -1)
+
+
 def describe_epoch(num_samples: int, batch_size: int) -> str:
     """What an epoch does with its samples, for people."""
     steps = steps_per_epoch(num_samples, batch_size)
@@ -49,17 +54,19 @@ def describe_epoch(num_samples: int, batch_size: int) -> str:
 
 
 class EpochSampler(Sampler[list[Key]]):
-    """One worker's share of `epoch_order`, a batch at a time, for all epochs from `first_epoch` on."""
+    """One worker's share of `epoch_order`, a batch at a time, for all steps of the run from `first_step` on."""
 
-    def __init__(self, config: ExperimentConfig, num_samples: int, rank: int, first_epoch: int) -> None:
-        self.config, self.num_samples, self.rank, self.first_epoch = config, num_samples, rank, first_epoch
+    def __init__(self, config: ExperimentConfig, num_samples: int, rank: int, world_size: int, first_step: int) -> None:
+        self.config, self.num_samples, self.first_step = config, num_samples, first_step
+        self.rank, self.world_size = rank, world_size
 
     def __iter__(self) -> Iterator[list[Key]]:
-        training, images = self.config.training, self.config.images_per_batch
-        for epoch in range(self.first_epoch, training.epochs):
+        training = self.config.training
+        first_epoch, done = divmod(self.first_step, steps_per_epoch(self.num_samples, training.batch_size))
+        for epoch in range(first_epoch, training.epochs):
             order = epoch_order(self.num_samples, training.batch_size, self.config.seed, epoch)
-            for step in order:
-                mine = step.reshape(training.accumulate, self.config.num_workers, images)[:, self.rank]
+            for step in order[done if epoch == first_epoch else 0 :]:
+                mine = shares(step, training.accumulate, self.world_size)[:, self.rank]
                 yield from ([(epoch, int(index)) for index in batch] for batch in mine)
 
 
@@ -104,14 +111,19 @@ def to_batch(samples: Sequence[SampleArrays]) -> SegBatch:
 
 
 def batches(
-    reader: SplitReader, config: ExperimentConfig, rank: int, first_epoch: int = 0, pin_memory: bool = False
+    reader: SplitReader,
+    config: ExperimentConfig,
+    rank: int = 0,
+    world_size: int = 1,
+    first_step: int = 0,
+    pin_memory: bool = False,
 ) -> Iterator[SegBatch]:
-    """Augmented training batches of worker `rank`, epoch after epoch without a pause between them.
+    """Augmented training batches of worker `rank`, from a step of the run on, without a pause between epochs.
 
-    Each epoch has `steps_per_epoch * training.accumulate` batches of `config.images_per_batch` images.
+    Each step has `training.accumulate` batches of `training.batch_size / (world_size * accumulate)` images.
     """
     transform = TrainTransform(config.augmentation, config.data.edges)
-    sampler = EpochSampler(config, len(reader), rank, first_epoch)
+    sampler = EpochSampler(config, len(reader), rank, world_size, first_step)
     return iter(
         _loader(_StoreDataset(reader, transform, config.seed), sampler, config.data.loader_processes, pin_memory)
     )

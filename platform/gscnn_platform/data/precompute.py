@@ -19,33 +19,26 @@ from pydantic import Field, SerializeAsAny
 from tqdm import tqdm
 
 from gscnn.batch import IGNORE_INDEX
-from gscnn.edges import boundary_map
 from gscnn_platform import cluster
 from gscnn_platform.config import Config, EdgeConfig
-from gscnn_platform.data.formats.base import (
-    BadSampleError,
-    DatasetError,
-    DatasetFormat,
-    FileSample,
-    Sample,
-    remap,
-)
-from gscnn_platform.data.images import edge_prior
-from gscnn_platform.data.store import (
+from gscnn_platform.data.formats.base import BadSampleError, DatasetError, DatasetFormat, Sample
+from gscnn_platform.data.manifest import (
     MANIFEST,
     SCHEMA_VERSION,
     Identity,
     Manifest,
     Part,
-    SampleArrays,
     Skipped,
     Split,
     StoreError,
     differences,
     read_manifest,
     write_manifest,
-    write_part,
 )
+from gscnn_platform.data.part_building import BuildJob, Chunk, PartReport, build_part
+from gscnn_platform.data.parts import file_digest
+from gscnn_platform.data.storage import Failure, Progress, storage_error, writing
+from gscnn_platform.data.store import check_files
 
 PART_ROWS: Final = 64
 """Samples a file at most: about 25 MB of CamVid and 400 MB of Cityscapes."""
@@ -70,7 +63,7 @@ class PrecomputeConfig(Config):
     on_bad_sample: Literal["error", "skip"] = "error"
     """Whether a sample that cannot be used ends the build, or is left out and listed in the manifest."""
     overwrite: bool = False
-    """Replace a store of other settings or contents."""
+    """Replace a store that is damaged, or of other settings or contents."""
     part_rows: int = Field(default=PART_ROWS, ge=1)
     """Samples a Parquet file at most, and a Ray task."""
 
@@ -83,16 +76,6 @@ class PrecomputeResult:
     """False where the store was there already."""
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What every Ray task is given: all samples, and how and where to write them."""
-
-    samples: dict[str, list[Sample]]
-    folder: Path
-    edges: EdgeConfig
-    label_table: dict[int, int]
-
-
 def precompute(config: PrecomputeConfig) -> PrecomputeResult:
     """Builds the store that `config` describes, unless it is there already.
 
@@ -101,7 +84,9 @@ def precompute(config: PrecomputeConfig) -> PrecomputeResult:
     Raises:
         DatasetError: the raw dataset is not where or what it should be.
         BadDatasetError: samples are bad and `on_bad_sample` is "error".
-        StoreError: there is another store at `out` and `overwrite` is not set, or a folder that is no store.
+        StoreError: there is another store or a damaged one at `out` and `overwrite` is not set, or a folder that is no
+            store.
+        StorageError: the store cannot be written, most often for want of space.
     """
     out = Path(cluster.resolve(config.out, "--out"))
     root = _check_root(config)
@@ -123,8 +108,10 @@ def precompute(config: PrecomputeConfig) -> PrecomputeResult:
         return PrecomputeResult(out, existing, built=False)
     partial_folder = out.with_name(f".{out.name}.partial-{uuid.uuid4().hex[:8]}")
     try:
-        manifest = _build(config, identity, samples, partial_folder)
-        _replace(partial_folder, out)
+        progress = Progress(out, total=sum(len(of_split) for of_split in samples.values()))
+        manifest = _build(config, identity, samples, partial_folder, progress)
+        with writing(partial_folder, progress):
+            _replace(partial_folder, out)
     finally:
         shutil.rmtree(partial_folder, ignore_errors=True)
     return PrecomputeResult(out, manifest, built=True)
@@ -135,33 +122,31 @@ def _build(
     identity: Identity,
     samples: dict[str, list[Sample]],
     folder: Path,
+    progress: Progress,
 ) -> Manifest:
     cluster.connect()
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # Its plan and its own progress, a dozen lines.
-    for split in samples:
-        (folder / split).mkdir(parents=True)
-    job = _Job(samples, folder, config.edges, identity.label_table)
+    job = BuildJob(samples, folder, config.edges, identity.label_table)
     written = {split: _Written() for split in samples}
-    total = sum(len(of_split) for of_split in samples.values())
-    with tqdm(total=total, unit=" samples", desc=f"precompute {identity.dataset}") as bar:
-        for row in _write_parts(job, config.part_rows):
-            bar.update(len(row["names"]) + len(row["bad_names"]))
-            written[row["split"]].add(row)
+    with writing(folder, progress):
+        for split in samples:
+            (folder / split).mkdir(parents=True)
+    with tqdm(total=progress.total, unit=" samples", desc=f"precompute {identity.dataset}") as bar:
+        for report in _reports(job, config.part_rows, progress):
+            bar.update(report.samples + len(report.bad))
+            written[report.split].add(report)
     for split, of_split in written.items():
         of_split.remove_strays(folder / split)
-    skipped = [
-        Skipped(split=split, name=name, reason=reason)
-        for split, of_split in written.items()
-        for name, reason in sorted(of_split.bad)
-    ]
+    skipped = [bad for of_split in written.values() for bad in sorted(of_split.bad, key=lambda bad: bad.name)]
     if skipped and config.on_bad_sample == "error":
-        raise BadDatasetError(_list_of(skipped, total))
+        raise BadDatasetError(_list_of(skipped, progress.total))
     splits = {split: of_split.manifest(len(identity.classes)) for split, of_split in written.items()}
     empty = [split for split, of_split in splits.items() if not of_split.samples]
     if empty:
-        raise BadDatasetError(f"no sample of split {', '.join(empty)} can be used. {_list_of(skipped, total)}")
+        raise BadDatasetError(f"no sample of split {', '.join(empty)} can be used. {_list_of(skipped, progress.total)}")
     manifest = Manifest(fingerprint=identity.fingerprint, identity=identity, splits=splits, skipped=tuple(skipped))
-    write_manifest(folder, manifest)
+    with writing(folder, progress):
+        write_manifest(folder, manifest)
     return manifest
 
 
@@ -171,17 +156,16 @@ class _Written:
     def __init__(self) -> None:
         self.parts: dict[str, Part] = {}
         self.pixels = np.zeros(256, np.int64)
-        self.bad: list[tuple[str, str]] = []
+        self.bad: list[Skipped] = []
 
-    def add(self, row: dict[str, Any]) -> None:
-        if len(row["names"]):
-            part = Part(file=row["file"], rows=len(row["names"]), bytes=row["bytes"])
-            self.parts[part.file] = part
-            self.pixels += np.asarray(row["pixels"])
-        self.bad += zip(row["bad_names"], row["bad_reasons"], strict=True)
+    def add(self, report: PartReport) -> None:
+        if report.part is not None:
+            self.parts[report.part.file] = report.part
+            self.pixels += np.asarray(report.pixels)
+        self.bad += report.bad
 
     def remove_strays(self, folder: Path) -> None:
-        """A task that Ray had to run twice leaves the first attempt's file behind, as does one with no good sample."""
+        """A task that Ray had to run twice leaves the first attempt's file behind."""
         for file in folder.glob("*.parquet"):
             if f"{folder.name}/{file.name}" not in self.parts:
                 file.unlink()
@@ -195,54 +179,38 @@ class _Written:
         )
 
 
-def _write_parts(job: _Job, part_rows: int) -> Iterator[dict[str, Any]]:
-    """Lets Ray Data write all parts on all nodes; what comes back is a small row a part."""
+def _reports(job: BuildJob, part_rows: int, progress: Progress) -> Iterator[PartReport]:
+    """Lets Ray Data write all parts on all nodes; what comes back is a small row a part.
+
+    Raises:
+        StorageError: after the last task has ended and all of theirs is removed.
+    """
     chunks = [
         {"split": split, "start": start, "stop": min(start + part_rows, len(of_split))}
         for split, of_split in job.samples.items()
         for start in range(0, len(of_split), part_rows)
     ]
     ray.data.DataContext.get_current().enable_progress_bars = False
-    dataset = ray.data.from_items(chunks, override_num_blocks=len(chunks))
-    return iter(dataset.map(partial(_write_part, job=job)).iter_rows())
+    dataset = ray.data.from_items(chunks, override_num_blocks=len(chunks)).map(partial(_build_part, job=job))
+    failure: Failure | None = None
+    for row in dataset.iter_rows():
+        report = PartReport.model_validate_json(row["report"])
+        if failure is None:
+            progress.samples += report.samples
+            progress.bytes += report.bytes
+            yield report
+        if failure is None and report.failure is not None:
+            failure = report.failure
+            # With no folder to write to, the tasks that are left end at once.
+            shutil.rmtree(job.folder, ignore_errors=True)
+    if failure is not None:
+        shutil.rmtree(job.folder, ignore_errors=True)
+        raise storage_error(progress, failure)
 
 
-def _write_part(chunk: dict[str, Any], job: _Job) -> dict[str, Any]:
-    """Runs in a Ray task: reads, derives and writes one part."""
-    split: str = chunk["split"]
-    names: list[str] = []
-    bad: list[tuple[str, str]] = []
-    pixels = np.zeros(256, np.int64)
-
-    def rows() -> Iterator[tuple[str, SampleArrays]]:
-        for sample in job.samples[split][chunk["start"] : chunk["stop"]]:
-            try:
-                arrays = to_arrays(sample, job.label_table, job.edges)
-            except BadSampleError as error:
-                bad.append((sample.name, str(error)))
-                continue
-            pixels[:] += np.bincount(arrays.label.ravel(), minlength=256)
-            names.append(sample.name)
-            yield sample.name, arrays
-
-    part = write_part(job.folder / split / f"part-{uuid.uuid4().hex}.parquet", rows())
-    return {
-        "split": split,
-        "file": part.file,
-        "bytes": part.bytes,
-        "names": names,
-        "pixels": pixels,
-        "bad_names": [name for name, _ in bad],
-        "bad_reasons": [reason for _, reason in bad],
-    }
-
-
-def to_arrays(sample: Sample, label_table: dict[int, int], edges: EdgeConfig) -> SampleArrays:
-    """A raw sample as the store holds it. Raises BadSampleError."""
-    image, raw_label = sample.read()
-    label = remap(raw_label, label_table, sample.label if isinstance(sample, FileSample) else sample.name)
-    gradient = edge_prior(image, edges)
-    return SampleArrays(image, label, gradient, boundary_map(label, edges.radius, IGNORE_INDEX, edges.void_edges))
+def _build_part(chunk: dict[str, Any], job: BuildJob) -> dict[str, str]:
+    """What Ray Data calls: `build_part` with JSON in and out, which need no schema over rows that differ."""
+    return {"report": build_part(Chunk.model_validate(chunk), job).model_dump_json()}
 
 
 def _check_root(config: PrecomputeConfig) -> Path | None:
@@ -272,7 +240,7 @@ def _content(samples: dict[str, list[Sample]]) -> str:
 
 
 def _existing(out: Path, identity: Identity, overwrite: bool) -> Manifest | None:
-    """The manifest at `out` if it is what was asked for; None where the way is free."""
+    """The manifest at `out` if it is whole and what was asked for; None where the way is free."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
     if not (out / MANIFEST).is_file():
@@ -280,11 +248,13 @@ def _existing(out: Path, identity: Identity, overwrite: bool) -> Manifest | None
     if overwrite:
         try:
             existing = read_manifest(out)
+            check_files(out, existing)
         except StoreError:
             return None
-        return existing if existing.identity == identity else None
+        return existing if existing.identity == identity and _is_whole(out, existing) else None
     existing = read_manifest(out)
     if existing.identity == identity:
+        check_files(out, existing)
         return existing
     changed = list(differences(existing.identity.model_dump(), identity.model_dump()))
     raise StoreError(
@@ -293,11 +263,25 @@ def _existing(out: Path, identity: Identity, overwrite: bool) -> Manifest | None
     )
 
 
+def _is_whole(out: Path, manifest: Manifest) -> bool:
+    """Whether each file has the bytes that were written, so that what reading finds damaged is built anew."""
+    parts = [part for split in manifest.splits.values() for part in split.parts]
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        digests = pool.map(lambda part: file_digest(out / part.file), parts)
+        bar = tqdm(zip(parts, digests, strict=True), total=len(parts), unit=" files", desc=f"check {out}", leave=False)
+        return all(digest == part.sha256 for part, digest in bar)
+
+
 def _replace(new: Path, out: Path) -> None:
     old = out.with_name(f".{out.name}.old-{uuid.uuid4().hex[:8]}")
     if out.exists():
         out.rename(old)
-    new.rename(out)
+    try:
+        new.rename(out)
+    except OSError:
+        if old.exists():
+            old.rename(out)
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 

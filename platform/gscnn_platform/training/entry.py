@@ -3,8 +3,8 @@
 from typing import Any
 
 
-def run_worker(job: dict[str, Any]) -> None:
-    """Runs train_loop_per_worker; `job` is a WorkerJob as plain values."""
+def run_worker(given: dict[str, Any]) -> None:
+    """Runs train_loop_per_worker; `given` holds a WorkerJob as plain values, and the driver's stop flag."""
     from gscnn_platform.training.loop import WorkerJob, train_loop_per_worker
 
-    train_loop_per_worker(WorkerJob.model_validate(job))
+    train_loop_per_worker(WorkerJob.model_validate(given["job"]), given["stop_flag"])

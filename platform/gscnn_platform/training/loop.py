@@ -2,19 +2,27 @@
 
 import logging
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
+import ray
 import ray.train
 import ray.train.torch
 import torch
+import torch.distributed
+from ray.actor import ActorHandle
 
 from gscnn_platform.config import Config, ExperimentConfig
-from gscnn_platform.data.store import open_store
+from gscnn_platform.data.store import StoreError, open_store
 from gscnn_platform.evaluation import EvalReport
 from gscnn_platform.tracking import RunWriter
 from gscnn_platform.training import checkpoints
-from gscnn_platform.training.worker import TrainingWorker
+from gscnn_platform.training.checkpoints import CheckpointError
+from gscnn_platform.training.control import Control
+from gscnn_platform.training.progress import say
+from gscnn_platform.training.stopping import Watch
+from gscnn_platform.training.worker import NonFiniteLossError, TrainingWorker
 
 
 class WorkerJob(Config):
@@ -22,15 +30,34 @@ class WorkerJob(Config):
 
     config: ExperimentConfig
     store: str
+    folder: str
+    """Of the run, a path or URI."""
+    outbox: str
+    """Folder for what waits for the tracking server."""
     tracking_uri: str
     run_id: str
     cpus: int
 
 
-def train_loop_per_worker(job: WorkerJob) -> None:
-    """Trains from the run's last checkpoint, or from the start, to the last epoch.
+def train_loop_per_worker(job: WorkerJob, stop_flag: ActorHandle) -> None:
+    """Runs `train`, and tells the driver of an error that would come again after every restart."""
+    if ray.get(stop_flag.error.remote()) is not None:
+        return
+    try:
+        train(job, stop_flag)
+    except (NonFiniteLossError, CheckpointError) as error:
+        # All workers come here at the same step, and none waits for another.
+        ray.get(stop_flag.fail.remote(error))
+    except StoreError as error:
+        # This worker alone: raising it makes Ray end the others, and they all return as soon as they are back.
+        ray.get(stop_flag.fail.remote(error))
+        raise
 
-    After each validation every worker reports to Ray Train, and rank 0 brings a checkpoint.
+
+def train(job: WorkerJob, stop_flag: ActorHandle) -> None:
+    """Trains from the run's last whole checkpoint, or from the start, to the last step or to a signal to stop.
+
+    At each checkpoint every worker reports to Ray Train, and rank 0 brings the files.
     """
     logging.getLogger("ray.train").setLevel(logging.WARNING)  # Two long lines a checkpoint.
     config = job.config
@@ -38,38 +65,87 @@ def train_loop_per_worker(job: WorkerJob) -> None:
     device = ray.train.torch.get_device()
     if device.type == "cpu":
         torch.set_num_threads(job.cpus)
-    checkpoint = ray.train.get_checkpoint()
-    rank = context.get_world_rank()
+    rank, world_size = context.get_world_rank(), context.get_world_size()
     with ExitStack() as stack:
-        writer = None
+        writer, asked = None, None
         if rank == 0:
-            opened = RunWriter.opened(job.tracking_uri, job.run_id, config.tracking.system_metrics)
+            opened = RunWriter.opened(job.outbox, job.tracking_uri, job.run_id, config.tracking.system_metrics, say)
             writer = stack.enter_context(opened)
+            asked = stack.enter_context(closing(Watch(stop_flag)))
         worker = TrainingWorker(
             config,
             open_store(job.store, config.data, config.model.num_classes),
             rank,
-            context.get_world_size(),
+            world_size,
             device,
-            resumed=None if checkpoint is None else checkpoints.load_training_state(checkpoint),
+            resumed=_last_whole_state(rank, world_size),
             writer=writer,
         )
+        scores: dict[str, float] = {}
 
-        def report(epoch: int, scores: EvalReport) -> None:
-            metrics = {"epoch": epoch, "val/miou": scores.scores.miou}
+        def save(report: EvalReport | None) -> None:
+            if report is not None:
+                scores.clear()
+                scores.update(report.metrics("val"))
+            epoch = worker.step / worker.steps
+            metrics = {"step": worker.step, "total_steps": worker.total_steps, "epoch": epoch, **scores}
+            # Ray prints what it is told, so it is told little.
+            told = {key: metrics[key] for key in ("step", "total_steps", "val/miou") if key in metrics}
             if rank != 0:
-                ray.train.report(metrics)
+                ray.train.report(told)
                 return
+            model = {
+                "weights": worker.evaluated.state_dict(),
+                "config": config,
+                "dataset": worker.store.manifest.identity,
+                "metrics": metrics,
+                "run_id": job.run_id,
+            }
             with tempfile.TemporaryDirectory() as folder:
-                checkpoints.save(
-                    Path(folder),
-                    weights=worker.evaluated.state_dict(),
-                    training_state=worker.state(epoch),
-                    config=config,
-                    dataset=worker.store.manifest.identity,
-                    metrics=metrics | scores.metrics("val"),
-                    run_id=job.run_id,
-                )
-                ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+                if report is not None and worker.best.get("epoch") == metrics["epoch"]:
+                    best = Path(folder) / "best"
+                    best.mkdir()
+                    checkpoints.save(best, training_state=None, **model)
+                    checkpoints.keep_best(best, job.folder, worker.step)
+                last = Path(folder) / "last"
+                last.mkdir()
+                checkpoints.save(last, training_state=worker.state(), **model)
+                name = checkpoints.checkpoint_name(checkpoints.STEP, worker.step)
+                ray.train.report(told, ray.train.Checkpoint.from_directory(last), checkpoint_dir_name=name)
 
-        worker.train(report)
+        def preempted() -> bool:
+            return ray.train.get_preemption_info() is not None
+
+        finished = worker.train(
+            save, Control(config.training, rank, world_size, **({"asked": asked} if asked else {}), preempted=preempted)
+        )
+        if not finished and rank == 0:
+            say(f"stopped after step {worker.step} of {worker.total_steps}")
+
+
+def _last_whole_state(rank: int, world_size: int) -> dict[str, Any] | None:
+    """The state of the newest checkpoint without a fault, the same on all workers; None where the run is new.
+
+    Raises:
+        CheckpointError: there are checkpoints, and all of them are damaged.
+    """
+    newest = ray.train.get_checkpoint()
+    if newest is None:
+        return None
+    candidates = checkpoints.resumable(newest)
+    choice: list[int] = [-1]
+    if rank == 0:
+        for index, candidate in enumerate(candidates):
+            with candidate.as_directory() as folder:
+                found = checkpoints.faults(Path(folder))
+            if not found:
+                choice = [index]
+                break
+            say(f"checkpoint {candidate.path} is damaged ({', '.join(found)}): going on from the one before it")
+    if world_size > 1:
+        torch.distributed.broadcast_object_list(choice, src=0)
+    if choice[0] < 0:
+        raise checkpoints.CheckpointError(
+            f"no checkpoint of this run is whole, the newest being {newest.path}: start anew under another --run-name"
+        )
+    return checkpoints.load_training_state(candidates[choice[0]])

@@ -11,10 +11,10 @@ class Progress:
     epoch  3/12 · step 40/46 · loss 1.23 (seg 0.912, edge 0.014, attention 0.041) · lr 0.0312 · 21.3 images/s · 40s left
     """
 
-    def __init__(self, epochs: int, steps_per_epoch: int, batch_size: int, first_epoch: int) -> None:
+    def __init__(self, epochs: int, steps_per_epoch: int, batch_size: int, first_step: int) -> None:
         self.epochs, self.steps_per_epoch, self.batch_size = epochs, steps_per_epoch, batch_size
         self.total = epochs * steps_per_epoch
-        self._first = first_epoch * steps_per_epoch
+        self._first = first_step
         self._at_last_line = (self._first, time.perf_counter())
         self._training_time = 0.0
 

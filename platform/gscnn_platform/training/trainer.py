@@ -1,23 +1,24 @@
-"""The driver's side of training: checks everything, starts the workers, names what came out."""
+"""The driver's side of training: checks everything, starts or resumes the run, names what came out."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import ray
-from ray.train import CheckpointConfig, Result, RunConfig, ScalingConfig, WorkerGroupError
+from ray.train import CheckpointConfig, FailureConfig, Result, RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.torch import TorchTrainer
 
 from gscnn.model import build_model
 from gscnn_platform import cluster, tracking
 from gscnn_platform.config import ExperimentConfig
 from gscnn_platform.data.store import Store, StoreError, open_store
-from gscnn_platform.training import checkpoints
+from gscnn_platform.training import checkpoints, resume
 from gscnn_platform.training.entry import run_worker
 from gscnn_platform.training.loop import WorkerJob
-from gscnn_platform.training.worker import NonFiniteLossError
+from gscnn_platform.training.progress import say
+from gscnn_platform.training.resume import RunRecord, State
+from gscnn_platform.training.stopping import Stopper, TrainingStoppedError, in_thread
 
 
 @dataclass(frozen=True)
@@ -37,77 +38,155 @@ class TrainingResult:
 def run_training(config: ExperimentConfig) -> TrainingResult:
     """Trains as `config` says, on the cluster that there is; blocks until the end.
 
-    What can be known to fail is found before a worker starts, in the first seconds.
+    The same config on the same data goes on with a run that died or was stopped, from its last checkpoint and in its
+    MLflow run (gscnn_platform.training.resume). What can be known to fail is found before a worker starts, in the
+    first seconds.
 
     Raises:
         StoreError: the store is missing, damaged or another than the config asks for.
+        ResumeError: the run that is named cannot be gone on with as asked.
         ResourcesError: the cluster is too small.
         TrackingError: the tracking URI does not work.
         NonFiniteLossError: the losses went wrong on the way.
+        CheckpointError: no checkpoint of the run is whole.
+        TrainingStoppedError: SIGTERM or Ctrl-C ended the run, after a checkpoint.
         ValueError: another value of the config that cannot work here.
     """
     store = _open_store(config)
     storage = cluster.resolve(config.storage, "--storage") if config.storage else cluster.default_storage()
-    uri = tracking.tracking_uri(config.tracking, storage)
-    run_name = config.run_name or f"{config.name}-{datetime.now():%Y%m%d-%H%M%S}"
-    if "://" not in storage and (Path(storage) / run_name).exists():
-        raise ValueError(f"--run-name {run_name!r} is used already in {storage}: choose another, or leave it out")
+    run_name, before = resume.choose_run(config, storage, store.manifest.fingerprint)
+    folder = f"{storage}/{run_name}"
     build_model(config.model)  # Finds missing pretrained weights here rather than on every worker.
     cluster.connect()
     use_gpu, cpus = _resources(config)
-    run_id = tracking.create_run(uri, config, run_name, store)
-    print(f"run {run_name} · store {store.path} ({store.manifest.fingerprint}) · tracked at {uri}", flush=True)
-    job = WorkerJob(config=config, store=str(store.path), tracking_uri=uri, run_id=run_id, cpus=cpus)
-    trainer = TorchTrainer(
+    record = before or _new_run(config, run_name, storage, store)
+    with resume.alive(folder):
+        if before is None:
+            print(f"run {run_name} · store {store.path} ({record.fingerprint}) · tracked at {record.tracking_uri}")
+        else:
+            tracking.reopen_run(_outbox(storage, run_name), record.tracking_uri, record.run_id)
+            print(f"run {run_name} goes on, it was {before.state} · {_changes(before.config, config)}", flush=True)
+        stopper = Stopper()
+        with _recording(folder, record, _outbox(storage, run_name)), stopper.listening():
+            job = WorkerJob(
+                config=config,
+                store=str(store.path),
+                folder=folder,
+                outbox=_outbox(storage, run_name),
+                tracking_uri=record.tracking_uri,
+                run_id=record.run_id,
+                cpus=cpus,
+            )
+            result = _fit(_trainer(job, storage, run_name, use_gpu, stopper), stopper)
+            if stopper.number is not None and not _is_complete(result):
+                assert result.metrics is not None
+                raise TrainingStoppedError(
+                    f"stopped after step {result.metrics['step']}; the same command goes on from there", stopper.number
+                )
+            best = checkpoints.best_of_run(folder)
+            assert best is not None and result.checkpoint is not None
+            with checkpoints.as_folder(best) as path:
+                loaded = checkpoints.load_model(path)
+                tracking.log_best(
+                    _outbox(storage, run_name), record.tracking_uri, record.run_id, loaded.model, path, _of_best(loaded)
+                )
+    last = f"{folder}/{Path(result.checkpoint.path).name}"  # Ray's own path lacks the scheme of a remote storage.
+    return TrainingResult(run_name, record.run_id, record.tracking_uri, best, loaded.metrics, last)
+
+
+def _new_run(config: ExperimentConfig, run_name: str, storage: str, store: Store) -> RunRecord:
+    uri = tracking.tracking_uri(config.tracking, storage)
+    return RunRecord(
+        name=run_name,
+        config=config,
+        fingerprint=store.manifest.fingerprint,
+        tracking_uri=uri,
+        run_id=tracking.create_run(uri, config, run_name, store),
+        state="running",
+    )
+
+
+def _outbox(storage: str, run_name: str) -> str:
+    """What waits for the tracking server: beside the checkpoints, or at home where these are remote."""
+    if "://" in storage:
+        return str(Path.home() / "gscnn-runs" / "outbox" / run_name)
+    return f"{storage}/{run_name}/tracking"
+
+
+def _trainer(job: WorkerJob, storage: str, run_name: str, use_gpu: bool, stopper: Stopper) -> TorchTrainer:
+    config = job.config
+    return TorchTrainer(
         run_worker,
-        train_loop_config=job.model_dump(mode="json"),
+        train_loop_config={"job": job.model_dump(mode="json"), "stop_flag": stopper.flag},
         scaling_config=ScalingConfig(
-            num_workers=config.num_workers, use_gpu=use_gpu, resources_per_worker={"CPU": cpus, "GPU": int(use_gpu)}
+            num_workers=config.num_workers,
+            use_gpu=use_gpu,
+            resources_per_worker={"CPU": job.cpus, "GPU": int(use_gpu)},
         ),
         run_config=RunConfig(
             name=run_name,
             storage_path=storage,
-            # Beyond the best, Ray Train always keeps the last.
-            checkpoint_config=CheckpointConfig(num_to_keep=1, checkpoint_score_attribute="val/miou"),
+            checkpoint_config=CheckpointConfig(num_to_keep=checkpoints.KEPT),
+            failure_config=FailureConfig(max_failures=config.training.max_failures),
         ),
     )
-    with _closing(uri, run_id):
-        result = _fit(trainer)
-        assert result.checkpoint is not None and result.best_checkpoints
-        best = max(result.best_checkpoints, key=lambda pair: pair[1]["val/miou"])[0]
-        with best.as_directory() as source, checkpoints.for_tracking(Path(source)) as folder:
-            loaded = checkpoints.load_model(folder)
-            of_best = {
-                key.removeprefix("val/"): value
-                for key, value in loaded.metrics.items()
-                if key == "epoch" or key.startswith("val/")
-            }
-            tracking.log_best(uri, run_id, loaded.model, folder, of_best)
-    # Ray's own paths lack the scheme of a remote storage.
-    best_path, last_path = (f"{storage}/{run_name}/{Path(kept.path).name}" for kept in (best, result.checkpoint))
-    return TrainingResult(run_name, run_id, uri, best_path, loaded.metrics, last_path)
 
 
-def _fit(trainer: TorchTrainer) -> Result:
+def _fit(trainer: TorchTrainer, stopper: Stopper) -> Result:
     """Raises the worker's own error where it is one that a user can mend, rather than Ray's around it."""
     try:
-        return trainer.fit()
+        result = in_thread(trainer.fit)
     except WorkerGroupError as error:
-        for failure in error.worker_failures.values():
-            if isinstance(failure, (NonFiniteLossError, StoreError)):
-                raise failure from error
-        raise
+        raise (stopper.error() or error) from error
+    own = stopper.error()
+    if own is not None:
+        raise own
+    return result
 
 
 @contextmanager
-def _closing(uri: str, run_id: str) -> Iterator[None]:
-    """Marks the MLflow run as finished, or as failed with the reason, whatever ends it."""
+def _recording(folder: str, record: RunRecord, outbox: str) -> Iterator[None]:
+    """Keeps the run's record and its MLflow run's status true, whatever ends it."""
+
+    def end(state: State, failure: str | None = None, stopped: str | None = None) -> None:
+        resume.write_record(folder, record.model_copy(update={"state": state}))
+        left = tracking.close_run(outbox, record.tracking_uri, record.run_id, failure, stopped, say=say)
+        if left:
+            say(f"tracking: {left}")
+
+    resume.write_record(folder, record.model_copy(update={"state": "running"}))
     try:
         yield
-    except BaseException as error:
-        tracking.close_run(uri, run_id, failure=f"{type(error).__name__}: {error}")
+    except TrainingStoppedError as stopped:
+        end("stopped", stopped=str(stopped))
         raise
-    tracking.close_run(uri, run_id)
+    except BaseException as error:
+        end("failed", failure=f"{type(error).__name__}: {error}")
+        raise
+    end("finished")
+
+
+def _is_complete(result: Result) -> bool:
+    return result.metrics is not None and result.metrics["step"] == result.metrics["total_steps"]
+
+
+def _of_best(loaded: checkpoints.LoadedModel) -> dict[str, float]:
+    return {
+        key.removeprefix("val/"): value
+        for key, value in loaded.metrics.items()
+        if key == "epoch" or key.startswith("val/")
+    }
+
+
+def _changes(before: ExperimentConfig, now: ExperimentConfig) -> str:
+    """What a change of the number of workers means for the numbers."""
+    if before.num_workers == now.num_workers:
+        return f"on {now.num_workers} workers, as before"
+    images = [config.training.batch_size // config.num_workers for config in (before, now)]
+    return (
+        f"on {now.num_workers} workers, before on {before.num_workers}: learning rate and {now.training.batch_size} "
+        f"images a step stay, batch norm sees {images[1]} images instead of {images[0]}"
+    )
 
 
 def _open_store(config: ExperimentConfig) -> Store:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,25 +9,40 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import clip_grad_norm_
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gscnn.batch import SegBatch
 from gscnn.losses import JointLoss
 from gscnn.model import build_model
 from gscnn_platform.config import ExperimentConfig
-from gscnn_platform.data.loader import batches, describe_epoch, steps_per_epoch, to_batch, whole_images
+from gscnn_platform.data.loader import (
+    batches,
+    describe_epoch,
+    epoch_order,
+    shares,
+    steps_per_epoch,
+    to_batch,
+    whole_images,
+)
 from gscnn_platform.data.store import Store
 from gscnn_platform.evaluation import EvalReport, autocast, evaluate
 from gscnn_platform.figures import Panels, draw_panels, predict_panels
+from gscnn_platform.training.control import Control, Signal
+from gscnn_platform.training.finite import FiniteCheck
 from gscnn_platform.training.progress import Progress, say
+from gscnn_platform.training.step_log import StepLog
 
 if TYPE_CHECKING:
     # The benchmarks train without tracking, on machines without MLflow.
     from gscnn_platform.tracking import RunWriter
 
+Save = Callable[[EvalReport | None], None]
+"""Writes a checkpoint of the worker's state, with the scores of a validation where there has just been one."""
+
 
 class NonFiniteLossError(ValueError):
-    """A loss term became NaN or infinite."""
+    """A loss term or a gradient became NaN or infinite."""
 
 
 class TrainingWorker:
@@ -37,7 +51,7 @@ class TrainingWorker:
     Args:
         config: the run.
         store: its data, opened and checked.
-        rank, world_size: of this process; world_size must be the config's num_workers.
+        rank, world_size: of this process; the latter divides the batch.
         device: where to compute.
         resumed: what `state` returned in the run that is to be continued.
         writer: MLflow's, on rank 0 only; None tracks nothing.
@@ -53,7 +67,6 @@ class TrainingWorker:
         resumed: dict[str, Any] | None = None,
         writer: "RunWriter | None" = None,
     ) -> None:
-        assert world_size == config.num_workers
         self.config, self.store, self.rank, self.world_size = config, store, rank, world_size
         self.device, self.writer = device, writer
         self.train_reader = store.split(config.data.train_split)
@@ -74,82 +87,129 @@ class TrainingWorker:
             nesterov=optimizer.nesterov,
             weight_decay=optimizer.weight_decay,
         )
-        self.scheduler = torch.optim.lr_scheduler.PolynomialLR(
-            self.optimizer, self.steps * training.epochs, optimizer.poly_power
-        )
         self.average: AveragedModel | None = None
         if training.ema_decay is not None:
             average = get_ema_multi_avg_fn(training.ema_decay)
             self.average = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
-        self.first_epoch = 0
+        self.step, self.skipped = 0, 0
+        self.best: dict[str, float] = {}
         if resumed is not None:
             self._load(resumed)
         self.loss = JointLoss(config.loss)
         if training.compile:
             self.model.compile()
         self.forward: nn.Module = DistributedDataParallel(self.model) if world_size > 1 else self.model
-        self.progress = Progress(training.epochs, self.steps, training.batch_size, self.first_epoch)
+        self.progress = Progress(training.epochs, self.steps, training.batch_size, self.step)
+        self.log = StepLog(self.progress, world_size, writer, speak=rank == 0)
+        self.finite = FiniteCheck(device)
 
-    def state(self, epoch: int) -> dict[str, Any]:
-        """All that a worker needs to go on after `epoch` epochs."""
+    @property
+    def total_steps(self) -> int:
+        return self.steps * self.config.training.epochs
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the next step: polynomial, from the config's at the first step to 0 after the last."""
+        optimizer = self.config.optimizer
+        return optimizer.lr * (1 - self.step / self.total_steps) ** optimizer.poly_power
+
+    def state(self) -> dict[str, Any]:
+        """All that any worker needs to go on after `step` steps, on however many workers.
+
+        Order of samples, augmentation, dropout and noise are functions of seed, rank and step: nothing of them is kept.
+        """
         return {
-            "epoch": epoch,
+            "step": self.step,
+            "skipped": self.skipped,
+            "best": self.best,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
         }
 
     def _load(self, state: dict[str, Any]) -> None:
-        self.first_epoch = state["epoch"]
+        self.step, self.skipped, self.best = state["step"], state["skipped"], state["best"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.load_state_dict(state["scheduler"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
 
-    def train(self, report: Callable[[int, EvalReport], None]) -> None:
-        """All epochs that are left; calls `report` on every worker after each validation but that of the start."""
+    def train(self, save: Save, control: Control) -> bool:
+        """All steps that are left; False where it was told to stop before the last.
+
+        Calls `save` on every worker at the same steps: after each validation but that of the start, and where `control`
+        asks for it.
+        """
         training = self.config.training
         self._say(f"training on {describe_epoch(len(self.train_reader), training.batch_size)}")
-        if self.first_epoch == 0:
-            self.validate(epoch=0)
-        pin_memory = self.device.type == "cuda"
-        train_batches = batches(self.train_reader, self.config, self.rank, self.first_epoch, pin_memory)
-        for epoch in range(self.first_epoch, training.epochs):
-            self.train_epoch(epoch, train_batches)
-            done = epoch + 1
-            if done % training.validate_every == 0 or done == training.epochs:
-                report(done, self.validate(done))
+        if self.step == 0:
+            self.validate()
+        else:
+            self._say(f"going on after step {self.step} of {self.total_steps}")
+        feed = batches(
+            self.train_reader, self.config, self.rank, self.world_size, self.step, self.device.type == "cuda"
+        )
+        self.model.train()
+        self.progress.resumed()
+        while self.step < self.total_steps:
+            self._take_step(feed)
+            epoch, in_epoch = divmod(self.step, self.steps)
+            if in_epoch == 0 or in_epoch % training.log_every == 0:
+                self._require_finite(all_of_them=True)
+                self.log.tell(self.step)
+            signal = control.after_step()
+            if in_epoch == 0 and (epoch % training.validate_every == 0 or epoch == training.epochs):
+                self._save(save, self.validate())
+                control.saved()
+            elif signal >= Signal.SAVE:
+                self._save(save, None)
+                control.saved()
+            if signal == Signal.STOP and self.step < self.total_steps:
+                return False
+        return True
+
+    def _save(self, save: Save, report: EvalReport | None) -> None:
+        """Nothing is saved after a step that went wrong, and no step that is saved is missing in MLflow."""
+        self._require_finite(all_of_them=True)
+        self.log.flush(self.step)
+        save(report)
+        self.progress.resumed()
 
     @property
     def evaluated(self) -> nn.Module:
         """The weights that are validated and saved as the model: the average where one is kept."""
         return self.model if self.average is None else self.average.module
 
-    def train_epoch(self, epoch: int, train_batches: Iterator[SegBatch]) -> None:
-        training = self.config.training
-        # Whatever draws from torch's generator in this epoch does so alike after a restart at its beginning.
-        torch.manual_seed(hash((self.config.seed, self.rank, epoch)) % 2**63)
-        self.model.train()
-        self.progress.resumed()
-        names: list[str] = []
-        pending: list[Tensor] = []
-        rates: list[float] = []
-        for step in range(self.steps):
-            rates.append(float(self.scheduler.get_last_lr()[0]))
-            names, values = self._step(train_batches)
-            pending.append(values)
-            if (step + 1) % training.log_every == 0 or step + 1 == self.steps:
-                self._log(epoch * self.steps + step + 1, names, pending, rates)
-                pending, rates = [], []
+    def _take_step(self, feed: Iterator[SegBatch]) -> None:
+        """One optimizer step; nothing of it is waited for on a GPU."""
+        # Whatever draws from torch's generators in this step does so alike after a restart.
+        torch.manual_seed(hash((self.config.seed, self.rank, self.step)) % 2**63)
+        skip = self.config.training.on_nonfinite == "skip"
+        # A NaN in an activation would stay in batch norm's running statistics for ever.
+        before = [buffer.clone() for buffer in self.model.buffers()] if skip else []
+        terms = self._gradients(feed)
+        lr, clip = self.learning_rate, self.config.optimizer.clip_norm
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        terms["grad_norm"] = clip_grad_norm_(self.model.parameters(), float("inf") if clip is None else clip)
+        self.step += 1
+        if skip and not terms["grad_norm"].isfinite():
+            self._skip(terms, before, lr)
+        else:
+            self.log.add(terms, lr, self.skipped)
+            self.finite.add(self.step, terms["grad_norm"])
+            self._require_finite()
+            self.optimizer.step()
+            if self.average is not None:
+                self.average.update_parameters(self.model)
+        self.optimizer.zero_grad(set_to_none=True)
 
-    def _step(self, train_batches: Iterator[SegBatch]) -> tuple[list[str], Tensor]:
-        """One optimizer step; the loss terms stay on the device, so that it does not wait for them."""
+    def _gradients(self, feed: Iterator[SegBatch]) -> dict[str, Tensor]:
+        """Adds up the gradients of a step's batches; the loss terms stay on the device."""
         training = self.config.training
         sums: dict[str, Tensor] = {}
         for part in range(training.accumulate):
-            batch = next(train_batches).to(self.device, self.memory_format)
+            batch = next(feed).to(self.device, self.memory_format)
             last = part + 1 == training.accumulate
             wait = isinstance(self.forward, DistributedDataParallel) and not last
             with self.forward.no_sync() if wait else nullcontext():  # pyright: ignore[reportCallIssue]
@@ -159,36 +219,54 @@ class TrainingWorker:
             for name, value in terms.items():
                 mean = value.detach() / training.accumulate
                 sums[name] = sums[name] + mean if name in sums else mean
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scheduler.step()
-        if self.average is not None:
-            self.average.update_parameters(self.model)
-        return list(sums), torch.stack(list(sums.values()))
+        return sums
 
-    def _log(self, step: int, names: list[str], pending: list[Tensor], rates: list[float]) -> None:
-        """Means over the workers of each step's terms since the last line, in one transfer."""
-        values = torch.stack(pending)
+    def _skip(self, terms: dict[str, Tensor], before: list[Tensor], lr: float) -> None:
+        for buffer, kept in zip(self.model.buffers(), before, strict=True):
+            buffer.copy_(kept)
+        self.skipped += 1
+        self._say(f"step {self.step} left out, {self.skipped} so far: {self._what_went_wrong(self.step, terms)}")
+        if self.skipped > self.config.training.max_skipped:
+            raise NonFiniteLossError(
+                f"step {self.step}: {self.skipped} steps were not finite, more than training.max_skipped "
+                f"{self.config.training.max_skipped}; try a smaller --optimizer.lr, or --optimizer.clip-norm"
+            )
+        self.log.add(terms, lr, self.skipped)
+
+    def _require_finite(self, all_of_them: bool = False) -> None:
+        """Ends the run where a gradient, which all workers share, was not finite."""
+        bad = self.finite.first_bad(all_of_them)
+        if bad is not None:
+            raise NonFiniteLossError(
+                f"step {bad}: loss or gradient is not finite. {self._what_went_wrong(bad, None)}. The last checkpoint "
+                "is from before it: go on from there with other settings under another --run-name, a smaller "
+                "--optimizer.lr, --optimizer.clip-norm or --training.on-nonfinite skip"
+            )
+
+    def _what_went_wrong(self, step: int, terms: dict[str, Tensor] | None) -> str:
+        """Each worker's loss terms and samples at a step; called on all workers together."""
+        mine = (
+            self.log.last_of_this_worker(self.step - step)
+            if terms is None
+            else {name: float(value) for name, value in terms.items()}
+        )
+        all_terms: list[dict[str, float]] = [mine]
         if self.world_size > 1:
-            torch.distributed.all_reduce(values)
-            values /= self.world_size
-        speed = self.progress.images_per_second(step)
-        rows = [dict(zip(names, row, strict=True)) for row in values.tolist()]
-        first = step - len(rows) + 1
-        for number, row in enumerate(rows):
-            if not all(map(isfinite, row.values())):
-                raise NonFiniteLossError(f"step {first + number}: loss terms are {row}; try a smaller --optimizer.lr")
-        if self.writer is not None:
-            named = [{f"train/{name}": value for name, value in row.items()} for row in rows]
-            rest = [{"train/lr": rate, "train/images_per_second": speed} for rate in rates]
-            values_of = [(first + number, named[number] | rest[number]) for number in range(len(rows))]
-            self.writer.log_steps(values_of)
-        mean = {name: sum(row[name] for row in rows) / len(rows) for name in names}
-        self._say(self.progress.line(step, mean, rates[-1], speed))
+            all_terms = [{} for _ in range(self.world_size)]
+            torch.distributed.all_gather_object(all_terms, mine)
+        epoch, in_epoch = divmod(step - 1, self.steps)
+        training = self.config.training
+        order = epoch_order(len(self.train_reader), training.batch_size, self.config.seed, epoch)[in_epoch]
+        samples = shares(order, training.accumulate, self.world_size)
+        return "; ".join(
+            f"worker {rank}: {', '.join(f'{name} {value:.4g}' for name, value in of_rank.items())} on samples "
+            f"{', '.join(self.train_reader.names[index] for index in samples[:, rank].ravel())}"
+            for rank, of_rank in enumerate(all_terms)
+        )
 
-    def validate(self, epoch: int) -> EvalReport:
+    def validate(self) -> EvalReport:
         """Counts of the whole validation split, summed over the workers; rank 0 writes scores and pictures."""
-        data = self.config.data
+        data, epoch = self.config.data, self.step // self.steps
         if self.world_size > 1:
             # Batch norm's running statistics are each worker's own; rank 0's are those that are saved.
             for buffer in self.evaluated.buffers():
@@ -206,6 +284,8 @@ class TrainingWorker:
             self.evaluated, mine, classes, self.device, self.config.training.precision, distance_factors=()
         )
         report.whole.add_over(self._sum_over_workers)
+        if epoch and not report.scores.miou <= self.best.get("miou", -1.0):
+            self.best = {"miou": report.scores.miou, "epoch": epoch}
         when = f"epoch {epoch}/{self.config.training.epochs}" if epoch else "before training"
         self._say(f"{when} · validation mIoU {report.scores.miou:.4f}")
         if self.writer is not None:
@@ -213,6 +293,8 @@ class TrainingWorker:
             if self.config.training.pictures:
                 title = f"{self.config.name} · {when} · mIoU {report.scores.miou:.3f}"
                 self.writer.log_picture(self.picture(title), epoch, title)
+        self.model.train()
+        self.progress.resumed()
         return report
 
     def _sum_over_workers(self, tensor: Tensor) -> Tensor:

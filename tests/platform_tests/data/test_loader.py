@@ -53,7 +53,7 @@ def test_workers_and_accumulated_batches_together_see_what_one_worker_sees(
     single = run_of(tiny_run, training__batch_size=8)
     shared = run_of(tiny_run, training__batch_size=8, num_workers=workers, training__accumulate=accumulate)
     step = next(batches(reader, single, rank=0))
-    shares = [list(islice(batches(reader, shared, rank), accumulate)) for rank in range(workers)]
+    shares = [list(islice(batches(reader, shared, rank, workers), accumulate)) for rank in range(workers)]
     together = torch.cat([shares[rank][part].image for part in range(accumulate) for rank in range(workers)])
     torch.testing.assert_close(together, step.image, rtol=0, atol=0)
 
@@ -64,7 +64,7 @@ def test_all_workers_take_the_same_number_of_steps(
 ) -> None:
     reader = streets_store.split("train")
     config = run_of(tiny_run, training__batch_size=2 * workers, num_workers=workers)
-    lengths = {sum(1 for _ in batches(reader, config, rank)) for rank in range(workers)}
+    lengths = {sum(1 for _ in batches(reader, config, rank, workers)) for rank in range(workers)}
     assert lengths == {config.training.epochs * steps_per_epoch(len(reader), 2 * workers)}
 
 
@@ -78,12 +78,18 @@ def test_loader_processes_change_nothing(tiny_run: ExperimentConfig, streets_sto
         torch.testing.assert_close(one.boundary, other.boundary, rtol=0, atol=0)
 
 
-def test_a_later_start_gives_the_later_epochs(tiny_run: ExperimentConfig, streets_store: Store) -> None:
+@pytest.mark.parametrize("first_step", [1, 3, 4])
+def test_a_later_start_gives_the_rest_of_the_batches(
+    tiny_run: ExperimentConfig, streets_store: Store, first_step: int
+) -> None:
+    """Three steps of two batches are an epoch here: 1 and 4 lie within one."""
     reader = streets_store.split("train")
-    whole = list(batches(reader, tiny_run, rank=0))
-    rest = list(batches(reader, tiny_run, rank=0, first_epoch=1))
-    assert len(rest) * 2 == len(whole)
-    for one, other in zip(whole[len(rest) :], rest, strict=True):
+    config = run_of(tiny_run, training__batch_size=2, training__accumulate=1)
+    whole = list(batches(reader, config))
+    rest = list(batches(reader, config, first_step=first_step))
+    assert len(whole) == 6
+    assert len(rest) == 6 - first_step
+    for one, other in zip(whole[first_step:], rest, strict=True):
         torch.testing.assert_close(one.image, other.image, rtol=0, atol=0)
 
 

@@ -14,7 +14,7 @@ from gscnn_platform.data.formats.base import DatasetError
 from gscnn_platform.data.precompute import BadDatasetError, PrecomputeConfig, PrecomputeResult, precompute
 from gscnn_platform.data.store import StoreError, open_store
 from tests.layouts import write_camvid, write_cityscapes, write_folder
-from tests.stores import TINY_STREETS
+from tests.stores import TINY_STREETS, flip_bit
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -88,6 +88,21 @@ def test_an_unchanged_input_is_left_alone_and_a_changed_one_needs_overwrite(tmp_
     assert rebuilt.manifest.fingerprint != first.manifest.fingerprint
     assert open_store(out).manifest == rebuilt.manifest
     assert not leftovers(tmp_path)
+
+
+def test_a_damaged_store_is_never_called_unchanged_and_overwrite_builds_it_anew(tmp_path: Path) -> None:
+    root, out = write_camvid(tmp_path / "raw"), tmp_path / "store"
+    manifest = build(root, out).manifest
+    part = out / manifest.splits["train"].parts[0].file
+    for position, seen_without_reading in ((-20, True), (300, False)):
+        flip_bit(part, position)
+        if seen_without_reading:
+            with pytest.raises(StoreError, match=f"{part} has another footer .* --out {out} --overwrite"):
+                build(root, out)
+        assert build(root, out, overwrite=True).built
+        assert not build(root, out, overwrite=True).built
+        [part] = (out / "train").iterdir()
+    assert open_store(out).manifest.fingerprint == manifest.fingerprint
 
 
 def spoil(root: Path) -> None:

@@ -4,12 +4,14 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from gscnn_platform.config import DataConfig, EdgeConfig
-from gscnn_platform.data.precompute import to_arrays
-from gscnn_platform.data.store import MANIFEST, StaleStoreError, Store, StoreError, open_store
-from tests.stores import TINY_STREETS, build_store
+from gscnn_platform.data.manifest import MANIFEST, Identity
+from gscnn_platform.data.part_building import to_arrays
+from gscnn_platform.data.store import SplitReader, StaleStoreError, Store, StoreError, open_store
+from tests.stores import TINY_STREETS, build_store, edit_manifest
 
 
 @pytest.fixture
@@ -72,38 +74,42 @@ def test_a_missing_split_names_those_that_exist(streets_store: Store) -> None:
         open_store(streets_store.path, DataConfig(val_split="dev"))
 
 
-def test_a_missing_or_cut_part_is_found_on_opening(copy: Path) -> None:
-    part = copy / "val" / "part-0.parquet"
-    content = part.read_bytes()
-    part.write_bytes(content[:-5])
-    with pytest.raises(StoreError, match=r"part-0.parquet has \d+ bytes, the manifest says \d+"):
-        open_store(copy)
-    part.unlink()
-    with pytest.raises(StoreError, match=r"part-0.parquet is missing"):
-        open_store(copy)
-
-
-def test_a_flipped_byte_is_an_error_that_names_the_file_and_sample(copy: Path) -> None:
-    part = copy / "train" / "part-0.parquet"
-    content = bytearray(part.read_bytes())
-    content[200:260] = bytes(60)
-    part.write_bytes(content)
-    reader = open_store(copy).split("train")
-    with pytest.raises(StoreError, match=r"part-0.parquet, row 0 \(.*\).*damaged"):
-        reader.read(0)
-
-
-def test_an_edited_manifest_is_refused(copy: Path) -> None:
-    manifest = json.loads((copy / MANIFEST).read_text())
-    manifest["identity"]["classes"][0] = "heaven"
-    (copy / MANIFEST).write_text(json.dumps(manifest))
-    with pytest.raises(StoreError, match="it was edited"):
-        open_store(copy)
-
-
 def test_a_store_of_another_schema_is_stale(copy: Path) -> None:
-    manifest = json.loads((copy / MANIFEST).read_text())
-    manifest["identity"]["schema_version"] = 99
-    (copy / MANIFEST).write_text(json.dumps(manifest))
-    with pytest.raises(StaleStoreError, match="schema_version is 99"):
+    edit_manifest(copy, lambda content: content["identity"].update(schema_version=99))
+    with pytest.raises(StaleStoreError, match=rf"schema_version is 99, .* jobs.precompute streets --out {copy} --over"):
         open_store(copy)
+
+
+def test_a_store_from_before_checksums_names_the_very_command_that_builds_it_anew(tmp_path: Path) -> None:
+    folder = build_store(tmp_path / "store", edges=EdgeConfig(radius=3)).path
+    content = json.loads((folder / MANIFEST).read_text())
+    del content["store_version"], content["checksum"]
+    (folder / MANIFEST).write_text(json.dumps(content))
+    command = f"python -m jobs.precompute streets --out {folder} --edges.radius 3 --overwrite"
+    with pytest.raises(StaleStoreError, match=f"store_version is 1, this code reads 2: .* {command}$"):
+        open_store(folder)
+
+
+def test_the_fingerprint_is_the_one_that_stores_had_before_checksums() -> None:
+    identity = Identity(
+        schema_version=1,
+        dataset="streets",
+        edges=EdgeConfig(),
+        ignore_index=255,
+        classes=("road", "car"),
+        colours=((1, 2, 3), (4, 5, 6)),
+        label_table={0: 0, 1: 1, 255: 255},
+        content="0" * 64,
+    )
+    assert identity.fingerprint == "836f8172b78f81e1"
+
+
+def test_a_reader_of_very_many_parts_keeps_few_files_open(
+    streets_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gscnn_platform.data.store.MOST_OPEN", 2)
+    reader = SplitReader([streets_store.path / split / "part-0.parquet" for split in ("train", "val", "test")], "")
+    first, *_, again = [reader.read(index).label for index in (0, 1, 2, 0)]
+    np.testing.assert_array_equal(first, again)
+    opened = [file.path for file in psutil.Process().open_files()]
+    assert sum(path.startswith(str(streets_store.path)) for path in opened) == 2

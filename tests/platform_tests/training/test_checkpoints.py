@@ -1,8 +1,10 @@
-import shutil
+import hashlib
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from ray.train import Checkpoint
 
 from gscnn_platform.config import ExperimentConfig
 from gscnn_platform.data.store import Store
@@ -27,14 +29,54 @@ def test_a_loaded_model_gives_the_logits_of_the_saved_one(
 def test_a_runs_folder_stands_for_its_best_checkpoint(
     tmp_path: Path, tiny_run: ExperimentConfig, streets_store: Store
 ) -> None:
-    for name, miou in (("checkpoint_1", 0.3), ("checkpoint_2", 0.6), ("checkpoint_3", 0.5)):
-        save_checkpoint(tmp_path / "run" / name, tiny_run, streets_store, miou)
-    assert checkpoints.load_model(tmp_path / "run").metrics["val/miou"] == 0.6
+    run = tmp_path / "run"
+    save_checkpoint(run / "step-00000009", tiny_run, streets_store, miou=0.1)
+    for step, miou in ((3, 0.3), (6, 0.6)):
+        save_checkpoint(tmp_path / f"saved-{step}", tiny_run, streets_store, miou)
+        checkpoints.keep_best(tmp_path / f"saved-{step}", str(run), step)
+    assert sorted(path.name for path in run.iterdir()) == ["best-00000006", "step-00000009"]
+    assert checkpoints.load_model(run).metrics["val/miou"] == 0.6
+    assert checkpoints.load_model(run.as_uri()).metrics["val/miou"] == 0.6
+    assert checkpoints.load_model(run / "step-00000009").metrics["val/miou"] == 0.1
+
+
+def test_a_flipped_bit_and_a_missing_file_are_found_by_name(
+    tmp_path: Path, tiny_run: ExperimentConfig, streets_store: Store
+) -> None:
+    folder = tmp_path / "checkpoint"
+    save_checkpoint(folder, tiny_run, streets_store)
+    assert checkpoints.faults(folder) == []
+    weights = bytearray((folder / "model.pt").read_bytes())
+    weights[len(weights) // 2] ^= 1
+    (folder / "model.pt").write_bytes(weights)
+    (folder / "metrics.json").unlink()
+    assert checkpoints.faults(folder) == ["metrics.json is missing", "model.pt is damaged"]
+    with pytest.raises(checkpoints.CheckpointError, match=r"it lacks metrics\.json"):
+        checkpoints.load_model(folder)
+    (folder / checkpoints.CHECKSUMS).unlink()
+    assert checkpoints.faults(folder) == ["checksums.json is missing"], "as of a checkpoint that is half written"
+
+
+def test_the_checkpoints_before_the_newest_stand_in_for_it_newest_first(
+    tmp_path: Path, tiny_run: ExperimentConfig, streets_store: Store
+) -> None:
+    for step in (6, 2, 4, 8):
+        save_checkpoint(tmp_path / f"step-{step:08d}", tiny_run, streets_store)
+    save_checkpoint(tmp_path / "best-00000004", tiny_run, streets_store)
+    found = checkpoints.resumable(Checkpoint(str(tmp_path / "step-00000006")))
+    assert [Path(each.path).name for each in found] == ["step-00000006", "step-00000004", "step-00000002"]
+    (tmp_path / "step-00000006" / "training.pt").write_bytes(b"")
+    with pytest.raises(checkpoints.CheckpointError, match=r"step-00000006 cannot be used: training\.pt is damaged"):
+        checkpoints.load_training_state(found[0])
+    assert checkpoints.load_training_state(found[1]) == {"epoch": 3}
 
 
 def test_a_checkpoint_is_not_unpickled(tmp_path: Path, tiny_run: ExperimentConfig, streets_store: Store) -> None:
     save_checkpoint(tmp_path / "checkpoint", tiny_run, streets_store)
     torch.save({"weights": Path("an object of a class")}, tmp_path / "checkpoint" / "model.pt")
+    sums = json.loads((tmp_path / "checkpoint" / "checksums.json").read_text())
+    sums["model.pt"] = hashlib.sha256((tmp_path / "checkpoint" / "model.pt").read_bytes()).hexdigest()
+    (tmp_path / "checkpoint" / "checksums.json").write_text(json.dumps(sums))
     with pytest.raises(Exception, match="Weights only load failed"):
         checkpoints.load_model(tmp_path / "checkpoint")
 
@@ -48,13 +90,3 @@ def test_a_folder_that_is_no_checkpoint_is_an_error_that_names_what_is_missing(
     (tmp_path / "checkpoint" / "dataset.json").unlink()
     with pytest.raises(checkpoints.CheckpointError, match=r"it lacks dataset\.json"):
         checkpoints.load_model(tmp_path / "checkpoint")
-
-
-def test_what_tracking_keeps_is_enough_to_load_and_leaves_out_the_optimizer(
-    tmp_path: Path, tiny_run: ExperimentConfig, streets_store: Store
-) -> None:
-    save_checkpoint(tmp_path / "checkpoint", tiny_run, streets_store)
-    with checkpoints.for_tracking(tmp_path / "checkpoint") as folder:
-        shutil.copytree(folder, tmp_path / "kept")
-    assert not (tmp_path / "kept" / checkpoints.TRAINING).exists()
-    assert checkpoints.load_model(tmp_path / "kept").config == tiny_run

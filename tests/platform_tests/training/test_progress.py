@@ -18,7 +18,7 @@ def test_durations_read_as_people_say_them() -> None:
 def test_the_line_tells_place_losses_speed_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([100.0, 110.0])
     monkeypatch.setattr(progress.time, "perf_counter", lambda: next(clock))
-    shown = Progress(epochs=12, steps_per_epoch=46, batch_size=8, first_epoch=2)
+    shown = Progress(epochs=12, steps_per_epoch=46, batch_size=8, first_step=92)
     speed = shown.images_per_second(step=112)  # 20 steps in 10 s
     line = shown.line(112, {"total": 1.25, "seg": 0.9, "edge": 0.0175}, lr=0.03125, speed=speed)
     assert speed == pytest.approx(16.0)
@@ -31,6 +31,6 @@ def test_the_line_tells_place_losses_speed_and_time_left(monkeypatch: pytest.Mon
 def test_validation_does_not_count_towards_the_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 50.0, 60.0])
     monkeypatch.setattr(progress.time, "perf_counter", lambda: next(clock))
-    shown = Progress(epochs=1, steps_per_epoch=10, batch_size=4, first_epoch=0)
+    shown = Progress(epochs=1, steps_per_epoch=10, batch_size=4, first_step=0)
     shown.resumed()
     assert shown.images_per_second(step=10) == pytest.approx(4.0)

@@ -1,11 +1,16 @@
 import io
+import re
 
 import pytest
 import torch
 
+from gscnn.batch import SegBatch
+from gscnn.model import SegmentationOutput
 from gscnn_platform.config import ExperimentConfig, with_overrides
+from gscnn_platform.data.loader import epoch_order
 from gscnn_platform.data.store import Store
 from gscnn_platform.evaluation import EvalReport
+from gscnn_platform.training.control import Control, Signal
 from gscnn_platform.training.worker import NonFiniteLossError, TrainingWorker, fixed_samples
 
 CPU = torch.device("cpu")
@@ -15,14 +20,15 @@ def worker_of(config: ExperimentConfig, store: Store, resumed: dict[str, object]
     return TrainingWorker(config, store, rank=0, world_size=1, device=CPU, resumed=resumed)
 
 
-def train(worker: TrainingWorker) -> dict[int, float]:
+def train(worker: TrainingWorker, control: Control | None = None) -> dict[int, float]:
     """mIoU by epoch."""
     scores: dict[int, float] = {}
 
-    def report(epoch: int, scored: EvalReport) -> None:
-        scores[epoch] = scored.scores.miou
+    def save(report: EvalReport | None) -> None:
+        if report is not None:
+            scores[worker.step // worker.steps] = report.scores.miou
 
-    worker.train(report)
+    worker.train(save, control or Control(worker.config.training))
     return scores
 
 
@@ -44,24 +50,38 @@ def test_a_run_repeated_from_its_seed_ends_with_the_same_weights(
     assert any(not torch.equal(weights(other)[key], value) for key, value in weights(first).items())
 
 
-def test_a_run_resumed_after_an_epoch_ends_with_the_weights_of_an_undisturbed_one(
-    tiny_run: ExperimentConfig, streets_store: Store
+@pytest.mark.parametrize("killed_after", [1, 3, 4])
+def test_a_run_resumed_at_any_step_ends_with_the_weights_of_an_undisturbed_one(
+    tiny_run: ExperimentConfig, streets_store: Store, killed_after: int
 ) -> None:
-    undisturbed = worker_of(tiny_run, streets_store)
-    saved = io.BytesIO()
+    """Three steps are an epoch; the dual-task term draws noise in each."""
+    config = with_overrides(tiny_run, {"training.checkpoint_steps": 1, "loss.dual": 1.0})
+    undisturbed = worker_of(config, streets_store)
+    states: dict[int, bytes] = {}
 
-    def save_after_the_first(epoch: int, _: EvalReport) -> None:
-        if epoch == 1:
-            torch.save(undisturbed.state(epoch), saved)
+    def save(_: EvalReport | None) -> None:
+        file = io.BytesIO()
+        torch.save(undisturbed.state(), file)
+        states[undisturbed.step] = file.getvalue()
 
-    undisturbed.train(save_after_the_first)
-    saved.seek(0)
-    resumed = worker_of(tiny_run, streets_store, torch.load(saved, weights_only=True))
-    assert list(train(resumed)) == [2]
+    assert undisturbed.train(save, Control(config.training))
+    assert list(states) == [1, 2, 3, 4, 5, 6]
+    resumed = worker_of(config, streets_store, torch.load(io.BytesIO(states[killed_after]), weights_only=True))
+    assert list(train(resumed)) == ([1, 2] if killed_after < 3 else [2])
     assert resumed.average is not None and undisturbed.average is not None
+    assert resumed.best == undisturbed.best
     for ours, theirs in ((resumed.model, undisturbed.model), (resumed.average, undisturbed.average)):
         for (key, value), other in zip(ours.state_dict().items(), theirs.state_dict().values(), strict=True):
             torch.testing.assert_close(value, other, rtol=0, atol=0, msg=key)
+
+
+def test_a_request_to_stop_saves_and_ends_after_the_step(tiny_run: ExperimentConfig, streets_store: Store) -> None:
+    worker = worker_of(tiny_run, streets_store)
+    saved: list[int] = []
+    asked = iter([Signal.GO_ON, Signal.STOP])
+    done = worker.train(lambda _: saved.append(worker.step), Control(tiny_run.training, asked=lambda: next(asked)))
+    assert not done
+    assert (saved, worker.step) == ([2], 2)
 
 
 def test_the_averaged_weights_are_what_is_validated_and_saved(tiny_run: ExperimentConfig, streets_store: Store) -> None:
@@ -90,19 +110,17 @@ def test_training_on_few_scenes_lowers_the_loss(
 
 def test_the_learning_rate_falls_polynomially_to_zero(tiny_run: ExperimentConfig, streets_store: Store) -> None:
     worker = worker_of(tiny_run, streets_store)
+    rates: list[float] = [worker.learning_rate]
+    train(worker, Control(tiny_run.training, asked=lambda: (rates.append(worker.learning_rate), Signal.GO_ON)[1]))
     assert worker.steps == 3
-    initial = worker.scheduler.get_last_lr()[0]
-    train(worker)
-    assert initial == tiny_run.optimizer.lr
-    assert worker.scheduler.last_epoch == 6
-    assert worker.scheduler.get_last_lr()[0] == pytest.approx(0, abs=1e-9)
+    assert rates == pytest.approx([tiny_run.optimizer.lr * (1 - step / 6) ** 0.9 for step in range(7)])
 
 
 def test_accumulated_batches_make_one_step(tiny_run: ExperimentConfig, streets_store: Store) -> None:
     config = with_overrides(tiny_run, {"training.accumulate": 2, "training.batch_size": 4, "training.epochs": 1})
     worker = worker_of(config, streets_store)
     train(worker)
-    assert worker.scheduler.last_epoch == worker.steps == 2
+    assert worker.step == worker.steps == 2
 
 
 def test_the_control_trains_by_the_same_path(tiny_run: ExperimentConfig, streets_store: Store) -> None:
@@ -118,12 +136,69 @@ def test_bf16_autocast_trains(tiny_run: ExperimentConfig, streets_store: Store) 
     assert all(parameter.isfinite().all() for parameter in worker.model.parameters())
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_and_terms(
+def poisoned(worker: TrainingWorker, *steps: int) -> TrainingWorker:
+    """Makes the loss NaN at some steps, of which the first is 1."""
+    loss = worker.loss
+
+    class Poisoned(torch.nn.Module):
+        def forward(self, output: SegmentationOutput, batch: SegBatch) -> dict[str, torch.Tensor]:
+            terms = loss(output, batch)
+            if worker.step + 1 in steps:
+                terms = {
+                    name: value * float("nan") if name in ("total", "seg") else value for name, value in terms.items()
+                }
+            return terms
+
+    worker.loss = Poisoned()  # pyright: ignore[reportAttributeAccessIssue]
+    return worker
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_at_that_step_and_names_terms_and_samples(
     tiny_run: ExperimentConfig, streets_store: Store
 ) -> None:
-    worker = worker_of(with_overrides(tiny_run, {"optimizer.lr": 1e30, "training.log_every": 1}), streets_store)
-    with pytest.raises(NonFiniteLossError, match=r"step [2-6]: loss terms are .*'seg': (nan|inf).*optimizer\.lr"):
-        train(worker)
+    worker = poisoned(worker_of(tiny_run, streets_store), 5)
+    saved: list[int] = []
+    samples = [worker.train_reader.names[index] for index in epoch_order(6, 2, tiny_run.seed, epoch=1)[1]]
+    named = rf"step 5: .*seg nan, edge [\d.e-]+, .* on samples {samples[0]}, {samples[1]}\..*--optimizer\.clip-norm"
+    with pytest.raises(NonFiniteLossError, match=named):
+        worker.train(lambda _: saved.append(worker.step), Control(tiny_run.training))
+    assert saved == [3], "the checkpoint before it stays the last"
+
+
+def test_a_step_that_is_not_finite_can_be_left_out_as_if_it_had_not_been(
+    tiny_run: ExperimentConfig, streets_store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = with_overrides(tiny_run, {"training.on_nonfinite": "skip"})
+    worker = poisoned(worker_of(config, streets_store), 2)
+    before: list[dict[str, torch.Tensor]] = []
+    control = Control(config.training, asked=lambda: (before.append(weights(worker)), Signal.GO_ON)[1])
+    train(worker, control)
+    for key, value in before[0].items():
+        torch.testing.assert_close(before[1][key], value, rtol=0, atol=0, msg=key)
+    assert any(not torch.equal(before[2][key], value) for key, value in before[1].items())
+    assert worker.skipped == 1
+    assert all(value.isfinite().all() for value in weights(worker).values())
+    assert re.search(r"step 2 left out, 1 so far: worker 0: .*seg nan", capsys.readouterr().out)
+
+
+def test_more_steps_left_out_than_allowed_end_the_run(tiny_run: ExperimentConfig, streets_store: Store) -> None:
+    config = with_overrides(tiny_run, {"training.on_nonfinite": "skip", "training.max_skipped": 2})
+    with pytest.raises(NonFiniteLossError, match=r"step 4: 3 steps were not finite, more than training\.max_skipped 2"):
+        train(poisoned(worker_of(config, streets_store), 1, 2, 4))
+
+
+def test_gradients_are_scaled_down_to_the_norm_that_is_asked_for(
+    tiny_run: ExperimentConfig, streets_store: Store
+) -> None:
+    """Without momentum and decay the first step's weights move by lr times the clipped norm."""
+    plain = {"optimizer.momentum": 0.0, "optimizer.nesterov": False, "optimizer.weight_decay": 0.0}
+    config = with_overrides(tiny_run, {**plain, "optimizer.clip_norm": 0.125, "optimizer.lr": 0.5})
+    worker = worker_of(config, streets_store)
+    before = [parameter.detach().clone() for parameter in worker.model.parameters()]
+    worker.train(lambda _: None, Control(config.training, asked=lambda: Signal.STOP))
+    pairs = zip(worker.model.parameters(), before, strict=True)
+    moved = torch.stack([(after - then).square().sum() for after, then in pairs]).sum().sqrt()
+    assert moved.item() == pytest.approx(0.5 * 0.125, rel=1e-4)
 
 
 def test_pictures_show_the_same_spread_of_samples_every_time(tiny_run: ExperimentConfig, streets_store: Store) -> None:

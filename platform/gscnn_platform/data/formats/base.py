@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar, Final, Protocol
 
 import cv2
 import numpy as np
@@ -18,6 +18,11 @@ from PIL import Image, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict
 
 from gscnn.batch import IGNORE_INDEX
+from gscnn_platform.data.formats.image_size import image_size
+
+MOST_PIXELS: Final = 1 << 27
+"""Of an image or label that is decoded: 134 million, an aerial tile of 11,585 x 11,585. Precompute holds 13 bytes for
+each at its peak, so 1.8 GB; the header of a file of a few KB can ask for a hundred times as much."""
 
 RAW_VALUES = 1 << 16  # Raw labels are at most 16 bit: every lookup array is this long.
 LABEL_MODES = ("L", "P", "I", "I;16", "I;16B", "I;16L")
@@ -129,11 +134,15 @@ class DatasetFormat(BaseModel, ABC):
 def read_image(path: Path) -> np.ndarray:
     """The image file as uint8 [H, W, 3] RGB; grey becomes three equal channels, alpha is dropped, EXIF is ignored.
 
-    Raises BadSampleError where the file is missing, empty, damaged or has more than 8 bits a channel.
+    Raises BadSampleError where the file is missing, empty, damaged, of more than MOST_PIXELS, or has more than 8 bits
+    a channel.
     """
-    data = np.frombuffer(_file_bytes(path), np.uint8)
+    data = _file_bytes(path)
+    _check_size(path, data, "image")
     try:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION)
+        image = cv2.imdecode(
+            np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+        )
     except cv2.error as error:
         raise BadSampleError(f"{path}: the image cannot be decoded ({error.err})") from error
     if image is None:
@@ -146,10 +155,11 @@ def read_image(path: Path) -> np.ndarray:
 def read_label(path: Path) -> np.ndarray:
     """The label file as uint8 or uint16 [H, W]; a palette file gives its indices, not its colours.
 
-    Raises BadSampleError where the file is missing, empty, damaged, has several channels, or holds values that
-    are not 0..65535.
+    Raises BadSampleError where the file is missing, empty, damaged, of more than MOST_PIXELS, has several channels,
+    or holds values that are not 0..65535.
     """
     data = _file_bytes(path)
+    _check_size(path, data, "label")
     # Pillow stretches grey PNGs of 2 and 4 bits to 0..255, which would silently change every label value.
     if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) > 25 and data[25] == 0 and data[24] < 8:
         raise BadSampleError(f"{path}: a grey label of {data[24]} bits a pixel; store labels as 8 or 16 bit grey")
@@ -236,6 +246,22 @@ def pair(
         FileSample(name, images.get(name) or image_at(name), labels.get(name) or label_at(name))
         for name in sorted(images.keys() | labels.keys())
     ]
+
+
+def _check_size(path: Path, data: bytes, what: str) -> None:
+    """Raises BadSampleError where the header gives an absurd size, or none: before anything is decoded."""
+    size = image_size(data)
+    if size is None or not all(size):
+        raise BadSampleError(
+            f"{path}: the {what} cannot be decoded: no header of a PNG, JPEG, BMP, TIFF or WebP file; it is truncated, "
+            "damaged or of another kind"
+        )
+    width, height = size
+    if width * height > MOST_PIXELS:
+        raise BadSampleError(
+            f"{path}: the {what} is {width} x {height} pixels by its header, {width * height} in all; "
+            f"{MOST_PIXELS} at most are decoded: cut it into tiles"
+        )
 
 
 def _file_bytes(path: Path) -> bytes:

@@ -1,0 +1,212 @@
+"""manifest.json: what a store holds, what it was made from, and the checksums of its files."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+import numpy as np
+from pydantic import Field, ValidationError, field_validator
+from pydantic_core import from_json
+
+from gscnn_platform.config import Config, EdgeConfig
+
+MANIFEST: Final = "manifest.json"
+
+SCHEMA_VERSION: Final = 1
+"""Of what a row's arrays mean: part of the fingerprint."""
+
+STORE_VERSION: Final = 2
+"""Of how files and manifest are written: no part of the fingerprint. 2 has checksums."""
+
+MOST_BYTES: Final = 1 << 26
+"""Of a manifest that is read: 64 MiB name the parts of about ten million samples."""
+
+
+ENVELOPE: Final = ("store_version", "checksum")
+"""Keys of manifest.json that are no part of `Manifest`."""
+
+
+class StoreError(ValueError):
+    """There is no store, or its files do not fit its manifest."""
+
+
+class StaleStoreError(StoreError):
+    """A whole store, but not the one that this run asks for."""
+
+
+class Part(Config):
+    """One Parquet file of a split."""
+
+    file: str
+    """Path below the store's folder, with / between its parts."""
+    rows: int = Field(ge=1)
+    bytes: int = Field(ge=1)
+    footer: str
+    """sha256 of the footer, which says where each row lies and which file this is."""
+    sha256: str
+    """Of the whole file."""
+
+    @field_validator("file")
+    @classmethod
+    def _inside(cls, file: str) -> str:
+        path = PurePosixPath(file)
+        if path.is_absolute() or ".." in path.parts or "\\" in file or "\0" in file or not path.parts:
+            raise ValueError("this path leads out of the store, or nowhere; a part lies below the store's folder")
+        return file
+
+
+class Split(Config):
+    samples: int
+    parts: tuple[Part, ...]
+    pixels: tuple[int, ...]
+    """Pixels of each train id."""
+    void_pixels: int
+
+
+class Skipped(Config):
+    """A sample that was left out by `--on-bad-sample skip`."""
+
+    split: str
+    name: str
+    reason: str
+
+
+class Identity(Config):
+    """What the numbers in a store depend on, and nothing else: no path, no machine, no checksum of a file."""
+
+    schema_version: int
+    dataset: str
+    edges: EdgeConfig
+    ignore_index: int
+    classes: tuple[str, ...]
+    colours: tuple[tuple[int, int, int], ...]
+    label_table: dict[int, int]
+    """Raw label value -> train id."""
+    content: str
+    """sha256 over the digests of all samples, by split and name."""
+
+    @property
+    def raw_ids(self) -> np.ndarray:
+        """Train id -> raw label value, the smallest where several stand for one class: uint8, or uint16 above 255."""
+        raw_of = {train: raw for raw, train in sorted(self.label_table.items(), reverse=True)}
+        values = [raw_of.get(train, train) for train in range(len(self.classes))]
+        return np.array(values, np.uint8 if max(values) < 256 else np.uint16)
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hex digits of sha256 over all of the above."""
+        return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+class Manifest(Config):
+    fingerprint: str
+    identity: Identity
+    splits: dict[str, Split]
+    skipped: tuple[Skipped, ...] = ()
+
+    def command(self, path: str | Path, edges: EdgeConfig, *flags: str) -> str:
+        """The command that builds this store anew at `path` with other edge settings."""
+        return precompute_command(self.identity.dataset, path, edges, *flags)
+
+    def mend(self, folder: Path) -> str:
+        """The end of a message about a damaged store: what to do."""
+        rebuild = self.command(folder, self.identity.edges, "--overwrite")
+        return f"python -m jobs.verify --store {folder} lists every fault, and this builds the store anew: {rebuild}"
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of the store in `folder`.
+
+    Raises:
+        StoreError: there is none, none that can be read, or one that does not fit itself.
+        StaleStoreError: it was written by another version of this code.
+    """
+    manifest, faults = parse_manifest(folder)
+    if faults:
+        raise StoreError(f"{folder / MANIFEST}: {'; '.join(faults)}; {manifest.mend(folder)}")
+    return manifest
+
+
+def parse_manifest(folder: Path) -> tuple[Manifest, list[str]]:
+    """The manifest, and all in which it contradicts itself. Raises as `read_manifest` where it cannot be read."""
+    file = folder / MANIFEST
+    if not file.is_file():
+        reason = "there is no such folder" if not folder.exists() else f"it has no {MANIFEST}"
+        raise StoreError(f"{folder} is no store, {reason}: run: python -m jobs.precompute DATASET --out {folder}")
+    size = file.stat().st_size
+    if size > MOST_BYTES:
+        raise StoreError(f"{file} has {size} bytes, and {MOST_BYTES} at most are read: this is no manifest of ours")
+    try:
+        content = from_json(file.read_bytes())
+        _check_versions(folder, content)
+        fits = content == sealed(content)
+        manifest = Manifest.model_validate({key: content[key] for key in content if key not in ENVELOPE})
+    except StaleStoreError:
+        raise
+    except (OSError, ValueError, AttributeError) as error:
+        raise StoreError(f"{file} is no manifest: {error}; build the store anew with jobs.precompute") from error
+    faults = [] if fits else ["its checksum does not fit its contents: it was edited, or is damaged"]
+    if manifest.fingerprint != manifest.identity.fingerprint:
+        faults.append(f"fingerprint {manifest.fingerprint} does not fit its contents")
+    for name, split in manifest.splits.items():
+        rows = sum(part.rows for part in split.parts)
+        if rows != split.samples:
+            faults.append(f"split {name} has {split.samples} samples and {rows} rows")
+    return manifest, faults
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Makes `folder` a store; called when all of its parts are written."""
+    content = sealed({"store_version": STORE_VERSION, **manifest.model_dump(mode="json")})
+    (folder / MANIFEST).write_text(json.dumps(content, indent=1) + "\n")
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest's JSON with the checksum of all the rest of it."""
+    rest = {key: value for key, value in content.items() if key != "checksum"}
+    return {**rest, "checksum": hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()}
+
+
+def precompute_command(dataset: str, out: str | Path, edges: EdgeConfig, *flags: str) -> str:
+    """The command line that builds such a store."""
+    root = "" if dataset == "streets" else " --root FOLDER_OF_THE_RAW_DATA"
+    changed = edges.model_dump(exclude_defaults=True)
+    settings = "".join(f" --edges.{key.replace('_', '-')} {value}" for key, value in changed.items())
+    return f"python -m jobs.precompute {dataset}{root} --out {out}{settings}{''.join(f' {flag}' for flag in flags)}"
+
+
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """`field: ours, theirs` for every leaf in which two nested mappings differ."""
+    for key in ours:
+        if (
+            isinstance(ours[key], Mapping)
+            and isinstance(theirs[key], Mapping)
+            and ours[key].keys() == theirs[key].keys()
+        ):
+            yield from differences(ours[key], theirs[key], f"{prefix}{key}.")
+        elif ours[key] != theirs[key]:
+            yield f"{prefix}{key} is {ours[key]} in the store, {theirs[key]} is asked for"
+
+
+def _check_versions(folder: Path, content: dict[str, Any]) -> None:
+    versions = {
+        "store_version": (content.get("store_version", 1), STORE_VERSION),
+        "schema_version": (content.get("identity", {}).get("schema_version"), SCHEMA_VERSION),
+    }
+    for field, (found, read) in versions.items():
+        if found != read:
+            raise StaleStoreError(
+                f"{folder / MANIFEST}: {field} is {found}, this code reads {read}: build the store anew with "
+                f"{_rebuild(folder, content.get('identity'))}"
+            )
+
+
+def _rebuild(folder: Path, identity: Any) -> str:
+    """The command, from an identity that another version of this code may have written."""
+    try:
+        known = Identity.model_validate(identity)
+    except ValidationError:
+        return f"python -m jobs.precompute DATASET --out {folder} --overwrite"
+    return precompute_command(known.dataset, folder, known.edges, "--overwrite")

@@ -1,0 +1,99 @@
+"""One part of a store: raw samples -> a Parquet file and a report. What every task of precompute runs."""
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gscnn.batch import IGNORE_INDEX
+from gscnn.edges import boundary_map
+from gscnn_platform.config import Config, EdgeConfig
+from gscnn_platform.data.formats.base import BadSampleError, FileSample, Sample, remap
+from gscnn_platform.data.images import edge_prior
+from gscnn_platform.data.manifest import Part, Skipped
+from gscnn_platform.data.parts import SampleArrays, write_part
+from gscnn_platform.data.storage import Failure
+
+
+@dataclass(frozen=True)
+class BuildJob:
+    """What every task is given: all samples, and how and where to write them."""
+
+    samples: dict[str, list[Sample]]
+    folder: Path
+    edges: EdgeConfig
+    label_table: dict[int, int]
+
+
+class Chunk(Config):
+    """The samples of one part: `start` to `stop` of a split."""
+
+    split: str
+    start: int
+    stop: int
+
+
+class PartReport(Config):
+    """What a task did."""
+
+    split: str
+    part: Part | None
+    """None where no sample could be used, or where the part could not be written."""
+    samples: int
+    """Samples written."""
+    bytes: int
+    """What they take on disk."""
+    pixels: tuple[int, ...]
+    """Pixels of each train id, 256 long."""
+    bad: tuple[Skipped, ...]
+    failure: Failure | None
+    """Why nothing could be written; no file is left then."""
+
+
+def build_part(chunk: Chunk, job: BuildJob) -> PartReport:
+    """Reads, derives and writes the samples of one part."""
+    bad: list[Skipped] = []
+    pixels = np.zeros(256, np.int64)
+    begun = 0
+
+    def rows() -> Iterator[tuple[str, SampleArrays]]:
+        nonlocal begun
+        for sample in job.samples[chunk.split][chunk.start : chunk.stop]:
+            try:
+                arrays = to_arrays(sample, job.label_table, job.edges)
+            except BadSampleError as error:
+                bad.append(Skipped(split=chunk.split, name=sample.name, reason=str(error)))
+                continue
+            pixels[:] += np.bincount(arrays.label.ravel(), minlength=256)
+            begun += 1
+            yield sample.name, arrays
+
+    file = job.folder / chunk.split / f"part-{uuid.uuid4().hex}.parquet"
+    part, samples, size, failure = None, 0, 0, None
+    try:
+        part = write_part(file, rows())
+        if part is not None:
+            samples, size = part.rows, part.bytes
+    except OSError as error:
+        failure = Failure.of(error)
+        samples, size = max(begun - 1, 0), file.stat().st_size if file.exists() else 0
+        file.unlink(missing_ok=True)
+    return PartReport(
+        split=chunk.split,
+        part=part,
+        samples=samples,
+        bytes=size,
+        pixels=tuple(pixels.tolist()),
+        bad=tuple(bad),
+        failure=failure,
+    )
+
+
+def to_arrays(sample: Sample, label_table: dict[int, int], edges: EdgeConfig) -> SampleArrays:
+    """A raw sample as the store holds it. Raises BadSampleError."""
+    image, raw_label = sample.read()
+    label = remap(raw_label, label_table, sample.label if isinstance(sample, FileSample) else sample.name)
+    gradient = edge_prior(image, edges)
+    return SampleArrays(image, label, gradient, boundary_map(label, edges.radius, IGNORE_INDEX, edges.void_edges))

@@ -1,0 +1,159 @@
+"""The Parquet files of a store: one sample a row, one row a row group, every page with a checksum.
+
+A row holds one sample as plain arrays, uint8, row-major: image [H, W, 3] RGB, label [H, W], gradient [H, W] (edge prior
+times 255) and boundary [H, W]; Parquet compresses each by zstd, so that a random sample costs one small read.
+docs/store.md has the measured alternatives, and what is checked when.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import UInt8
+
+from gscnn_platform.data.manifest import Part, StoreError
+
+KEYS: Final = ("name", "height", "width")
+ARRAYS: Final = ("image", "label", "gradient", "boundary")
+TYPES: Final = {"name": pa.string(), "height": pa.int32(), "width": pa.int32(), **dict.fromkeys(ARRAYS, pa.binary())}
+SCHEMA: Final = pa.schema([pa.field(key, kind, nullable=False) for key, kind in TYPES.items()])
+TAIL: Final = 8
+"""Bytes at the end of a Parquet file: the length of its footer, little-endian, and PAR1."""
+
+READ_ERRORS: Final = (OSError, pa.ArrowException, UnicodeDecodeError)
+"""What damaged bytes become in Arrow; each of 15,104 single flipped bits of a part's pages was one of them."""
+
+
+@dataclass(frozen=True)
+class SampleArrays:
+    """One sample in memory. An array that was not asked for is None."""
+
+    image: UInt8[np.ndarray, "H W 3"]
+    label: UInt8[np.ndarray, "H W"]
+    gradient: UInt8[np.ndarray, "H W"]
+    boundary: UInt8[np.ndarray, "H W"] | None = None
+
+
+def write_part(file: Path, rows: Iterable[tuple[str, SampleArrays]]) -> Part | None:
+    """Writes samples to one Parquet file, a row group each, holding one at a time in memory.
+
+    Returns None, and leaves no file, where there is no row. Raises OSError, and leaves what it has written.
+    """
+    place, count = f"{file.parent.name}/{file.name}", 0
+    options = {"compression": "zstd", "use_dictionary": False, "write_statistics": False, "write_page_checksum": True}
+    with pq.ParquetWriter(file, SCHEMA, **options) as writer:
+        for name, arrays in rows:
+            height, width = arrays.label.shape
+            values = {"name": name, "height": height, "width": width, **_as_bytes(arrays)}
+            writer.write_table(pa.table({key: [value] for key, value in values.items()}, schema=SCHEMA))
+            count += 1
+        # Arrays that do not compress have one length, so that two parts could share a footer but for this.
+        writer.add_key_value_metadata({"file": place})
+    if not count:
+        file.unlink()
+        return None
+    with file.open("rb") as written:
+        footer = footer_digest(written)
+    return Part(file=place, rows=count, bytes=file.stat().st_size, footer=footer, sha256=file_digest(file))
+
+
+def open_part(file: Path) -> pq.ParquetFile:
+    """The file with the checksum of each page compared on reading. Raises one of READ_ERRORS."""
+    # Not by memory map, which is no faster here: a file that is cut or a disk that fails while it is mapped ends the
+    # process by SIGBUS, and no error could name the file.
+    return pq.ParquetFile(file, memory_map=False, pre_buffer=False, page_checksum_verification=True)
+
+
+def read_keys(file: pq.ParquetFile, rows: Sequence[int]) -> list[tuple[str, int, int]]:
+    """Name, height and width in pixels of some rows. Raises StoreError, with no file named."""
+    try:
+        columns = file.read_row_groups(list(rows), columns=list(KEYS), use_threads=False).to_pydict()
+    except READ_ERRORS as error:
+        raise StoreError(str(error)) from error
+    return list(zip(columns["name"], columns["height"], columns["width"], strict=True))
+
+
+def read_arrays(
+    file: pq.ParquetFile, row: int, height: int, width: int, columns: Sequence[str] = ARRAYS
+) -> dict[str, UInt8[np.ndarray, "..."]]:
+    """Some arrays of a row, each of its full shape. Raises StoreError, with no file named."""
+    try:
+        group = file.read_row_group(row, columns=list(columns), use_threads=False)
+    except READ_ERRORS as error:
+        raise StoreError(str(error)) from error
+    arrays: dict[str, np.ndarray] = {}
+    for key in columns:
+        shape = (height, width, 3) if key == "image" else (height, width)
+        flat = np.frombuffer(group[key][0].as_buffer(), np.uint8)
+        if min(shape) < 1 or flat.size != prod(shape):
+            raise StoreError(f"{key} has {flat.size} bytes, {height} x {width} pixels need {prod(shape)}")
+        arrays[key] = flat.reshape(shape)
+    return arrays
+
+
+def quick_fault(folder: Path, part: Part) -> str | None:
+    """What is wrong with a part as its place, size and footer tell, without reading a row; None where nothing is."""
+    file = folder / part.file
+    if not is_inside(folder, file):
+        return "leads out of the store by a link"
+    if not file.is_file():
+        return "is missing, or is no file"
+    try:
+        with file.open("rb") as raw:
+            size = os.fstat(raw.fileno()).st_size
+            if size != part.bytes:
+                return f"has {size} bytes, the manifest says {part.bytes}"
+            if footer_digest(raw) != part.footer:
+                return "has another footer than the manifest says"
+        opened = open_part(file)
+    except READ_ERRORS as error:
+        return f"cannot be read: {error}"
+    with opened:
+        rows = opened.metadata.num_rows
+        if rows != part.rows or opened.metadata.num_row_groups != rows:
+            return f"has {rows} rows in {opened.metadata.num_row_groups} groups, the manifest says {part.rows} rows"
+        if not opened.schema_arrow.equals(SCHEMA):
+            return "has other columns than a store has"
+    return None
+
+
+def is_inside(folder: Path, file: Path) -> bool:
+    """Whether `file` lies below `folder` when all symbolic links are followed; not where they go in circles."""
+    try:
+        return file.resolve().is_relative_to(folder.resolve())
+    except RuntimeError:
+        return False
+
+
+def file_digest(file: Path) -> str:
+    """sha256, in hex, of a whole file. Raises OSError."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def footer_digest(opened: BinaryIO) -> str:
+    """sha256, in hex, of the file's footer with its length and magic; leaves the position at the start."""
+    size = opened.seek(0, os.SEEK_END)
+    opened.seek(max(size - TAIL, 0))
+    length = int.from_bytes(opened.read(4), "little")
+    opened.seek(max(size - TAIL - length, 0))
+    digest = hashlib.sha256(opened.read()).hexdigest()
+    opened.seek(0)
+    return digest
+
+
+def _as_bytes(arrays: SampleArrays) -> dict[str, bytes]:
+    assert arrays.boundary is not None
+    return {
+        "image": arrays.image.tobytes(),
+        "label": arrays.label.tobytes(),
+        "gradient": arrays.gradient.tobytes(),
+        "boundary": arrays.boundary.tobytes(),
+    }

@@ -1,0 +1,78 @@
+"""What becomes of a disk that is full, or that cannot be written, while a store is built."""
+
+import errno
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gscnn_platform.config import Config
+
+FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+"""A full disk, or a quota that is used up."""
+
+
+class StorageError(ValueError):
+    """A store cannot be written; the message names the folder, what is needed and free, and the way out."""
+
+
+class Failure(Config):
+    """An OSError as data: a task that raised it would leave others writing, and Ray would wrap it."""
+
+    number: int | None
+    """Its errno."""
+    reason: str
+
+    @classmethod
+    def of(cls, error: OSError) -> "Failure":
+        return cls(number=error.errno, reason=str(error))
+
+
+@dataclass
+class Progress:
+    """How far a build has come, to tell from it what the whole takes."""
+
+    out: Path
+    """Folder of the store to be."""
+    total: int
+    """Samples of the whole store."""
+    samples: int = 0
+    """Samples written, also to a part that could not be finished."""
+    bytes: int = 0
+    """What these take on disk."""
+
+    @property
+    def needed(self) -> int | None:
+        """Bytes of the whole store, by the mean of what was written; None before the first sample."""
+        return self.bytes * self.total // self.samples if self.samples else None
+
+
+def storage_error(progress: Progress, failure: Failure) -> StorageError:
+    """The error for a user, to be made when what was written of the new store is removed again."""
+    out = progress.out
+    unharmed = f"Nothing half-made is left, and what was at {out} before is as it was."
+    if failure.number not in FULL:
+        return StorageError(f"--out {out} cannot be written: {failure.reason}. {unharmed}")
+    existing = next(path for path in out.parents if path.exists())
+    needed = "unknown" if progress.needed is None else f"about {_readable(progress.needed)}"
+    return StorageError(
+        f"--out {out}: the disk or its quota was full after {progress.samples} of {progress.total} samples "
+        f"({failure.reason}). Needed: {needed}; free in {existing}: {_readable(shutil.disk_usage(existing).free)}. "
+        f"{unharmed} Make space and run the same command again, or name a folder on another disk"
+    )
+
+
+@contextmanager
+def writing(folder: Path, progress: Progress) -> Iterator[None]:
+    """Turns an OSError of the block, which only writes, into a StorageError, and removes `folder`."""
+    try:
+        yield
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise storage_error(progress, Failure.of(error)) from error
+
+
+def _readable(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"

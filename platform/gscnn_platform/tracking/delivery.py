@@ -1,0 +1,275 @@
+"""Sends a journal to MLflow, in order. To send an entry again changes nothing, so that no count can be lost for good.
+
+A metric row is the same row while key, value, time and step are, and all four stand in the journal; files and tags
+are written over; the model is found again by its id.
+"""
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from fcntl import LOCK_EX, LOCK_UN, flock
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import mlflow
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Run, RunStatus, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model
+
+from gscnn_platform.tracking.journal import Entry, Journal, entries, parts, read_json, write_json
+
+NOTE: Final = "mlflow.note.content"
+"""Tag that the UI shows as a run's description, in Markdown."""
+CHECKPOINT: Final = "checkpoint"
+"""Artifact folder of the best checkpoint."""
+EVALUATION: Final = "evaluation"
+"""Artifact folder of evaluations, which the description links to."""
+ENDS: Final = ("failure", "stopped")
+"""Tags with the reason why a run ended early."""
+MODEL_ID: Final = "gscnn.model"
+"""Tag of a logged model by which it is found again."""
+ROWS: Final = ("metrics", "summary", "system")
+"""Kinds of entries that are metric rows."""
+MOST_ROWS: Final = 1000
+"""What MLflow takes in a request."""
+REFUSED: Final = "INVALID_PARAMETER_VALUE"
+"""Error code of what MLflow would refuse at every attempt; any other error may pass."""
+
+
+def client_of(uri: str) -> mlflow.MlflowClient:
+    """MLflow's client, with time limits where the environment sets none.
+
+    Raises:
+        OSError: nothing listens there.
+        MlflowException: it does not work.
+    """
+    # MLflow would wait 120 s and try seven times, the last after 64 s; here whoever calls tries again.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    # Runs and models of a local store need no links to a page that is not open.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    # Both raise as well, and the outbox says it in one line: a locked SQLite file printed a traceback of 60.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+    check_listening(uri)
+    with _alone(uri):
+        return mlflow.MlflowClient(uri)
+
+
+def check_listening(uri: str) -> None:
+    """Raises OSError where nothing listens at an http(s) URI: MLflow itself would retry for minutes."""
+    address = urlsplit(uri)
+    if address.scheme in ("http", "https") and address.hostname:
+        port = address.port or {"http": 80, "https": 443}[address.scheme]
+        socket.create_connection((address.hostname, port), timeout=5).close()
+
+
+def artifact_link(run_id: str, file: str, text: str) -> str:
+    """Markdown that the UI shows as a link to an artifact of a run."""
+    return f"[{text}](get-artifact?path={file}&run_uuid={run_id})"
+
+
+class Delivery:
+    """Where the entries of one journal go. Any error means: later again."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal, self.run_id = journal, journal.address.run_id
+        self._client: mlflow.MlflowClient | None = None
+        self._start = 0
+        self._steps: Mapping[str, int] = {}
+
+    def some(self) -> bool:
+        """Sends what one request takes; returns whether there was anything to send."""
+        try:
+            return self._some()
+        except BaseException:
+            # The next attempt begins with a look at whether the server is there, in 5 s at most.
+            self._client = None
+            raise
+
+    def _some(self) -> bool:
+        rows: list[Metric] = []
+        end = None
+        for entry, position in self.journal.pending():
+            if entry is not None and entry["kind"] in ROWS:
+                more = self._rows(entry)
+                if rows and len(rows) + len(more) > MOST_ROWS:
+                    break
+                rows += more
+            elif end is None:
+                self._send(entry)
+                self.journal.mark_delivered(position)
+                self._drop(entry)
+                return True
+            else:
+                break
+            end = position
+        if end is None:
+            return False
+        for first in range(0, len(rows), MOST_ROWS):
+            self._log(rows[first : first + MOST_ROWS])
+        self.journal.mark_delivered(end)
+        return True
+
+    def client(self) -> mlflow.MlflowClient:
+        if self._client is None:
+            client = client_of(self.journal.address.tracking_uri)
+            run = client.get_run(self.run_id)
+            self._start = run.info.start_time
+            self._steps = self._steps_before(run)
+            self._client = client
+        return self._client
+
+    def _steps_before(self, run: Run) -> Mapping[str, int]:
+        """Highest step of each key before the outbox's first delivery: a run that goes on elsewhere redoes some."""
+        file = self.journal.folder.parent / "steps.json"
+        known = read_json(file)
+        if known is not None:
+            return known
+        steps = {metric.key: metric.step for metric in run.data.to_proto().metrics}
+        # Another part that was faster has delivered rows since, which are not to be left out here.
+        write_json(file, steps, over=False)
+        known = read_json(file)
+        return steps if known is None else known
+
+    def _rows(self, entry: Entry) -> list[Metric]:
+        self.client()
+        time = entry["time"]
+        if entry["kind"] == "summary":
+            return [Metric(key, value, time, 0) for key, value in entry["values"].items()]
+        if entry["kind"] == "system":
+            step = (time - self._start) // 1000
+            return [Metric(key, value, time, step) for key, value in entry["values"].items()]
+        return [
+            Metric(key, value, time, step)
+            for step, values in entry["steps"]
+            for key, value in values.items()
+            if step > self._steps.get(key, -1)
+        ]
+
+    def _log(self, rows: list[Metric]) -> None:
+        """Halves what is refused until the row is found that is to blame."""
+        try:
+            self.client().log_batch(self.run_id, metrics=rows)
+        except MlflowException as error:
+            self._check_refused(error)
+            if len(rows) == 1:
+                self.journal.refuse({"kind": "metric", **rows[0].to_dictionary()}, error.message)
+                return
+            middle = len(rows) // 2
+            self._log(rows[:middle])
+            self._log(rows[middle:])
+
+    def _check_refused(self, error: MlflowException) -> None:
+        """Raises the error again where it may pass, as for a run that is deleted and may be restored."""
+        if error.error_code != REFUSED or self.client().get_run(self.run_id).info.lifecycle_stage != "active":
+            raise error
+
+    def _send(self, entry: Entry | None) -> None:
+        if entry is None:
+            self.journal.refuse(None, "the journal's line is damaged")
+            return
+        try:
+            match entry["kind"]:
+                case "tags":
+                    self._tags(entry["tags"])
+                case "note":
+                    self._note(entry["text"])
+                case "artifact":
+                    self._files(entry["kept"], entry["to"])
+                case "model":
+                    self._model(entry)
+                case "status":
+                    self._status(entry)
+                case unknown:
+                    self.journal.refuse(entry, f"this version knows no entries of kind {unknown!r}")
+        except MlflowException as error:
+            self._check_refused(error)
+            self.journal.refuse(entry, error.message)
+
+    def _drop(self, entry: Entry | None) -> None:
+        if entry is not None and "kept" in entry:
+            self.journal.drop(entry["kept"])
+
+    def _tags(self, tags: Mapping[str, str]) -> None:
+        self.client().log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+    def _note(self, text: str) -> None:
+        """Keeps the lines that evaluations have added to the description."""
+        old = self.client().get_run(self.run_id).data.tags.get(NOTE, "")
+        links = [line for line in old.split("\n\n") if f"get-artifact?path={EVALUATION}/" in line]
+        self._tags({NOTE: "\n\n".join([text, *links])})
+
+    def _files(self, kept: str, to: str) -> None:
+        """A folder's content, or a file, into an artifact folder; what is gone was delivered before."""
+        path = self.journal.folder / kept
+        if path.is_dir():
+            self.client().log_artifacts(self.run_id, str(path), to)
+        elif path.exists():
+            self.client().log_artifact(self.run_id, str(path), to)
+
+    def _model(self, entry: Entry) -> None:
+        """Logs a saved model, or goes on where an attempt was cut short; with its metrics."""
+        folder, client = self.journal.folder / entry["kept"], self.client()
+        run = client.get_run(self.run_id)
+        experiment, wanted = run.info.experiment_id, f"tags.`{MODEL_ID}` = '{entry['id']}'"
+        found = client.search_logged_models([experiment], wanted)
+        if not folder.exists() or (found and found[0].status == LoggedModelStatus.READY):
+            return
+        model = (
+            found[0]
+            if found
+            else client.create_logged_model(
+                experiment, "model", self.run_id, tags={MODEL_ID: entry["id"]}, params=run.data.params
+            )
+        )
+        if model.model_id not in [output.model_id for output in (run.outputs.model_outputs if run.outputs else [])]:
+            client.log_outputs(self.run_id, [LoggedModelOutput(model.model_id, step=0)])
+        rows = [Metric(key, value, entry["time"], 0, model.model_id) for key, value in entry["values"].items()]
+        client.log_batch(self.run_id, metrics=rows)
+        described = Model.load(str(folder))
+        described.model_id = described.model_uuid = model.model_id
+        described.run_id, described.artifact_path = self.run_id, model.artifact_location
+        described.save(str(folder / "MLmodel"))
+        client.log_model_artifacts(model.model_id, str(folder))
+        client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+
+    def _status(self, entry: Entry) -> None:
+        """The run's status and, where it ended early, the reason; not if a later status is in the outbox already."""
+        outbox, client = self.journal.folder.parent, self.client()
+        if any(other["time"] > entry["time"] for part in parts(outbox) for other in entries(part, "status")):
+            return
+        there = client.get_run(self.run_id).data.tags
+        for tag in ENDS:
+            if tag in there and tag not in entry["tags"]:
+                client.delete_tag(self.run_id, tag)
+        self._tags(entry["tags"])
+        if entry["status"] == RunStatus.to_string(RunStatus.RUNNING):
+            client.update_run(self.run_id, entry["status"])
+        else:
+            client.set_terminated(self.run_id, entry["status"], entry["time"])
+
+
+_opening = threading.Lock()
+
+
+@contextmanager
+def _alone(uri: str) -> Iterator[None]:
+    """No other process of this machine opens a SQLite store meanwhile: four that made the tables at once broke it."""
+    if not uri.startswith("sqlite:///"):
+        yield
+        return
+    database = Path(uri.removeprefix("sqlite:///"))
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with _opening, ExitStack() as stack:
+        # A disk without locks, or a folder that is only read, is used all the same.
+        with suppress(OSError):
+            lock = stack.enter_context(database.with_name(f"{database.name}.lock").open("w"))
+            flock(lock, LOCK_EX)
+            # Closing it would not do: a process forked meanwhile has it open as well.
+            stack.callback(flock, lock, LOCK_UN)
+        yield

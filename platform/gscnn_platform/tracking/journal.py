@@ -1,0 +1,342 @@
+"""The outbox on disk: what a run wants tracked, in order, and how much of it was delivered. Knows nothing of MLflow.
+
+OUTBOX/steps.json    highest step of each key that MLflow had before the outbox's first delivery
+OUTBOX/0/            a part; there is a second one only where another process held the first
+  outbox.json        run id and tracking URI
+  journal.jsonl      one entry a line
+  files/             pictures, checkpoint and model, until they are delivered
+  delivered.json     bytes of the journal that are delivered
+  refused.jsonl      entries that the server refused, with its reason
+  reserve            space for the last entries on a full disk
+  lock
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import threading
+import uuid
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+HEADER: Final = "outbox.json"
+JOURNAL: Final = "journal.jsonl"
+RESERVE: Final = 2**18
+"""Bytes that a full disk still has for how the run ended."""
+
+Entry = dict[str, Any]
+"""A line of the journal, complete in itself; its first key is "kind"."""
+
+
+class TrackingError(ValueError):
+    """The tracking server does not answer, or does not have what was asked for."""
+
+
+class HeldError(TrackingError):
+    """Another process writes to this part of an outbox, or delivers it."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Whose entries they are, and where they go."""
+
+    tracking_uri: str
+    run_id: str
+
+
+class Journal:
+    """One part of an outbox, held by this process alone until `close`.
+
+    Args:
+        folder: the part's; made where it is missing.
+        address: of the run; None takes the one in the folder.
+
+    Raises:
+        HeldError: another process holds it.
+        TrackingError: it belongs to another run, or has no address.
+    """
+
+    def __init__(self, folder: Path, address: Address | None = None) -> None:
+        self.folder = folder
+        (folder / "files").mkdir(parents=True, exist_ok=True)
+        self._lock = _locked(folder)
+        try:
+            self.address = _agreed(folder, address)
+        except TrackingError:
+            os.close(self._lock)
+            raise
+        _held.add(self)
+        self._mutex = threading.Lock()
+        self._unwritten = b""
+        self.fault: OSError | None = None
+        """Why entries wait in memory rather than on disk: the disk is full, say."""
+        self._file = os.open(folder / JOURNAL, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        self.size = complete_bytes(folder)
+        """Bytes of whole lines."""
+        # What follows the last whole line is the rest of a write that a crash cut short.
+        os.ftruncate(self._file, self.size)
+        _sync_path(folder)
+        self._synced = self.size
+        self.delivered = delivered_bytes(folder)
+        if self.delivered == 0:
+            # What a wrong count says would come true as the journal grows.
+            (folder / "delivered.json").unlink(missing_ok=True)
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Removes files that a crash kept from being entered, and sets space aside for the run's end."""
+        wanted = {Path(entry["kept"]).parts[1] for entry, _ in self.pending() if entry is not None and "kept" in entry}
+        for place in (self.folder / "files").iterdir():
+            if place.name not in wanted:
+                shutil.rmtree(place)
+        reserve = self.folder / "reserve"
+        if not reserve.exists():
+            with suppress(OSError):
+                reserve.write_bytes(b"\0" * RESERVE)
+
+    def use_reserve(self) -> None:
+        """Writes what waits in memory into the space that was set aside, on a disk that is full."""
+        (self.folder / "reserve").unlink(missing_ok=True)
+        self.sync()
+
+    def append(self, *entries: Entry) -> None:
+        """Writes entries that stay together; they outlive this process, and a second later the machine.
+
+        Where the disk takes no more they wait in memory and go out with the next ones: see `fault`.
+        """
+        lines = "".join(json.dumps(entry, separators=(",", ":")) + "\n" for entry in entries).encode()
+        with self._mutex:
+            self._unwritten += lines
+            self._write()
+
+    def _write(self) -> None:
+        try:
+            written = os.write(self._file, self._unwritten)
+            if written < len(self._unwritten):
+                raise OSError(f"{written} of {len(self._unwritten)} bytes written")
+        except OSError as error:
+            os.ftruncate(self._file, self.size)
+            self.fault = error
+            return
+        self.size += written
+        self._unwritten, self.fault = b"", None
+
+    def sync(self) -> None:
+        """Brings what was appended onto the disk."""
+        with self._mutex:
+            if self._unwritten:
+                self._write()
+            size = self.size
+        if size > self._synced:
+            os.fdatasync(self._file)
+            self._synced = size
+
+    def pending(self) -> Iterator[tuple[Entry | None, int]]:
+        """Entries after the delivered ones, each with the position behind it; None for a line that is damaged."""
+        yield from _lines(self.folder, self.delivered, self.size)
+
+    def mark_delivered(self, position: int) -> None:
+        """The journal is delivered up to `position`, as `pending` gave it."""
+        self.delivered = position
+        write_json(self.folder / "delivered.json", {"bytes": position})
+
+    def keep(self, source: Path | bytes, name: str) -> str:
+        """Keeps a file or a folder until it is delivered, as a link where the file system allows it.
+
+        Returns:
+            Its path below the part's folder.
+        """
+        place = self.folder / "files" / uuid.uuid4().hex / name
+        place.parent.mkdir()
+        if isinstance(source, bytes):
+            place.write_bytes(source)
+        elif source.is_dir():
+            shutil.copytree(source, place, copy_function=_link_or_copy)
+        else:
+            _link_or_copy(source, place)
+        for path in (place, *place.rglob("*")):
+            _sync_path(path)
+        return str(place.relative_to(self.folder))
+
+    def drop(self, kept: str) -> None:
+        """Removes what `keep` kept."""
+        shutil.rmtree((self.folder / kept).parent, ignore_errors=True)
+
+    def refuse(self, entry: Entry | None, reason: str) -> None:
+        """Sets an entry aside that will never be taken, so that those behind it get through."""
+        line = json.dumps({"reason": reason, "entry": entry}) + "\n"
+        with (self.folder / "refused.jsonl").open("a+") as file:
+            file.seek(0)
+            if line not in file.readlines():
+                file.write(line)
+
+    def close(self) -> None:
+        """Lets go of it, after a last try to write what waits in memory."""
+        if self in _held:
+            self.sync()
+            _held.discard(self)
+            os.close(self._file)
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
+            os.close(self._lock)
+
+
+_held: "weakref.WeakSet[Journal]" = weakref.WeakSet()
+
+
+def _forget() -> None:
+    # Data loading processes are forked from a run's worker: one that outlived it would go on holding its outbox.
+    for journal in _held:
+        os.close(journal._lock)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+def open_part(outbox: Path, address: Address) -> Journal:
+    """The first part of an outbox that no other process holds: on a network disk a dead node's lock lives on a while.
+
+    Raises:
+        TrackingError: it belongs to another run.
+    """
+    number = 0
+    while True:
+        try:
+            return Journal(outbox / str(number), address)
+        except HeldError:
+            number += 1
+
+
+def parts(outbox: Path) -> list[Path]:
+    """Folders of an outbox's parts, in order."""
+    return sorted((path.parent for path in outbox.glob(f"*/{HEADER}")), key=lambda part: int(part.name))
+
+
+def entries(part: Path, kind: str) -> Iterator[Entry]:
+    """All entries of one kind, delivered or not, whoever holds the part."""
+    start = f'{{"kind":"{kind}"'.encode()
+    for entry, _ in _lines(part, 0, None, start):
+        if entry is not None:
+            yield entry
+
+
+def undelivered(part: Path) -> list[Entry]:
+    """Entries that are still to be delivered, whoever holds the part."""
+    return [entry for entry, _ in _lines(part, delivered_bytes(part), None) if entry is not None]
+
+
+def refused(part: Path) -> list[str]:
+    """Reasons of the server, one for each entry that it refused."""
+    file = part / "refused.jsonl"
+    return [json.loads(line)["reason"] for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def address_of(part: Path) -> Address:
+    """Raises TrackingError where a crash left the file damaged; the run itself writes it anew when it is resumed."""
+    known = read_json(part / HEADER)
+    if known is None:
+        raise TrackingError(f"{part / HEADER} is missing or damaged")
+    return Address(**known)
+
+
+def complete_bytes(part: Path) -> int:
+    """Bytes of the journal up to the end of its last whole line."""
+    size = 0
+    with (part / JOURNAL).open("rb") as file:
+        for line in file:
+            size += len(line) if line.endswith(b"\n") else 0
+    return size
+
+
+def delivered_bytes(part: Path) -> int:
+    """0 where it is not known: to deliver an entry again changes nothing."""
+    position = (read_json(part / "delivered.json") or {}).get("bytes", 0)
+    try:
+        with (part / JOURNAL).open("rb") as file:
+            file.seek(max(0, position - 1))
+            return position if position and file.read(1) == b"\n" else 0
+    except FileNotFoundError:
+        return 0
+
+
+def read_json(file: Path) -> Mapping[str, Any] | None:
+    """None where there is no such file, or where a crash left it damaged."""
+    try:
+        return json.loads(file.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def write_json(file: Path, data: Mapping[str, Any], over: bool = True) -> None:
+    """Wholly or not at all; where `over` is false, only if there is no such file."""
+    new = file.with_name(f"{file.stem}-{uuid.uuid4().hex[:8]}.new")
+    try:
+        new.write_text(json.dumps(data))
+        if over:
+            new.replace(file)
+        else:
+            os.link(new, file)
+    except FileExistsError:
+        pass
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _locked(folder: Path) -> int:
+    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        if isinstance(error, BlockingIOError):
+            raise HeldError(
+                f"{folder} is in use by a run or by another jobs.sync-tracking, which delivers it"
+            ) from None
+        raise TrackingError(f"{folder} lies on a file system without locks ({error}): choose another") from error
+    return lock
+
+
+def _agreed(folder: Path, address: Address | None) -> Address:
+    if address is None:
+        return address_of(folder)
+    known = read_json(folder / HEADER)
+    if known is not None and known["run_id"] != address.run_id:
+        raise TrackingError(f"{folder} holds metrics of MLflow run {known['run_id']}, not of {address.run_id}")
+    if known != asdict(address):
+        write_json(folder / HEADER, asdict(address))
+    return address
+
+
+def _lines(part: Path, start: int, end: int | None, prefix: bytes = b"") -> Iterator[tuple[Entry | None, int]]:
+    position = start
+    with (part / JOURNAL).open("rb") as file:
+        file.seek(start)
+        for line in file:
+            position += len(line)
+            if (end is not None and position > end) or not line.endswith(b"\n"):
+                return
+            if line.startswith(prefix):
+                try:
+                    yield json.loads(line), position
+                except ValueError:
+                    yield None, position
+
+
+def _link_or_copy(source: str | Path, place: str | Path) -> None:
+    try:
+        os.link(Path(source).resolve(), place)
+    except OSError:
+        shutil.copy(source, place)
+
+
+def _sync_path(path: Path) -> None:
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)

@@ -1,0 +1,92 @@
+"""Delivers the outboxes of runs that have ended."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from gscnn_platform.tracking.delivery import check_listening
+from gscnn_platform.tracking.journal import HEADER, Address, HeldError, Journal, TrackingError, address_of, parts
+from gscnn_platform.tracking.outbox import Left, Outbox, Say, left_in, silent
+
+PATIENCE: Final = 20.0
+"""Seconds that jobs.sync-tracking waits while nothing gets through."""
+
+
+def deliver(outbox: Path, patience: float, say: Say = silent, uri: str | None = None) -> Left:
+    """Delivers all parts of an outbox that no other process holds.
+
+    Args:
+        outbox: the folder.
+        patience: seconds to wait while nothing gets through.
+        say: hears of a server that does not answer.
+        uri: tracking URI, where the server has moved.
+
+    Returns:
+        What the outbox still holds.
+    """
+    errors = []
+    for part in parts(outbox):
+        known = address_of(part)
+        try:
+            journal = Journal(part, Address(uri or known.tracking_uri, known.run_id))
+        except HeldError as error:
+            errors.append(str(error))
+            continue
+        opened = Outbox(journal, say).start()
+        opened.close(patience)
+        errors += [opened.error] if opened.error else []
+    return left_in(outbox, "; ".join(errors) or None)
+
+
+def _deliver_if_listening(outbox: Path, uri: str) -> Left:
+    """To be patient with each of many runs whose server is down would take minutes."""
+    try:
+        check_listening(uri)
+    except OSError as error:
+        return replace(left_in(outbox, str(error)), tracking_uri=uri)
+    return deliver(outbox, PATIENCE, uri=uri)
+
+
+def find_outboxes(folders: Iterable[Path]) -> list[Path]:
+    """The outboxes in run folders, or in storage folders that hold such, or the folders themselves.
+
+    Raises:
+        TrackingError: a folder has none.
+    """
+    found: list[Path] = []
+    for folder in folders:
+        headers = [path for depth in range(1, 4) for path in folder.absolute().glob("*/" * depth + HEADER)]
+        if not headers:
+            raise TrackingError(f"{folder} holds no outbox: name a run's folder, or a storage folder with runs")
+        found += sorted(path.parent.parent for path in headers)
+    return list(dict.fromkeys(found))
+
+
+def sync(folders: Iterable[Path], uri: str | None, say: Say) -> bool:
+    """Delivers what ended runs have left; says a line a run.
+
+    Args:
+        folders: of runs, or with runs in them.
+        uri: tracking URI, where the server has moved; None: the runs'.
+        say: prints a line.
+
+    Returns:
+        Whether nothing is left.
+
+    Raises:
+        TrackingError: a folder has no outbox.
+    """
+    done = True
+    for outbox in find_outboxes(folders):
+        before, began = left_in(outbox), time.monotonic()
+        left = _deliver_if_listening(outbox, uri or before.tracking_uri) if before.waiting else before
+        if before.waiting and not left.waiting:
+            say(f"{outbox}: {before.waiting} delivered to {left.tracking_uri} in {time.monotonic() - began:.1f} s")
+        elif not before.waiting:
+            say(f"{outbox}: nothing to deliver")
+        if left:
+            say(f"{outbox}: {left}")
+        done = done and not left.waiting
+    return done

@@ -1,0 +1,101 @@
+"""Rank 0's pen."""
+
+import io
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
+from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
+from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
+from PIL import Image
+
+from gscnn_platform.tracking.delivery import artifact_link
+from gscnn_platform.tracking.outbox import Outbox, Say, Steps, silent
+
+SYSTEM_SECONDS: Final = 10.0
+"""Between two samples of the machine's load."""
+LAST_SECONDS: Final = 5.0
+"""What the end of the training loop waits for the server at most; the driver goes on with what is left."""
+
+
+class RunWriter:
+    """Writes a run's metrics and pictures to its outbox. Nothing here waits for the server."""
+
+    def __init__(self, outbox: Outbox, say: Say = silent) -> None:
+        self.outbox, self.run_id = outbox, outbox.journal.address.run_id
+        self._say = say
+
+    @classmethod
+    @contextmanager
+    def opened(
+        cls, outbox: str | Path, uri: str, run_id: str, system_metrics: bool, say: Say = silent
+    ) -> "Iterator[RunWriter]":
+        """Delivers, and samples the machine's load, in the background while open. Leaves the run's status alone.
+
+        Args:
+            outbox: folder on a disk of this machine or of all machines.
+            uri, run_id: of the run.
+            system_metrics: whether to log CPU, memory, disk, network and GPU use of this machine.
+            say: hears when the server stops answering, and in the end what is left in the outbox.
+
+        Raises:
+            TrackingError: the folder holds another run's.
+        """
+        opened = Outbox.at(outbox, uri, run_id, say).start()
+        stop = threading.Event()
+        sampler = threading.Thread(target=_sample, args=(opened, stop), name="system metrics", daemon=True)
+        if system_metrics:
+            sampler.start()
+        try:
+            yield cls(opened, say)
+        finally:
+            stop.set()
+            if system_metrics:
+                sampler.join()
+            left = opened.close(patience=LAST_SECONDS, limit=LAST_SECONDS)
+            if left:
+                say(f"tracking: {left}")
+
+    def log_steps(self, steps: Steps) -> None:
+        """Values of several steps; those that were logged before, by a run that this one resumes, are left out."""
+        self.outbox.metrics(steps)
+
+    def log_picture(self, picture: np.ndarray, epoch: int, caption: str) -> None:
+        """An RGB picture of an epoch as an artifact; the run's description names it and links to the latest."""
+        name = f"epoch-{epoch:03d}.png"
+        link = artifact_link(self.run_id, f"validation/{name}", f"validation scenes at epoch {epoch}")
+        note = f"{caption}\n\n{link}; all epochs: Artifacts, folder validation"
+        png = io.BytesIO()
+        Image.fromarray(picture).save(png, format="png")
+        try:
+            self.outbox.artifact(png.getvalue(), "validation", name, note)
+        except OSError as error:
+            # A picture is not worth a run that a full disk has not ended yet.
+            self._say(f"tracking: no picture of epoch {epoch}: {error}")
+
+
+def _sample(outbox: Outbox, stop: threading.Event) -> None:
+    cpu = CPUMonitor()
+    # The first look at the CPU's use has nothing to compare with and says 0%.
+    cpu.collect_metrics()
+    cpu.clear_metrics()
+    monitors = [cpu, DiskMonitor(), NetworkMonitor(), *_gpus()]
+    while not stop.wait(SYSTEM_SECONDS):
+        values: dict[str, float] = {}
+        for monitor in monitors:
+            monitor.collect_metrics()
+            values |= {f"system/{key}": value for key, value in monitor.aggregate_metrics().items()}
+            monitor.clear_metrics()
+        outbox.system(values)
+
+
+def _gpus() -> list[GPUMonitor]:
+    try:
+        return [GPUMonitor()]
+    except (RuntimeError, ImportError):  # MLflow's way to say that there is no GPU, or no NVML.
+        return []

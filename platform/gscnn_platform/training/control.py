@@ -1,0 +1,81 @@
+"""When to save and when to stop, agreed on by all workers at every step. Knows nothing of Ray."""
+
+import time
+from collections.abc import Callable
+from enum import IntEnum
+from typing import cast
+
+import torch
+import torch.distributed
+
+from gscnn_platform.config import TrainingConfig
+
+
+class Signal(IntEnum):
+    """What follows a step; of several workers' signals the greatest holds for all."""
+
+    GO_ON = 0
+    LOOK = 1
+    """All workers look together whether one of their nodes is about to be taken away."""
+    SAVE = 2
+    STOP = 3
+
+
+LOOK_SECONDS = 5.0
+"""From one look to the next: it is a barrier of 5 ms, and notices come at least 25 s ahead."""
+
+
+class Control:
+    """Rank 0 decides by its clock and by what it is asked; the others follow at the same step.
+
+    Args:
+        config: minutes and steps between checkpoints.
+        rank, world_size: of this process.
+        asked: what somebody outside asks for by now; called after every step, so it must not wait.
+        preempted: whether a node is about to be taken away; called on all workers at the same steps.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        rank: int = 0,
+        world_size: int = 1,
+        asked: Callable[[], Signal] = lambda: Signal.GO_ON,
+        preempted: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.config, self.rank, self.world_size = config, rank, world_size
+        self.asked, self.preempted = asked, preempted
+        self.steps_since_save, self.saved_at = 0, time.monotonic()
+        self.looked_at, self.saved_for_preemption = time.monotonic(), False
+        # Its own group on the CPU: one over NCCL would make every step wait for the GPU. 0.1 to 0.3 ms a step.
+        self._group = None
+        if world_size > 1:
+            self._group = cast(torch.distributed.ProcessGroup, torch.distributed.new_group(backend="gloo"))
+
+    def after_step(self) -> Signal:
+        """What all workers do now; every worker calls this after every step."""
+        self.steps_since_save += 1
+        signal = torch.tensor(self._decide() if self.rank == 0 else Signal.GO_ON, dtype=torch.int32)
+        if self._group is not None:
+            torch.distributed.broadcast(signal, src=0, group=self._group)
+        if signal != Signal.LOOK:
+            return Signal(int(signal))
+        if self.saved_for_preemption or not self.preempted():
+            return Signal.GO_ON
+        self.saved_for_preemption = True
+        return Signal.SAVE
+
+    def saved(self) -> None:
+        """A checkpoint has been written: the time to the next begins."""
+        self.steps_since_save, self.saved_at = 0, time.monotonic()
+
+    def _decide(self) -> Signal:
+        minutes, steps = self.config.checkpoint_minutes, self.config.checkpoint_steps
+        due = (steps is not None and self.steps_since_save >= steps) or (
+            minutes is not None and time.monotonic() - self.saved_at >= 60 * minutes
+        )
+        look = time.monotonic() - self.looked_at >= LOOK_SECONDS
+        signal = max(self.asked(), Signal.SAVE if due else Signal.GO_ON, Signal.LOOK if look else Signal.GO_ON)
+        if signal == Signal.LOOK:
+            self.looked_at = time.monotonic()
+        return signal

@@ -1,0 +1,215 @@
+"""Which run a command means: a new one, or one that was stopped or died before its end. Knows nothing of Ray.
+
+A run's folder holds record.json: its config, its data, its MLflow run and how it ended, and alive.json, which the
+driver touches as long as it lives. The same command finds its run by them, whatever had killed it.
+"""
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, Final, Literal
+
+import psutil
+from pyarrow.fs import FileSelector, FileSystem, FileType
+from pydantic import ValidationError
+
+from gscnn_platform.config import Config, ExperimentConfig, flatten
+
+RECORD: Final = "record.json"
+ALIVE: Final = "alive.json"
+BEAT_SECONDS: Final = 5.0
+DEAD_SECONDS: Final = 20.0
+"""Silence after which a driver on another host counts as dead; on this host its process id tells at once."""
+
+EXECUTION: Final = {
+    "run_name",
+    "store",
+    "storage",
+    "num_workers",
+    "use_gpu",
+    "cpus_per_worker",
+    "wait_for_nodes",
+    "resume",
+    "model.activation_checkpointing",
+    "data.loader_processes",
+    "data.eval_batch_size",
+    "training.compile",
+    "training.log_every",
+    "training.pictures",
+    "training.checkpoint_minutes",
+    "training.checkpoint_steps",
+    "training.max_failures",
+    "tracking.uri",
+    "tracking.experiment",
+    "tracking.system_metrics",
+}
+"""Fields that say how a run is carried out, not what it computes: a run may go on under others."""
+
+State = Literal["running", "stopped", "failed", "finished"]
+
+
+class ResumeError(ValueError):
+    """The run that was named cannot be gone on with as asked."""
+
+
+class RunRecord(Config):
+    """What is known of a run from outside of it."""
+
+    name: str
+    config: ExperimentConfig
+    fingerprint: str
+    """Of the store."""
+    tracking_uri: str
+    run_id: str
+    """MLflow's."""
+    state: State
+
+
+def choose_run(config: ExperimentConfig, storage: str, fingerprint: str) -> tuple[str, RunRecord | None]:
+    """Name of the run, and its record where it is one to go on with.
+
+    With `run_name` it is that run; without, the newest unfinished run of the same settings and data in `storage`, else
+    a new one, named after the recipe and the time.
+
+    Raises:
+        ResumeError: the named run is finished, still running, of other settings or data, or its folder is no run's.
+    """
+    if config.run_name is None:
+        found = _unfinished_like(config, storage, fingerprint) if config.resume else None
+        return (found.name, found) if found else (f"{config.name}-{datetime.now():%Y%m%d-%H%M%S}", None)
+    name, folder = config.run_name, f"{storage}/{config.run_name}"
+    record = read_record(folder)
+    if record is None:
+        filesystem, root = FileSystem.from_uri(folder)
+        if filesystem.get_file_info(root).type != FileType.NotFound:
+            raise ResumeError(f"--run-name {name!r}: {folder} exists and is no run: choose another, or leave it out")
+        return name, None
+    if not config.resume or record.state == "finished":
+        raise ResumeError(
+            f"--run-name {name!r} is used already in {storage}, by a run that is {record.state}: choose another, or "
+            "leave it out"
+        )
+    wrong = _differences(record, config, fingerprint)
+    if wrong:
+        raise ResumeError(
+            f"--run-name {name!r} is a run of other settings: {'; '.join(wrong)}. Give the same values to go on with "
+            "it, or another --run-name to start anew"
+        )
+    if _wait_until_dead(folder):
+        raise ResumeError(f"--run-name {name!r} is running: {_owner_of(folder)}; stop it first, or choose another name")
+    return name, record
+
+
+def write_record(folder: str, record: RunRecord) -> None:
+    """Replaces the record at once: a reader sees the old one or the new one."""
+    _write_json(folder, RECORD, record.model_dump(mode="json"))
+
+
+def read_record(folder: str) -> RunRecord | None:
+    """The record of a run's folder; None where there is none that this code reads."""
+    try:
+        return RunRecord.model_validate(_read_json(folder, RECORD))
+    except (FileNotFoundError, ValidationError, ValueError):
+        return None
+
+
+@contextmanager
+def alive(folder: str) -> Iterator[None]:
+    """Says, while open, that this process drives the run."""
+    owner = {"host": socket.gethostname(), "pid": os.getpid(), "began": psutil.Process().create_time()}
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(BEAT_SECONDS):
+            _write_json(folder, ALIVE, {**owner, "at": time.time()})
+
+    _write_json(folder, ALIVE, {**owner, "at": time.time()})
+    thread = threading.Thread(target=beat, name="alive", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        filesystem, root = FileSystem.from_uri(folder)
+        filesystem.delete_file(f"{root}/{ALIVE}")
+
+
+def _unfinished_like(config: ExperimentConfig, storage: str, fingerprint: str) -> RunRecord | None:
+    """The newest run in `storage` that died or was stopped, with the same settings and data."""
+    filesystem, root = FileSystem.from_uri(storage)
+    folders = [
+        entry
+        for entry in filesystem.get_file_info(FileSelector(root, allow_not_found=True))
+        if entry.type == FileType.Directory and entry.base_name.startswith(f"{config.name}-")
+    ]
+    for entry in sorted(folders, key=lambda folder: folder.base_name, reverse=True):
+        folder = f"{storage}/{entry.base_name}"
+        record = read_record(folder)
+        if record is None or record.state == "finished" or _differences(record, config, fingerprint):
+            continue
+        if not _wait_until_dead(folder):
+            return record
+    return None
+
+
+def _differences(record: RunRecord, config: ExperimentConfig, fingerprint: str) -> list[str]:
+    """What the run computed otherwise, field by field."""
+    theirs, ours = (_identity(each) for each in (record.config, config))
+    found = [f"{key} was {theirs[key]}, is {ours[key]}" for key in ours if theirs[key] != ours[key]]
+    if record.fingerprint != fingerprint:
+        found.append(f"the store's fingerprint was {record.fingerprint}, is {fingerprint}")
+    return found
+
+
+def _identity(config: ExperimentConfig) -> dict[str, Any]:
+    return {key: value for key, value in flatten(config.model_dump()).items() if key not in EXECUTION}
+
+
+def _wait_until_dead(folder: str) -> bool:
+    """Whether the run's driver still lives; of one on another host, after waiting for a sign of it."""
+    while True:
+        try:
+            owner = _read_json(folder, ALIVE)
+        except (FileNotFoundError, ValueError):
+            return False
+        if owner["host"] == socket.gethostname():
+            return psutil.pid_exists(owner["pid"]) and psutil.Process(owner["pid"]).create_time() == owner["began"]
+        silence = time.time() - owner["at"]
+        if silence < 0 or silence > DEAD_SECONDS:
+            return False
+        before = owner["at"]
+        time.sleep(2 * BEAT_SECONDS)
+        try:
+            if _read_json(folder, ALIVE)["at"] != before:
+                return True
+        except (FileNotFoundError, ValueError):
+            return False
+
+
+def _owner_of(folder: str) -> str:
+    try:
+        owner = _read_json(folder, ALIVE)
+    except (FileNotFoundError, ValueError):
+        return "it has just ended"
+    return f"process {owner['pid']} on {owner['host']}"
+
+
+def _read_json(folder: str, name: str) -> dict[str, Any]:
+    filesystem, root = FileSystem.from_uri(folder)
+    with filesystem.open_input_stream(f"{root}/{name}") as stream:
+        return json.loads(stream.read())
+
+
+def _write_json(folder: str, name: str, content: dict[str, Any]) -> None:
+    filesystem, root = FileSystem.from_uri(folder)
+    filesystem.create_dir(root)
+    partial = f"{root}/.{name}.partial"
+    with filesystem.open_output_stream(partial) as stream:
+        stream.write(json.dumps(content, indent=1).encode())
+    filesystem.move(partial, f"{root}/{name}")

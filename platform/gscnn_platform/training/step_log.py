@@ -1,0 +1,84 @@
+"""What each step had to say, kept on the device until it is told to people and to MLflow."""
+
+from collections.abc import Mapping, Sequence
+from math import isfinite, nan
+from typing import TYPE_CHECKING
+
+import torch
+import torch.distributed
+from torch import Tensor
+
+from gscnn_platform.training.progress import Progress, say
+
+if TYPE_CHECKING:
+    # The benchmarks train without tracking, on machines without MLflow.
+    from gscnn_platform.tracking import RunWriter
+
+
+class StepLog:
+    """Loss terms, gradient norm and learning rate of every step since the last transfer to the host.
+
+    Args:
+        progress: writes the lines for people.
+        world_size: over which loss terms are averaged.
+        writer: MLflow's, on rank 0 only.
+        speak: whether this process prints.
+    """
+
+    def __init__(self, progress: Progress, world_size: int, writer: "RunWriter | None", speak: bool) -> None:
+        self.progress, self.world_size, self.writer, self.speak = progress, world_size, writer, speak
+        self._names: list[str] = []
+        self._values: list[Tensor] = []
+        self._extra: list[dict[str, float]] = []
+        self._unsaid: list[dict[str, float]] = []
+
+    def add(self, values: Mapping[str, Tensor], lr: float, skipped: int) -> None:
+        """`values` are scalars on the device: this worker's loss terms, "total", and the norm of all gradients."""
+        self._names = list(values)
+        self._values.append(torch.stack([value.detach().float() for value in values.values()]))
+        self._extra.append({"lr": lr, **({"skipped": skipped} if skipped else {})})
+
+    def last_of_this_worker(self, back: int = 0) -> dict[str, float]:
+        """The values of the last step, or of `back` steps before it, as this worker had them."""
+        return dict(zip(self._names, self._values[-1 - back].tolist(), strict=True))
+
+    def flush(self, step: int) -> None:
+        """Hands the steps up to `step` to MLflow; called on all workers at the same steps."""
+        if not self._values:
+            return
+        values = torch.stack(self._values)
+        if self.world_size > 1:
+            torch.distributed.all_reduce(values)
+            values /= self.world_size
+        rows = [dict(zip(self._names, row, strict=True)) for row in values.tolist()]
+        if self.writer is not None:
+            first = step - len(rows) + 1
+            self.writer.log_steps(
+                [
+                    (
+                        first + number,
+                        {f"train/{name}": value for name, value in {**row, **extra}.items() if isfinite(value)},
+                    )
+                    for number, (row, extra) in enumerate(zip(rows, self._extra, strict=True))
+                ]
+            )
+        self._unsaid += [{**row, **extra} for row, extra in zip(rows, self._extra, strict=True)]
+        self._values, self._extra = [], []
+
+    def tell(self, step: int) -> None:
+        """The progress line up to `step`; called on all workers at the same steps."""
+        self.flush(step)
+        rows, self._unsaid = self._unsaid, []
+        speed = self.progress.images_per_second(step)
+        if self.writer is not None:
+            self.writer.log_steps([(step, {"train/images_per_second": speed})])
+        if self.speak:
+            terms = [name for name in self._names if name != "grad_norm"]
+            mean = {name: _finite_mean([row[name] for row in rows]) for name in terms}
+            say(self.progress.line(step, mean, rows[-1]["lr"], speed))
+
+
+def _finite_mean(values: Sequence[float]) -> float:
+    """Without the steps that were left out; NaN where all were."""
+    finite = [value for value in values if isfinite(value)]
+    return sum(finite) / len(finite) if finite else nan

@@ -1,0 +1,132 @@
+"""Which run a command means. No run is trained here; tests/faults has runs that really die."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gscnn_platform.config import ExperimentConfig, flatten, with_overrides
+from gscnn_platform.recipes import STREETS
+from gscnn_platform.training import resume
+from gscnn_platform.training.resume import EXECUTION, ResumeError, RunRecord, State, choose_run
+
+DATA = "0123456789abcdef"
+
+
+def leave(storage: Path, name: str, config: ExperimentConfig = STREETS, state: State = "running") -> None:
+    """What a run leaves behind that died, or ended as `state` says."""
+    record = RunRecord(
+        name=name, config=config, fingerprint=DATA, tracking_uri="sqlite:///x", run_id="0" * 32, state=state
+    )
+    resume.write_record(str(storage / name), record)
+
+
+def chosen(storage: Path, config: ExperimentConfig, data: str = DATA) -> str | None:
+    """Name of the run that is gone on with; None for a new one."""
+    name, record = choose_run(config, str(storage), data)
+    assert record is None or record.name == name
+    return None if record is None else name
+
+
+@pytest.mark.parametrize("state", ["running", "stopped", "failed"])
+def test_the_same_command_goes_on_with_its_newest_unfinished_run(tmp_path: Path, state: State) -> None:
+    leave(tmp_path, "streets-20260101-000000", state=state)
+    leave(tmp_path, "streets-20260102-000000", state=state)
+    leave(tmp_path, "streets-20260103-000000", state="finished")
+    assert chosen(tmp_path, STREETS) == "streets-20260102-000000"
+
+
+def test_other_settings_other_data_and_no_resume_start_anew(tmp_path: Path) -> None:
+    leave(tmp_path, "streets-20260101-000000")
+    assert chosen(tmp_path, with_overrides(STREETS, {"optimizer.lr": 0.5})) is None
+    assert chosen(tmp_path, STREETS, data="f" * 16) is None
+    assert chosen(tmp_path, with_overrides(STREETS, {"resume": False})) is None
+    assert chosen(tmp_path / "elsewhere", STREETS) is None
+
+
+def test_how_a_run_is_carried_out_may_change(tmp_path: Path) -> None:
+    leave(tmp_path, "streets-20260101-000000")
+    other = {"num_workers": 2, "training.log_every": 1, "store": "/moved", "training.checkpoint_steps": 5}
+    assert chosen(tmp_path, with_overrides(STREETS, other)) == "streets-20260101-000000"
+
+
+def test_every_field_of_execution_is_a_field_of_the_config() -> None:
+    assert set(flatten(STREETS.model_dump())) >= EXECUTION
+
+
+def test_a_named_run_of_other_settings_is_refused_with_both_values(tmp_path: Path) -> None:
+    leave(tmp_path, "mine", with_overrides(STREETS, {"run_name": "mine"}))
+    changed = with_overrides(STREETS, {"run_name": "mine", "optimizer.lr": 0.5, "loss.edge": 7.0})
+    with pytest.raises(ResumeError, match=r"loss\.edge was 5\.0, is 7\.0; optimizer\.lr was 0\.05, is 0\.5\. Give the"):
+        chosen(tmp_path, changed)
+    same = with_overrides(STREETS, {"run_name": "mine"})
+    with pytest.raises(ResumeError, match="the store's fingerprint was 0123456789abcdef, is ffff"):
+        chosen(tmp_path, same, data="f" * 16)
+    assert chosen(tmp_path, same) == "mine"
+
+
+def test_a_finished_name_and_a_folder_that_is_no_run_are_refused(tmp_path: Path) -> None:
+    leave(tmp_path, "done", state="finished")
+    with pytest.raises(ResumeError, match=r"is used already in .* by a run that is finished"):
+        chosen(tmp_path, with_overrides(STREETS, {"run_name": "done"}))
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(ResumeError, match="exists and is no run"):
+        chosen(tmp_path, with_overrides(STREETS, {"run_name": "photos"}))
+    assert chosen(tmp_path, with_overrides(STREETS, {"run_name": "new"})) is None
+
+
+def test_a_run_whose_driver_lives_is_left_alone(tmp_path: Path) -> None:
+    leave(tmp_path, "streets-20260101-000000")
+    named = with_overrides(STREETS, {"run_name": "streets-20260101-000000"})
+    with resume.alive(str(tmp_path / "streets-20260101-000000")):
+        assert chosen(tmp_path, STREETS) is None
+        with pytest.raises(ResumeError, match=f"is running: process {os.getpid()} on "):
+            chosen(tmp_path, named)
+    assert chosen(tmp_path, named) == "streets-20260101-000000"
+
+
+def test_a_run_whose_driver_was_killed_on_this_host_is_free_at_once(tmp_path: Path) -> None:
+    leave(tmp_path, "streets-20260101-000000")
+    code = (
+        "import os, signal, sys\n"
+        "from gscnn_platform.training import resume\n"
+        "with resume.alive(sys.argv[1]):\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    folder = tmp_path / "streets-20260101-000000"
+    subprocess.run(
+        [sys.executable, "-c", code, str(folder)], env={**os.environ, "PYTHONPATH": ".:platform"}, check=False
+    )
+    assert (folder / resume.ALIVE).exists()
+    assert chosen(tmp_path, STREETS) == "streets-20260101-000000"
+
+
+def test_a_driver_on_another_host_counts_as_dead_after_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave(tmp_path, "streets-20260101-000000")
+    monkeypatch.setattr(resume, "BEAT_SECONDS", 0.05)
+    beat = tmp_path / "streets-20260101-000000" / resume.ALIVE
+    clock = {"now": 1000.0}
+
+    def sleep(seconds: float) -> None:
+        clock["now"] += seconds
+        if beats:
+            beat.write_text(json.dumps({"host": "elsewhere", "pid": 1, "began": 0.0, "at": clock["now"]}))
+
+    monkeypatch.setattr(resume.time, "sleep", sleep)
+    monkeypatch.setattr(resume.time, "time", lambda: clock["now"])
+    for beats in (True, False):
+        beat.write_text(json.dumps({"host": "elsewhere", "pid": 1, "began": 0.0, "at": clock["now"]}))
+        assert chosen(tmp_path, STREETS) == (None if beats else "streets-20260101-000000")
+
+
+def test_a_record_is_replaced_whole_and_a_torn_one_is_no_record(tmp_path: Path) -> None:
+    leave(tmp_path, "mine")
+    leave(tmp_path, "mine", state="stopped")
+    found = resume.read_record(str(tmp_path / "mine"))
+    assert found is not None
+    assert found.state == "stopped"
+    (tmp_path / "mine" / resume.RECORD).write_text('{"name": "mi')
+    assert resume.read_record(str(tmp_path / "mine")) is None
