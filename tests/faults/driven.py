@@ -96,7 +96,8 @@ class Driven:
 
     def weights(self) -> str:
         """sha256 of the weights of the last step."""
-        return hashlib.sha256((self.run_folder / f"step-{STEPS:08d}" / "model.pt").read_bytes()).hexdigest()
+        [model] = self.run_folder.glob(f"step-{STEPS:08d}-*/model.pt")
+        return hashlib.sha256(model.read_bytes()).hexdigest()
 
     def mlflow_runs(self) -> list[Run]:
         client = self._client()

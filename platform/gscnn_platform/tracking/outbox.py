@@ -1,5 +1,6 @@
 """The outbox of a run: takes metrics, pictures and models at once, and delivers them when the server answers."""
 
+import socket
 import threading
 import time
 import zlib
@@ -70,7 +71,7 @@ class Left:
             because = f": {self.error}" if self.error else ""
             lines += [
                 f"not delivered to {self.tracking_uri}: {self.waiting}{because}",
-                f"to deliver it: python -m jobs.sync-tracking {self.outbox}",
+                f"to deliver it, on {socket.gethostname()}: python -m jobs.sync-tracking {self.outbox}",
             ]
         if self.refused:
             lines.append(

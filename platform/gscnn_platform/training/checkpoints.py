@@ -3,7 +3,7 @@
 A checkpoint is a folder: config.json and dataset.json (what was trained, on what), model.pt (the weights to use: the
 averaged ones where an average is kept), metrics.json, run.json (the MLflow run), training.pt (state to resume from) and
 checksums.json of all of these, written last. All are read without unpickling code. A run's folder holds its last
-checkpoints, step-NNNNNNNN, and its best one, best-NNNNNNNN, which has no state to resume from.
+checkpoints, step-NNNNNNNN-xxxx, and its best one, best-NNNNNNNN, which has no state to resume from.
 """
 
 import hashlib
@@ -104,7 +104,8 @@ def keep_best(folder: Path, run_folder: str, step: int) -> None:
 def resumable(newest: Checkpoint) -> list[Checkpoint]:
     """`newest` and the checkpoints before it in the same run's folder, newest first."""
     root, _, name = newest.path.rpartition("/")
-    names = [other for other in _names(newest.filesystem, root, STEP) if other < name]
+    end = len(checkpoint_name(STEP, 0))
+    names = [other for other in _names(newest.filesystem, root, STEP) if other != name and other[:end] <= name[:end]]
     return [newest, *(Checkpoint(f"{root}/{other}", newest.filesystem) for other in reversed(names))]
 
 

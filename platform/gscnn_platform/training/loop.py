@@ -2,6 +2,7 @@
 
 import logging
 import tempfile
+import uuid
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,8 @@ def train(job: WorkerJob, stop_flag: ActorHandle) -> None:
                 last = Path(folder) / "last"
                 last.mkdir()
                 checkpoints.save(last, training_state=worker.state(), **model)
-                name = checkpoints.checkpoint_name(checkpoints.STEP, worker.step)
+                # A step that is redone gets a folder of its own: Ray may still count on the old one, and deletes both.
+                name = f"{checkpoints.checkpoint_name(checkpoints.STEP, worker.step)}-{uuid.uuid4().hex[:4]}"
                 ray.train.report(told, ray.train.Checkpoint.from_directory(last), checkpoint_dir_name=name)
 
         def preempted() -> bool:
