@@ -53,21 +53,27 @@ def default_storage() -> str:
     return str(Path.home() / "gscnn-runs") if in_submitted_job() else str(Path("runs").absolute())
 
 
-def check_resources(num_workers: int, cpus: int, gpus: int) -> None:
-    """Refuses a run that this cluster could only ever queue.
-
-    Raises:
-        ResourcesError: naming what is there and what was asked for.
-    """
+def lacking(num_workers: int, cpus: int, gpus: int) -> str | None:
+    """What the nodes that are alive have too little of for so many workers; None where it is enough."""
     there = ray.cluster_resources()
     short = [
         f"{num_workers} x {per_worker} {kind}, and the cluster has {there.get(kind, 0):g}"
         for kind, per_worker in (("CPU", cpus), ("GPU", gpus))
         if num_workers * per_worker > there.get(kind, 0)
     ]
+    return "; ".join(short) or None
+
+
+def check_resources(num_workers: int, cpus: int, gpus: int) -> None:
+    """Refuses a run that this cluster could only ever queue.
+
+    Raises:
+        ResourcesError: naming what is there and what was asked for.
+    """
+    short = lacking(num_workers, cpus, gpus)
     if short:
         raise ResourcesError(
-            f"--num-workers {num_workers} needs {'; '.join(short)}: take fewer workers, or fewer --cpus-per-worker, "
+            f"--num-workers {num_workers} needs {short}: take fewer workers, or fewer --cpus-per-worker, "
             "or --wait-for-nodes where the cluster grows by itself"
         )
 

@@ -151,6 +151,8 @@ class ExperimentConfig(Config):
     """Where checkpoints go: a path or URI that all workers reach; None: ./runs, or ~/gscnn-runs in a submitted job."""
     num_workers: int = Field(default=1, ge=1)
     """Processes that train together; one GPU each where there are GPUs."""
+    min_workers: int | None = Field(default=None, ge=1)
+    """Workers that are enough to go on with where nodes are lost; None: all, so that the run waits for them."""
     use_gpu: bool | None = None
     """Whether workers train on GPUs; None: where the cluster has any."""
     cpus_per_worker: int | None = Field(default=None, ge=1)
@@ -174,24 +176,22 @@ class ExperimentConfig(Config):
                 f"loss.edge is {self.loss.edge} and loss.attention is {self.loss.attention}, but deeplabv3plus "
                 "has no edge logits: set both to 0"
             )
-        shares = self.num_workers * self.training.accumulate
-        images, left = divmod(self.training.batch_size, shares)
-        if left:
+        if self.min_workers is not None and self.min_workers > self.num_workers:
+            raise ValueError(f"min_workers {self.min_workers} is more than num_workers {self.num_workers}")
+        needed = 1 if self.training.sync_bn and self.num_workers > 1 else 2
+        if self.images_per_batch < needed:
+            shares = self.num_workers * self.training.accumulate
             raise ValueError(
-                f"training.batch_size {self.training.batch_size} cannot be shared by num_workers {self.num_workers} x "
-                f"training.accumulate {self.training.accumulate}: choose a multiple of {shares}"
-            )
-        if images < 2 and not (self.training.sync_bn and self.num_workers > 1):
-            raise ValueError(
-                f"training.batch_size {self.training.batch_size} leaves one image a worker and batch; the pooled ASPP "
-                f"branch normalises over the batch and needs 2: choose {2 * shares} or more, or training.sync_bn with "
-                "several workers"
+                f"training.batch_size {self.training.batch_size} leaves {self.images_per_batch} images to each of "
+                f"num_workers {self.num_workers} x training.accumulate {self.training.accumulate} batches; the pooled "
+                f"ASPP branch normalises over a batch and needs 2, or training.sync_bn over several workers and 1: "
+                f"choose {needed * shares} or more"
             )
         return self
 
     @property
     def images_per_batch(self) -> int:
-        """Images of one worker's forward pass."""
+        """Images of one worker's forward pass; some have one more where the workers' number does not divide them."""
         return self.training.batch_size // (self.num_workers * self.training.accumulate)
 
 

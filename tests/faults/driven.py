@@ -16,6 +16,7 @@ from mlflow.entities import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 30
+EVERY_STEP = list(range(1, STEPS + 1))
 TINY = {
     "num-workers": 2,
     "augmentation.crop": (64, 64),
@@ -39,12 +40,21 @@ class Driven:
     folder: Path
     name: str
     extra: dict[str, object] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+    before: list[str] = field(default_factory=list)
+    """What the command line begins with, to submit it."""
+    storage: Path | None = None
+    """None: the default one."""
     process: subprocess.Popen[bytes] | None = None
     starts: int = 0
 
     @property
     def run_folder(self) -> Path:
-        return self.folder / "runs" / self.name
+        return self.runs / self.name
+
+    @property
+    def runs(self) -> Path:
+        return self.storage or self.folder / "runs"
 
     @property
     def log(self) -> Path:
@@ -52,19 +62,27 @@ class Driven:
 
     def start(self) -> None:
         self.starts += 1
-        words = [str(sys.executable), "-m", "jobs.train", "streets", "--store", "store", "--run-name", self.name]
+        words = [*self.before, sys.executable, "-m", "jobs.train", "streets", "--store", str(self.folder / "store")]
         for key, value in {**TINY, **self.extra}.items():
             words += [f"--{key}", *map(str, value if isinstance(value, tuple) else (value,))]
-        words.append("--tracking.no-system-metrics")
-        environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'platform'}", "OMP_NUM_THREADS": "1"}
-        environment.pop("MLFLOW_TRACKING_URI", None)
+        words += ["--run-name", self.name, "--storage", str(self.runs), "--tracking.no-system-metrics"]
         with self.log.open("wb") as out:
             self.process = subprocess.Popen(
-                words, cwd=self.folder, env=environment, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+                words, cwd=self.folder, env=self.variables, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
             )
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """Environment of its processes."""
+        inherited = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+        return {**inherited, "PYTHONPATH": f"{ROOT}:{ROOT / 'platform'}", "OMP_NUM_THREADS": "1", **self.environment}
 
     def said(self, pattern: str) -> bool:
         return re.search(pattern, self.log.read_text()) is not None
+
+    def found(self, pattern: str) -> str:
+        """What the pattern's group stands for in the log, the last time."""
+        return re.findall(pattern, self.log.read_text())[-1]
 
     def wait_for(self, pattern: str, seconds: float = 180) -> float:
         """Waits until the log has `pattern`; returns how long that took."""
@@ -88,11 +106,31 @@ class Driven:
         assert self.process is not None
         return self.process.wait(timeout=seconds)
 
+    def at_step(self, step: int) -> None:
+        """Waits for the progress line of a step, an even one."""
+        epoch, in_epoch = divmod(step - 1, 10)
+        self.wait_for(rf"epoch +{epoch + 1}/\d+ · step +{in_epoch + 1}/10")
+
+    def resume_to_the_end(self) -> float:
+        """Starts the same command again; returns the seconds until training went on."""
+        self.start()
+        began = time.monotonic()
+        self.wait_for(r"going on after step")
+        self.wait_for(r"epoch +\d+/\d+ · step")
+        seconds = time.monotonic() - began
+        assert self.end() == 0, self.log.read_text()[-3000:]
+        return seconds
+
+    def assert_as_if_nothing_had_happened(self, undisturbed: str) -> None:
+        assert self.weights() == undisturbed, "bit-equal weights"
+        assert [found.info.status for found in self.mlflow_runs()] == ["FINISHED"], "one MLflow run"
+        assert self.steps_of("train/total") == EVERY_STEP, "strictly increasing, none twice, no gap"
+        assert self.steps_of("val/miou") == [0, 1, 2, 3]
+
     def workers(self) -> list[psutil.Process]:
         """The Train workers of this cluster, which are no children of the driver but of its raylet."""
         assert self.process is not None
-        children = psutil.Process(self.process.pid).children(recursive=True)
-        return [child for child in children if any("RayTrainWorker" in word for word in child.cmdline())]
+        return train_workers(psutil.Process(self.process.pid))
 
     def weights(self) -> str:
         """sha256 of the weights of the last step."""
@@ -111,4 +149,10 @@ class Driven:
         return [metric.step for metric in sorted(history, key=lambda metric: metric.timestamp)]
 
     def _client(self) -> mlflow.MlflowClient:
-        return mlflow.MlflowClient(f"sqlite:///{self.folder}/runs/mlflow.db")
+        return mlflow.MlflowClient(f"sqlite:///{self.runs}/mlflow.db")
+
+
+def train_workers(process: psutil.Process) -> list[psutil.Process]:
+    """Ray Train's workers below a driver that has its own cluster, or below a node's raylet."""
+    children = process.children(recursive=True)
+    return [child for child in children if any("RayTrainWorker" in word for word in child.cmdline())]

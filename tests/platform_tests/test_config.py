@@ -31,9 +31,9 @@ def test_a_config_without_any_term_is_refused() -> None:
         LossConfig(seg=0, edge=0, attention=0)
 
 
-def test_a_batch_that_workers_cannot_share_is_refused_with_the_way_out() -> None:
-    with pytest.raises(ValidationError, match=r"batch_size 8 cannot be shared by num_workers 3 .* multiple of 3"):
-        with_overrides(STREETS, {"num_workers": 3, "training.batch_size": 8})
+def test_fewer_workers_than_none_are_refused() -> None:
+    with pytest.raises(ValidationError, match="min_workers 3 is more than num_workers 2"):
+        with_overrides(STREETS, {"num_workers": 2, "min_workers": 3})
 
 
 def test_one_image_a_worker_is_refused_since_pooled_batch_norm_needs_two() -> None:

@@ -40,9 +40,9 @@ def epoch_order(num_samples: int, batch_size: int, seed: int, epoch: int) -> NDA
     return np.resize(order, steps * batch_size).reshape(steps, batch_size)
 
 
-def shares(step: NDArray[np.int64], accumulate: int, world_size: int) -> NDArray[np.int64]:
-    """The samples of a step as [accumulated batch, rank, image]."""
-    return step.reshape(accumulate, world_size, -1)
+def shares(step: NDArray[np.int64], accumulate: int, world_size: int) -> list[list[NDArray[np.int64]]]:
+    """The samples of a step by accumulated batch and rank, as evenly as their number allows."""
+    return [np.array_split(batch, world_size) for batch in np.array_split(step, accumulate)]
 
 
 def describe_epoch(num_samples: int, batch_size: int) -> str:
@@ -66,8 +66,8 @@ class EpochSampler(Sampler[list[Key]]):
         for epoch in range(first_epoch, training.epochs):
             order = epoch_order(self.num_samples, training.batch_size, self.config.seed, epoch)
             for step in order[done if epoch == first_epoch else 0 :]:
-                mine = shares(step, training.accumulate, self.world_size)[:, self.rank]
-                yield from ([(epoch, int(index)) for index in batch] for batch in mine)
+                for batch in shares(step, training.accumulate, self.world_size):
+                    yield [(epoch, int(index)) for index in batch[self.rank]]
 
 
 class WholeImageSampler(Sampler[list[Key]]):
@@ -120,7 +120,8 @@ def batches(
 ) -> Iterator[SegBatch]:
     """Augmented training batches of worker `rank`, from a step of the run on, without a pause between epochs.
 
-    Each step has `training.accumulate` batches of `training.batch_size / (world_size * accumulate)` images.
+    Each step has `training.accumulate` batches of `training.batch_size / (world_size * accumulate)` images, or of one
+    more or less where that is no whole number.
     """
     transform = TrainTransform(config.augmentation, config.data.edges)
     sampler = EpochSampler(config, len(reader), rank, world_size, first_step)

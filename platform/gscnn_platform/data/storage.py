@@ -1,4 +1,4 @@
-"""What becomes of a disk that is full, or that cannot be written, while a store is built."""
+"""What becomes of a disk that is full, or that cannot be written."""
 
 import errno
 import shutil
@@ -15,7 +15,17 @@ FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 class StorageError(ValueError):
-    """A store cannot be written; the message names the folder, what is needed and free, and the way out."""
+    """A folder cannot be written; the message names it, what is free, what is unharmed, and the way out."""
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether `error` came of a full disk; torch raises a RuntimeError of its own on top of the OSError."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in FULL:
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
 
 
 class Failure(Config):
@@ -56,10 +66,10 @@ def storage_error(progress: Progress, failure: Failure) -> StorageError:
     if failure.number not in FULL:
         return StorageError(f"--out {out} cannot be written: {failure.reason}. {unharmed}")
     existing = next(path for path in out.parents if path.exists())
-    needed = "unknown" if progress.needed is None else f"about {_readable(progress.needed)}"
+    needed = "unknown" if progress.needed is None else f"about {readable(progress.needed)}"
     return StorageError(
         f"--out {out}: the disk or its quota was full after {progress.samples} of {progress.total} samples "
-        f"({failure.reason}). Needed: {needed}; free in {existing}: {_readable(shutil.disk_usage(existing).free)}. "
+        f"({failure.reason}). Needed: {needed}; free in {existing}: {readable(shutil.disk_usage(existing).free)}. "
         f"{unharmed} Make space and run the same command again, or name a folder on another disk"
     )
 
@@ -74,5 +84,6 @@ def writing(folder: Path, progress: Progress) -> Iterator[None]:
         raise storage_error(progress, Failure.of(error)) from error
 
 
-def _readable(count: int) -> str:
+def readable(count: int) -> str:
+    """`12.3 MB`, `4.0 GB`."""
     return f"{count / 1e6:.1f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"

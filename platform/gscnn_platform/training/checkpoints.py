@@ -66,9 +66,11 @@ def save(
     run_id: str,
 ) -> None:
     """Writes a checkpoint into an empty folder; without `training_state` one to use, but not to resume from."""
-    torch.save(weights, folder / MODEL)
-    if training_state is not None:
-        torch.save(training_state, folder / TRAINING)
+    for name, content in ((MODEL, weights), (TRAINING, training_state)):
+        if content is not None:
+            # Into an open file: by path, torch does not say that a disk is full.
+            with (folder / name).open("wb") as file:
+                torch.save(content, file)
     (folder / CONFIG).write_text(config.model_dump_json(indent=1))
     (folder / DATASET).write_text(dataset.model_dump_json(indent=1))
     (folder / METRICS).write_text(json.dumps(metrics, indent=1))
@@ -95,10 +97,28 @@ def keep_best(folder: Path, run_folder: str, step: int) -> None:
     filesystem, root = FileSystem.from_uri(run_folder)
     name = checkpoint_name(BEST, step)
     filesystem.create_dir(f"{root}/{name}")
-    copy_files(str(folder), f"{root}/{name}", destination_filesystem=filesystem)
+    # The checksums come last: a copy that was cut short has none, and counts for nothing.
+    for file in sorted(folder.iterdir(), key=lambda each: each.name == CHECKSUMS):
+        copy_files(str(file), f"{root}/{name}/{file.name}", destination_filesystem=filesystem)
     for other in _names(filesystem, root, BEST):
         if other != name:
             filesystem.delete_dir(f"{root}/{other}")
+
+
+def discard(run_folder: str, *names: str) -> None:
+    """Removes what there is of these checkpoints of a run, a path or URI."""
+    filesystem, root = FileSystem.from_uri(run_folder)
+    for name in names:
+        if filesystem.get_file_info(f"{root}/{name}").type == FileType.Directory:
+            filesystem.delete_dir(f"{root}/{name}")
+
+
+def after(run_folder: str, newest: Checkpoint | None) -> list[str]:
+    """Names of the checkpoints of later steps than `newest`: a crash came before Ray Train heard of them."""
+    filesystem, root = FileSystem.from_uri(run_folder)
+    end = len(checkpoint_name(STEP, 0))
+    last = "" if newest is None else newest.path.rpartition("/")[2][:end]
+    return [name for name in _names(filesystem, root, STEP) if name[:end] > last]
 
 
 def resumable(newest: Checkpoint) -> list[Checkpoint]:
@@ -175,7 +195,9 @@ def best_of_run(run_folder: str) -> str | None:
     """Path or URI of a run's best checkpoint; None before there is one."""
     filesystem, root = FileSystem.from_uri(run_folder)
     names = _names(filesystem, root, BEST)
-    return f"{run_folder}/{names[-1]}" if names else None
+    infos = filesystem.get_file_info([f"{root}/{name}/{CHECKSUMS}" for name in names])
+    whole = [name for name, info in zip(names, infos, strict=True) if info.type == FileType.File]
+    return f"{run_folder}/{whole[-1]}" if whole else None
 
 
 def _names(filesystem: FileSystem, root: str, prefix: str) -> list[str]:

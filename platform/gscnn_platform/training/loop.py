@@ -1,9 +1,11 @@
 """What Ray Train runs on each worker: a TrainingWorker, its checkpoints and its pen."""
 
 import logging
+import shutil
 import tempfile
 import uuid
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import torch.distributed
 from ray.actor import ActorHandle
 
 from gscnn_platform.config import Config, ExperimentConfig
+from gscnn_platform.data.storage import StorageError, is_full, readable
 from gscnn_platform.data.store import StoreError, open_store
 from gscnn_platform.evaluation import EvalReport
 from gscnn_platform.tracking import RunWriter
@@ -49,7 +52,7 @@ def train_loop_per_worker(job: WorkerJob, stop_flag: ActorHandle) -> None:
     except (NonFiniteLossError, CheckpointError) as error:
         # All workers come here at the same step, and none waits for another.
         ray.get(stop_flag.fail.remote(error))
-    except StoreError as error:
+    except (StoreError, StorageError) as error:
         # This worker alone: raising it makes Ray end the others, and they all return as soon as they are back.
         ray.get(stop_flag.fail.remote(error))
         raise
@@ -79,7 +82,7 @@ def train(job: WorkerJob, stop_flag: ActorHandle) -> None:
             rank,
             world_size,
             device,
-            resumed=_last_whole_state(rank, world_size),
+            resumed=_last_whole_state(job.folder, rank, world_size),
             writer=writer,
         )
         scores: dict[str, float] = {}
@@ -102,7 +105,10 @@ def train(job: WorkerJob, stop_flag: ActorHandle) -> None:
                 "metrics": metrics,
                 "run_id": job.run_id,
             }
-            with tempfile.TemporaryDirectory() as folder:
+            # A step that is redone gets a folder of its own: Ray may still count on the old one, and deletes both.
+            name = f"{checkpoints.checkpoint_name(checkpoints.STEP, worker.step)}-{uuid.uuid4().hex[:4]}"
+            best_name = checkpoints.checkpoint_name(checkpoints.BEST, worker.step)
+            with _space_for(job.folder, name, best_name), tempfile.TemporaryDirectory() as folder:
                 if report is not None and worker.best.get("epoch") == metrics["epoch"]:
                     best = Path(folder) / "best"
                     best.mkdir()
@@ -111,12 +117,13 @@ def train(job: WorkerJob, stop_flag: ActorHandle) -> None:
                 last = Path(folder) / "last"
                 last.mkdir()
                 checkpoints.save(last, training_state=worker.state(), **model)
-                # A step that is redone gets a folder of its own: Ray may still count on the old one, and deletes both.
-                name = f"{checkpoints.checkpoint_name(checkpoints.STEP, worker.step)}-{uuid.uuid4().hex[:4]}"
                 ray.train.report(told, ray.train.Checkpoint.from_directory(last), checkpoint_dir_name=name)
 
         def preempted() -> bool:
-            return ray.train.get_preemption_info() is not None
+            noticed = ray.train.get_preemption_info() is not None
+            if noticed and rank == 0:
+                say(f"a node is about to be taken away: checkpoint after step {worker.step}")
+            return noticed
 
         finished = worker.train(
             save, Control(config.training, rank, world_size, **({"asked": asked} if asked else {}), preempted=preempted)
@@ -125,13 +132,36 @@ def train(job: WorkerJob, stop_flag: ActorHandle) -> None:
             say(f"stopped after step {worker.step} of {worker.total_steps}")
 
 
-def _last_whole_state(rank: int, world_size: int) -> dict[str, Any] | None:
+@contextmanager
+def _space_for(run_folder: str, *names: str) -> Iterator[None]:
+    """Turns a full disk in the block, which writes these checkpoints, into a StorageError, and removes what it wrote.
+
+    Other errors of writing, those of a network say, may pass: Ray Train restarts the workers.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if not is_full(error):
+            raise
+        with suppress(OSError):
+            checkpoints.discard(run_folder, *names)
+        folders = [folder for folder in (tempfile.gettempdir(), run_folder) if "://" not in folder]
+        free = " and ".join(f"{readable(shutil.disk_usage(folder).free)} in {folder}" for folder in folders)
+        raise StorageError(
+            f"checkpoint {names[0]} cannot be written, a disk or its quota is full: free are {free}. The checkpoints "
+            "before it are whole: make space, then the same command goes on from the last one"
+        ) from error
+
+
+def _last_whole_state(run_folder: str, rank: int, world_size: int) -> dict[str, Any] | None:
     """The state of the newest checkpoint without a fault, the same on all workers; None where the run is new.
 
     Raises:
         CheckpointError: there are checkpoints, and all of them are damaged.
     """
     newest = ray.train.get_checkpoint()
+    if rank == 0:
+        checkpoints.discard(run_folder, *checkpoints.after(run_folder, newest))
     if newest is None:
         return None
     candidates = checkpoints.resumable(newest)

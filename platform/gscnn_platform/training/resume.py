@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any, Final, Literal
 
@@ -31,6 +31,7 @@ EXECUTION: Final = {
     "store",
     "storage",
     "num_workers",
+    "min_workers",
     "use_gpu",
     "cpus_per_worker",
     "wait_for_nodes",
@@ -126,7 +127,9 @@ def alive(folder: str) -> Iterator[None]:
 
     def beat() -> None:
         while not ended.wait(BEAT_SECONDS):
-            _write_json(folder, ALIVE, {**owner, "at": time.time()})
+            # A full disk must not end the signs of life.
+            with suppress(OSError):
+                _write_json(folder, ALIVE, {**owner, "at": time.time()})
 
     _write_json(folder, ALIVE, {**owner, "at": time.time()})
     thread = threading.Thread(target=beat, name="alive", daemon=True)

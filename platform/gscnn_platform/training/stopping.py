@@ -82,8 +82,8 @@ class Stopper:
         self.flag.raise_it.remote()
 
 
-def in_thread(call: Callable[[], T]) -> T:
-    """Runs `call` in a thread and waits for it so that signals are heard.
+def in_thread(call: Callable[[], T], meanwhile: Callable[[], None]) -> T:
+    """Runs `call` in a thread and waits for it so that signals are heard; calls `meanwhile` twice a second.
 
     Ray Train replaces the handler of SIGINT where it runs in the main thread, by one that aborts the workers.
     """
@@ -102,6 +102,7 @@ def in_thread(call: Callable[[], T]) -> T:
         except TimeoutError:
             if future.done():
                 raise
+            meanwhile()
 
 
 class Watch:

@@ -1,7 +1,7 @@
 """The driver's side of training: checks everything, starts or resumes the run, names what came out."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from gscnn_platform.training.loop import WorkerJob
 from gscnn_platform.training.progress import say
 from gscnn_platform.training.resume import RunRecord, State
 from gscnn_platform.training.stopping import Stopper, TrainingStoppedError, in_thread
+from gscnn_platform.training.waiting import Waiting
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def run_training(config: ExperimentConfig) -> TrainingResult:
                 run_id=record.run_id,
                 cpus=cpus,
             )
-            result = _fit(_trainer(job, storage, run_name, use_gpu, stopper), stopper)
+            result = _fit(_trainer(job, storage, run_name, use_gpu, stopper), stopper, Waiting(config, cpus, use_gpu))
             if stopper.number is not None and not _is_complete(result):
                 assert result.metrics is not None
                 raise TrainingStoppedError(
@@ -119,7 +120,7 @@ def _trainer(job: WorkerJob, storage: str, run_name: str, use_gpu: bool, stopper
         run_worker,
         train_loop_config={"job": job.model_dump(mode="json"), "stop_flag": stopper.flag},
         scaling_config=ScalingConfig(
-            num_workers=config.num_workers,
+            num_workers=config.num_workers if config.min_workers is None else (config.min_workers, config.num_workers),
             use_gpu=use_gpu,
             resources_per_worker={"CPU": job.cpus, "GPU": int(use_gpu)},
         ),
@@ -132,10 +133,10 @@ def _trainer(job: WorkerJob, storage: str, run_name: str, use_gpu: bool, stopper
     )
 
 
-def _fit(trainer: TorchTrainer, stopper: Stopper) -> Result:
+def _fit(trainer: TorchTrainer, stopper: Stopper, waiting: Waiting) -> Result:
     """Raises the worker's own error where it is one that a user can mend, rather than Ray's around it."""
     try:
-        result = in_thread(trainer.fit)
+        result = in_thread(trainer.fit, meanwhile=waiting)
     except WorkerGroupError as error:
         raise (stopper.error() or error) from error
     own = stopper.error()
@@ -149,7 +150,9 @@ def _recording(folder: str, record: RunRecord, outbox: str) -> Iterator[None]:
     """Keeps the run's record and its MLflow run's status true, whatever ends it."""
 
     def end(state: State, failure: str | None = None, stopped: str | None = None) -> None:
-        resume.write_record(folder, record.model_copy(update={"state": state}))
+        # Where a full disk does not take it the run goes on as one that died.
+        with suppress(OSError):
+            resume.write_record(folder, record.model_copy(update={"state": state}))
         left = tracking.close_run(outbox, record.tracking_uri, record.run_id, failure, stopped, say=say)
         if left:
             say(f"tracking: {left}")
@@ -182,10 +185,10 @@ def _changes(before: ExperimentConfig, now: ExperimentConfig) -> str:
     """What a change of the number of workers means for the numbers."""
     if before.num_workers == now.num_workers:
         return f"on {now.num_workers} workers, as before"
-    images = [config.training.batch_size // config.num_workers for config in (before, now)]
+    images = [config.images_per_batch for config in (before, now)]
     return (
         f"on {now.num_workers} workers, before on {before.num_workers}: learning rate and {now.training.batch_size} "
-        f"images a step stay, batch norm sees {images[1]} images instead of {images[0]}"
+        f"images a step stay, batch norm on each sees {images[1]} images instead of {images[0]}"
     )
 
 
@@ -208,5 +211,5 @@ def _resources(config: ExperimentConfig) -> tuple[bool, int]:
         raise ValueError("training.sync_bn works on GPUs only, and the workers get none: add --training.no-sync-bn")
     cpus = config.cpus_per_worker or max(1, int(there.get("CPU", 1)) // config.num_workers)
     if not config.wait_for_nodes:
-        cluster.check_resources(config.num_workers, cpus, int(use_gpu))
+        cluster.check_resources(config.min_workers or config.num_workers, cpus, int(use_gpu))
     return use_gpu, cpus

@@ -92,6 +92,8 @@ class TrainingWorker:
             average = get_ema_multi_avg_fn(training.ema_decay)
             self.average = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
         self.step, self.skipped = 0, 0
+        self.saved: int | None = None
+        """Step of the last checkpoint."""
         self.best: dict[str, float] = {}
         if resumed is not None:
             self._load(resumed)
@@ -129,6 +131,7 @@ class TrainingWorker:
 
     def _load(self, state: dict[str, Any]) -> None:
         self.step, self.skipped, self.best = state["step"], state["skipped"], state["best"]
+        self.saved = self.step
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
@@ -145,7 +148,7 @@ class TrainingWorker:
         if self.step == 0:
             self.validate()
         else:
-            self._say(f"going on after step {self.step} of {self.total_steps}")
+            self._say(f"going on after step {self.step} of {self.total_steps} on {self.world_size} workers")
         feed = batches(
             self.train_reader, self.config, self.rank, self.world_size, self.step, self.device.type == "cuda"
         )
@@ -173,6 +176,7 @@ class TrainingWorker:
         self._require_finite(all_of_them=True)
         self.log.flush(self.step)
         save(report)
+        self.saved = self.step
         self.progress.resumed()
 
     @property
@@ -210,14 +214,16 @@ class TrainingWorker:
         sums: dict[str, Tensor] = {}
         for part in range(training.accumulate):
             batch = next(feed).to(self.device, self.memory_format)
+            # Makes the mean over workers and batches that over the step's images, whoever has how many of them.
+            share = training.batch_size / (len(batch) * self.world_size)
             last = part + 1 == training.accumulate
             wait = isinstance(self.forward, DistributedDataParallel) and not last
             with self.forward.no_sync() if wait else nullcontext():  # pyright: ignore[reportCallIssue]
                 with autocast(self.device, training.precision):
                     terms = self.loss(self.forward(batch.image, batch.gradient), batch)
-                (terms["total"] / training.accumulate).backward()
+                (terms["total"] / share).backward()
             for name, value in terms.items():
-                mean = value.detach() / training.accumulate
+                mean = value.detach() / share
                 sums[name] = sums[name] + mean if name in sums else mean
         return sums
 
@@ -237,10 +243,13 @@ class TrainingWorker:
         """Ends the run where a gradient, which all workers share, was not finite."""
         bad = self.finite.first_bad(all_of_them)
         if bad is not None:
+            kept = (
+                "There is no checkpoint yet" if self.saved is None else f"The last checkpoint is of step {self.saved}"
+            )
             raise NonFiniteLossError(
-                f"step {bad}: loss or gradient is not finite. {self._what_went_wrong(bad, None)}. The last checkpoint "
-                "is from before it: go on from there with other settings under another --run-name, a smaller "
-                "--optimizer.lr, --optimizer.clip-norm or --training.on-nonfinite skip"
+                f"step {bad}: loss or gradient is not finite. {self._what_went_wrong(bad, None)}. "
+                f"{kept}. Start anew under another --run-name with a smaller --optimizer.lr, --optimizer.clip-norm or "
+                "--training.on-nonfinite skip"
             )
 
     def _what_went_wrong(self, step: int, terms: dict[str, Tensor] | None) -> str:
@@ -260,7 +269,7 @@ class TrainingWorker:
         samples = shares(order, training.accumulate, self.world_size)
         return "; ".join(
             f"worker {rank}: {', '.join(f'{name} {value:.4g}' for name, value in of_rank.items())} on samples "
-            f"{', '.join(self.train_reader.names[index] for index in samples[:, rank].ravel())}"
+            f"{', '.join(self.train_reader.names[index] for batch in samples for index in batch[rank])}"
             for rank, of_rank in enumerate(all_terms)
         )
 

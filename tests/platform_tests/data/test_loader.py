@@ -45,7 +45,7 @@ def run_of(config: ExperimentConfig, **changes: object) -> ExperimentConfig:
     return with_overrides(config, {key.replace("__", "."): value for key, value in changes.items()})
 
 
-@pytest.mark.parametrize(("workers", "accumulate"), [(1, 1), (2, 1), (1, 2), (2, 2)])
+@pytest.mark.parametrize(("workers", "accumulate"), [(1, 1), (2, 1), (1, 2), (2, 2), (3, 1), (1, 3)])
 def test_workers_and_accumulated_batches_together_see_what_one_worker_sees(
     tiny_run: ExperimentConfig, streets_store: Store, workers: int, accumulate: int
 ) -> None:

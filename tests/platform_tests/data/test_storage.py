@@ -2,35 +2,22 @@
 
 import errno
 import shutil
-import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from gscnn_platform.config import EdgeConfig
-from gscnn_platform.data.formats import FORMATS
 from gscnn_platform.data.part_building import BuildJob, Chunk, PartReport, build_part
-from gscnn_platform.data.precompute import PrecomputeConfig, precompute
 from gscnn_platform.data.storage import Failure, Progress, StorageError, storage_error, writing
-from gscnn_platform.data.store import open_store
-from tests.layouts import write_camvid
 from tests.stores import TINY_STREETS
 
 FULL = Failure(number=errno.ENOSPC, reason="[Errno 28] No space left on device")
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 2 MB of its own."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a small disk needs root")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+def disk(small_disk: Callable[[int], Path]) -> Path:
+    return small_disk(2)
 
 
 def fill(disk: Path, free: int) -> Path:
@@ -88,27 +75,3 @@ def test_another_error_of_writing_is_named_as_what_it_is(tmp_path: Path) -> None
     ):
         raise denied
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("ray_cluster")
-def test_a_full_disk_leaves_the_old_store_and_the_same_command_works_after_space_is_made(
-    tmp_path: Path, disk: Path
-) -> None:
-    root, out = write_camvid(tmp_path / "raw", frames=40), disk / "store"
-    config = PrecomputeConfig(format=FORMATS["camvid"], root=str(root), out=str(out), part_rows=4)
-    before = precompute(config).manifest
-    image = open_store(out).split("train").read(3).image
-    changed = config.model_copy(update={"edges": EdgeConfig(radius=3), "overwrite": True})
-    size = sum(file.stat().st_size for file in out.rglob("*"))
-    for free in (0, size // 10, size // 2, size - 20_000):
-        filler = fill(disk, free)
-        with pytest.raises(StorageError, match=f"{out}: the disk or its quota was full after .* of 80 samples"):
-            precompute(changed)
-        assert sorted(path.name for path in disk.iterdir()) == ["filler", "store"]
-        assert open_store(out).manifest == before
-        np.testing.assert_array_equal(open_store(out).split("train").read(3).image, image)
-        filler.unlink()
-    assert precompute(changed).built
-    assert open_store(out).manifest.identity.edges.radius == 3
-    assert [path.name for path in disk.iterdir()] == ["store"]

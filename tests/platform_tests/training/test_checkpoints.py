@@ -1,5 +1,6 @@
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from ray.train import Checkpoint
 
 from gscnn_platform.config import ExperimentConfig
+from gscnn_platform.data.storage import is_full
 from gscnn_platform.data.store import Store
 from gscnn_platform.training import checkpoints
 from tests.saved import save_checkpoint
@@ -38,6 +40,41 @@ def test_a_runs_folder_stands_for_its_best_checkpoint(
     assert checkpoints.load_model(run).metrics["val/miou"] == 0.6
     assert checkpoints.load_model(run.as_uri()).metrics["val/miou"] == 0.6
     assert checkpoints.load_model(run / "step-00000009").metrics["val/miou"] == 0.1
+
+
+def test_a_best_checkpoint_whose_copy_was_cut_short_counts_for_nothing(
+    tmp_path: Path, tiny_run: ExperimentConfig, streets_store: Store
+) -> None:
+    run = tmp_path / "run"
+    save_checkpoint(run / "best-00000003", tiny_run, streets_store)
+    (run / "best-00000006").mkdir()
+    (run / "best-00000006" / "model.pt").write_bytes(b"half of it")
+    assert checkpoints.best_of_run(str(run)) == f"{run}/best-00000003"
+
+
+def test_checkpoints_that_ray_never_heard_of_are_those_of_later_steps(tmp_path: Path) -> None:
+    for name in (
+        "step-00000004-aaaa",
+        "step-00000008-bbbb",
+        "step-00000008-cccc",
+        "step-00000012-dddd",
+        "best-00000012",
+    ):
+        (tmp_path / name).mkdir()
+    newest = Checkpoint(str(tmp_path / "step-00000008-bbbb"))
+    assert checkpoints.after(str(tmp_path), newest) == ["step-00000012-dddd"]
+    assert len(checkpoints.after(str(tmp_path), None)) == 4
+    checkpoints.discard(str(tmp_path), "step-00000012-dddd", "step-00000016-gone")
+    assert not (tmp_path / "step-00000012-dddd").exists()
+
+
+def test_a_full_disk_is_known_for_one_however_torch_says_it(
+    tmp_path: Path, tiny_run: ExperimentConfig, streets_store: Store, small_disk: Callable[[int], Path]
+) -> None:
+    with pytest.raises((OSError, RuntimeError)) as caught:
+        save_checkpoint(small_disk(1) / "checkpoint", tiny_run, streets_store)
+    assert is_full(caught.value)
+    assert not is_full(ValueError("another"))
 
 
 def test_a_flipped_bit_and_a_missing_file_are_found_by_name(

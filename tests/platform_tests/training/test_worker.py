@@ -1,5 +1,7 @@
+import copy
 import io
 import re
+from itertools import islice
 
 import pytest
 import torch
@@ -7,7 +9,7 @@ import torch
 from gscnn.batch import SegBatch
 from gscnn.model import SegmentationOutput
 from gscnn_platform.config import ExperimentConfig, with_overrides
-from gscnn_platform.data.loader import epoch_order
+from gscnn_platform.data.loader import batches, epoch_order
 from gscnn_platform.data.store import Store
 from gscnn_platform.evaluation import EvalReport
 from gscnn_platform.training.control import Control, Signal
@@ -114,6 +116,31 @@ def test_the_learning_rate_falls_polynomially_to_zero(tiny_run: ExperimentConfig
     train(worker, Control(tiny_run.training, asked=lambda: (rates.append(worker.learning_rate), Signal.GO_ON)[1]))
     assert worker.steps == 3
     assert rates == pytest.approx([tiny_run.optimizer.lr * (1 - step / 6) ** 0.9 for step in range(7)])
+
+
+def test_every_image_of_a_step_weighs_the_same_however_unevenly_they_are_shared(
+    tiny_run: ExperimentConfig, streets_store: Store
+) -> None:
+    """Eight images as batches of 3, 3 and 2, as one of three workers would have them too."""
+    changes = {"training.accumulate": 3, "training.batch_size": 8, "model.shape_widths": (8, 8, 8, 8)}
+    worker = worker_of(with_overrides(tiny_run, changes), streets_store)
+    feed = list(islice(batches(worker.train_reader, worker.config), 3))
+    assert [len(batch) for batch in feed] == [3, 3, 2]
+    start = copy.deepcopy(worker.model)
+    terms = worker._gradients(iter(feed))
+    expected, total = [torch.zeros_like(each) for each in start.parameters()], 0.0
+    for batch in feed:
+        model = copy.deepcopy(start)
+        torch.manual_seed(0)
+        loss = worker.loss(model(batch.image, batch.gradient), batch)["total"]
+        loss.backward()
+        total += len(batch) / 8 * float(loss.detach())
+        for sum_, parameter in zip(expected, model.parameters(), strict=True):
+            sum_ += 0 if parameter.grad is None else len(batch) / 8 * parameter.grad
+    assert float(terms["total"]) == pytest.approx(total, rel=1e-5)
+    for sum_, (name, parameter) in zip(expected, worker.model.named_parameters(), strict=True):
+        if parameter.grad is not None:
+            torch.testing.assert_close(parameter.grad, sum_, rtol=1e-4, atol=1e-6, msg=name)
 
 
 def test_accumulated_batches_make_one_step(tiny_run: ExperimentConfig, streets_store: Store) -> None:

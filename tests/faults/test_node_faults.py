@@ -1,0 +1,143 @@
+"""Nodes of a cluster that die or are taken away under a training: raylets on this machine. `make faults`."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import psutil
+import pytest
+import ray
+from ray._private.node import Node
+from ray.cluster_utils import Cluster
+
+from tests.faults.driven import EVERY_STEP, ROOT, Driven, train_workers
+from tests.faults.table import note
+
+pytestmark = pytest.mark.slow
+
+# What docs/operate.md advises: a dead node is noticed after 15 s.
+HEALTH = {"period_ms": "2000", "timeout_ms": "5000", "failure_threshold": "3", "initial_delay_ms": "2000"}
+RAY = [sys.executable, "-m", "ray.scripts.scripts"]
+VARIABLES = {"RAY_AUTH_MODE": "disabled", **{f"RAY_health_check_{key}": value for key, value in HEALTH.items()}}
+
+
+class Nodes(Cluster):
+    """A head that runs no workers, and three nodes for one worker each."""
+
+    def __init__(self) -> None:
+        super().__init__(True, head_node_args={"num_cpus": 0, "include_dashboard": True, "dashboard_port": 8299})
+        for _ in range(3):
+            self.add()
+
+    def add(self) -> None:
+        self.add_node(num_cpus=1)
+
+    def with_workers(self) -> list[Node]:
+        """Nodes that a worker of a training runs on."""
+        return [node for node in self.worker_nodes if train_workers(raylet(node))]
+
+    def kill(self, node: Node) -> None:
+        self.remove_node(node, allow_graceful=False)
+
+
+def raylet(node: Node) -> psutil.Process:
+    return psutil.Process(node.all_processes["raylet"][0].process.pid)
+
+
+@pytest.fixture
+def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
+    ray.shutdown()
+    for key, value in VARIABLES.items():
+        monkeypatch.setenv(key, value)
+    cluster = Nodes()
+    yield cluster
+    cluster.shutdown()
+
+
+@pytest.fixture
+def run(run: Driven, nodes: Nodes) -> Driven:
+    """A training on these nodes."""
+    assert nodes.address is not None
+    run.environment = {**VARIABLES, "RAY_ADDRESS": nodes.address}
+    run.extra = {"cpus-per-worker": 1}
+    return run
+
+
+def test_node_killed_with_and_without_another_to_take_its_place(run: Driven, nodes: Nodes, undisturbed: str) -> None:
+    run.start()
+    run.at_step(6)
+    began = time.monotonic()
+    nodes.kill(nodes.with_workers()[0])
+    run.wait_for("going on after step")
+    spare = time.monotonic() - began
+    run.at_step(16)
+    nodes.kill(nodes.with_workers()[0])
+    run.wait_for(r"waiting for nodes: 2 workers need 2 x 1 CPU, and the cluster has 1")
+    began = time.monotonic()
+    nodes.add()
+    run.wait_for("all nodes are there that the run needs")
+    run.wait_for(r"(?s)going on after step.*going on after step")
+    returned = time.monotonic() - began
+    assert run.end() == 0, run.log.read_text()[-3000:]
+    run.assert_as_if_nothing_had_happened(undisturbed)
+    lost = "steps since the last checkpoint"
+    note("node killed, another one is free", "SIGKILL to the raylet of a second node", lost, spare)
+    note("node killed, none is free", "the same; the run says what it waits for; then a node joins", lost, returned)
+
+
+def test_node_killed_under_a_run_that_may_shrink(run: Driven, nodes: Nodes) -> None:
+    nodes.kill(next(iter(nodes.worker_nodes)))
+    run.extra |= {"min-workers": 1}
+    run.start()
+    run.at_step(12)
+    began = time.monotonic()
+    nodes.kill(nodes.with_workers()[0])
+    run.wait_for(r"going on after step \d+ of 30 on 1 workers")
+    seconds = time.monotonic() - began
+    assert run.end() == 0, run.log.read_text()[-3000:]
+    assert run.steps_of("train/total") == EVERY_STEP
+    lost = "steps since the last checkpoint; one worker goes on with the whole batch"
+    note("node killed under `--min-workers 1`", "SIGKILL to the raylet of a second node", lost, seconds)
+
+
+def test_node_taken_away_with_notice(run: Driven, nodes: Nodes) -> None:
+    run.extra |= {"training.epochs": 20, "training.checkpoint-steps": 1000, "training.validate-every": 20}
+    run.start()
+    run.at_step(6)
+    leaving = nodes.with_workers()[0]
+    drain = [*RAY, "drain-node", "--address", nodes.address, "--node-id", leaving.node_id, "--reason-message", "spot"]
+    drain += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--deadline-remaining-seconds", "25"]
+    subprocess.run(drain, check=True, timeout=60)
+    run.wait_for("a node is about to be taken away: checkpoint after step", seconds=25)
+    began = time.monotonic()
+    nodes.kill(leaving)
+    run.wait_for(r"going on after step ([1-9]\d*) of 200 on 2 workers")
+    seconds = time.monotonic() - began
+    run.signal(signal.SIGTERM)
+    assert run.end() == 143
+    saved, went_on = (int(run.found(rf"{said} after step (\d+)")) for said in ("checkpoint", "going on"))
+    assert went_on == saved
+    note(
+        "node taken away with notice", "ray drain-node for preemption, then SIGKILL", "steps since the notice", seconds
+    )
+
+
+def test_ray_job_stop(run: Driven, nodes: Nodes, undisturbed: str) -> None:
+    job = [*RAY, "job"]
+    address = ["--address", f"http://{nodes.webui_url}"]
+    submit = [*address, "--working-dir", str(ROOT), "--runtime-env", str(ROOT / "jobs" / "runtime_env.yaml")]
+    run.before = [*job, "submit", *submit, "--submission-id", "first", "--"]
+    run.start()
+    run.at_step(6)
+    began = time.monotonic()
+    subprocess.run([*job, "stop", *address, "first"], check=True, env=run.variables, timeout=120)
+    run.end()
+    stopped_in = time.monotonic() - began
+    assert run.said(r"stopped after step \d+; the same command goes on from there")
+    assert [found.info.status for found in run.mlflow_runs()] == ["KILLED"]
+    run.before[-2] = "second"
+    seconds = run.resume_to_the_end()
+    run.assert_as_if_nothing_had_happened(undisturbed)
+    note("ray job stop", f"the command; the job ended after {stopped_in:.0f} s", "nothing", seconds)
