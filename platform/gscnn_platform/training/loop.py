@@ -53,9 +53,10 @@ def train_loop_per_worker(job: WorkerJob, stop_flag: ActorHandle) -> None:
         # All workers come here at the same step, and none waits for another.
         ray.get(stop_flag.fail.remote(error))
     except (StoreError, StorageError) as error:
-        # This worker alone: raising it makes Ray end the others, and they all return as soon as they are back.
+        # This worker alone: raising it makes Ray end the others, and they all return as soon as they are back. The
+        # driver shows the error; Ray would print its whole chain.
         ray.get(stop_flag.fail.remote(error))
-        raise
+        raise type(error)(str(error)) from None
 
 
 def train(job: WorkerJob, stop_flag: ActorHandle) -> None:
