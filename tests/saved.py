@@ -12,14 +12,11 @@ from gscnn_platform.training import checkpoints
 RUN_ID = "0" * 32
 
 
-def save_checkpoint(
-    folder: Path, config: ExperimentConfig, store: Store, miou: float = 0.25, run_id: str = RUN_ID
-) -> torch.nn.Module:
-    """Writes an untrained model as a checkpoint of epoch 3; returns it, in evaluation mode."""
-    folder.mkdir(parents=True)
-    model = build_model(config.model).eval()
-    checkpoints.save(
-        folder,
+def content_of(
+    model: torch.nn.Module, config: ExperimentConfig, store: Store, miou: float = 0.25, run_id: str = RUN_ID
+) -> checkpoints.Content:
+    """What a run of `config` would save after epoch 3."""
+    return checkpoints.Content(
         weights=model.state_dict(),
         training_state={"epoch": 3},
         config=config,
@@ -27,4 +24,13 @@ def save_checkpoint(
         metrics={"val/miou": miou, "epoch": 3},
         run_id=run_id,
     )
+
+
+def save_checkpoint(
+    folder: Path, config: ExperimentConfig, store: Store, miou: float = 0.25, run_id: str = RUN_ID
+) -> torch.nn.Module:
+    """Writes an untrained model as a checkpoint of epoch 3; returns it, in evaluation mode."""
+    folder.mkdir(parents=True)
+    model = build_model(config.model).eval()
+    checkpoints.save(folder, content_of(model, config, store, miou, run_id))
     return model

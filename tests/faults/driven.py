@@ -134,8 +134,7 @@ class Driven:
 
     def weights(self) -> str:
         """sha256 of the weights of the last step."""
-        [model] = self.run_folder.glob(f"step-{STEPS:08d}-*/model.pt")
-        return hashlib.sha256(model.read_bytes()).hexdigest()
+        return hashlib.sha256((self.run_folder / f"step-{STEPS:08d}" / "model.pt").read_bytes()).hexdigest()
 
     def mlflow_runs(self) -> list[Run]:
         client = self._client()

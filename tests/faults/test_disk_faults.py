@@ -33,7 +33,7 @@ def test_checkpoint_on_a_full_disk(run: Driven, undisturbed: str, small_disk: Ca
     run.at_step(10)
     filler = fill(run.storage, free=100_000_000)
     assert run.end() == 1
-    assert run.said(r"StorageError: checkpoint step-\d+-\w+ cannot be written, a disk or its quota is full: free are")
+    assert run.said(r"StorageError: checkpoint step-\d+ cannot be written, the disk of .* is full: .* MB are left")
     assert run.said("make space, then the same command goes on from the last one")
     filler.unlink()
     seconds = run.resume_to_the_end()

@@ -24,7 +24,7 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def run_id(uri: str, tiny_run: ExperimentConfig, streets_store: Store) -> str:
-    return tracking.create_run(uri, tiny_run, "a run", streets_store)
+    return tracking.create_run(uri, tiny_run, "a run", streets_store, "/runs/a run", {})
 
 
 def test_the_uri_is_the_configs_then_the_environments_then_sqlite_beside_the_checkpoints(
@@ -143,4 +143,4 @@ def test_a_server_that_does_not_answer_is_an_error_at_once(tiny_run: ExperimentC
         taken.bind(("127.0.0.1", 0))  # Bound and not listening: a connection is refused.
         uri = f"http://127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(tracking.TrackingError, match=rf"{uri} does not work: .* set --tracking.uri"):
-            tracking.create_run(uri, tiny_run, "a run", streets_store)
+            tracking.create_run(uri, tiny_run, "a run", streets_store, "/runs/a run", {})

@@ -178,6 +178,12 @@ class Outbox:
         described: list[Entry] = [] if note is None else [{"kind": "note", "text": note}]
         self._append({"kind": "artifact", "kept": self.journal.keep(source, name), "to": to}, *described)
 
+    def summary(self, values: Mapping[str, float]) -> None:
+        """Metrics of the run as a whole."""
+        self._append(
+            {"kind": "summary", "time": _now(), "values": {key: float(value) for key, value in values.items()}}
+        )
+
     def best(self, values: Mapping[str, float], checkpoint: Path, to: str, model: Path) -> None:
         """The best checkpoint's metrics, its files, and its MLflow model as a folder.
 

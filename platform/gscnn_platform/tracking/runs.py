@@ -37,6 +37,10 @@ EXPERIMENT_TAGS: Final = {"mlflow.experimentKind": "custom_model_development"}
 """Lets the UI open with training runs and charts; its default is the view of language model traces."""
 
 
+FOLDER: Final = "gscnn.folder"
+"""Tag: where the run's checkpoints are."""
+
+
 def tracking_uri(config: TrackingConfig, storage: str) -> str:
     """The config's URI, else MLFLOW_TRACKING_URI, else SQLite in the storage folder (or here, for a remote one)."""
     if config.uri or os.environ.get("MLFLOW_TRACKING_URI"):
@@ -51,15 +55,29 @@ def ui_command(uri: str) -> str:
     return f"mlflow ui --backend-store-uri {uri}" if uri.startswith("sqlite") else f"open {uri}"
 
 
-def create_run(uri: str, config: ExperimentConfig, run_name: str, store: Store) -> str:
+def create_run(
+    uri: str, config: ExperimentConfig, run_name: str, store: Store, folder: str, tags: Mapping[str, str]
+) -> str:
     """Creates the run with all that is known before the first step; returns its id.
+
+    A run of the same folder that nothing was logged to is taken rather than made again: its driver died at once.
+
+    Args:
+        uri: of the tracking server or store.
+        config, run_name, store: what is trained on what.
+        folder: of the run, a path or URI.
+        tags: further ones.
 
     Raises:
         TrackingError: the tracking URI does not answer.
     """
     try:
         client = client_of(uri)
-        run = client.create_run(_experiment(client, uri, config), run_name=run_name, tags=run_tags(config, store))
+        experiment = _experiment(client, uri, config)
+        same = f"tags.`{FOLDER}` = '{folder}' and attributes.status = 'RUNNING'"
+        found = [run for run in client.search_runs([experiment], same) if not run.data.metrics]
+        all_tags = {**run_tags(config, store), FOLDER: folder, **tags}
+        run = found[0] if found else client.create_run(experiment, run_name=run_name, tags=all_tags)
         _describe(client, run.info.run_id, config, store)
     except (MlflowException, OSError) as error:
         raise TrackingError(
@@ -163,6 +181,17 @@ def log_best(
             opened.best(values, checkpoint, CHECKPOINT, saved)
     finally:
         opened.close(patience=0)
+
+
+def log_best_scores(outbox: str | Path, uri: str, run_id: str, metrics: Mapping[str, float]) -> None:
+    """Puts the best checkpoint's metrics as `val/best_...` into the outbox, without its files.
+
+    Raises:
+        TrackingError: the outbox holds another run's metrics.
+    """
+    opened = Outbox.at(outbox, uri, run_id)
+    opened.summary({f"val/best_{key}": value for key, value in metrics.items()})
+    opened.close(patience=0)
 
 
 def _save_program(model: nn.Module, folder: Path) -> None:

@@ -2,12 +2,14 @@
 
 A checkpoint is a folder: config.json and dataset.json (what was trained, on what), model.pt (the weights to use: the
 averaged ones where an average is kept), metrics.json, run.json (the MLflow run), training.pt (state to resume from) and
-checksums.json of all of these, written last. All are read without unpickling code. A run's folder holds its last
-checkpoints, step-NNNNNNNN-xxxx, and its best one, best-NNNNNNNN, which has no state to resume from.
+checksums.json of all of these, written last: without it a checkpoint is none. All are read without unpickling code. A
+run's folder, a path or URI, holds its last checkpoints, step-NNNNNNNN, and its best one, best-NNNNNNNN, which has no
+state to resume from. Ray Train is not told of them: what is written counts at once, and nobody else deletes any.
 """
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pyarrow.fs import FileSelector, FileSystem, FileType, copy_files
+from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem, copy_files
 from ray.train import Checkpoint
 
 from gscnn.model import DeepLabV3Plus, GatedSCNN, build_model
@@ -51,32 +53,114 @@ class LoadedModel:
     """The MLflow run that trained it."""
 
 
+@dataclass(frozen=True)
+class Content:
+    """What a checkpoint is written from."""
+
+    weights: dict[str, Any]
+    """state_dict of the model to use."""
+    training_state: dict[str, Any]
+    config: ExperimentConfig
+    dataset: Identity
+    metrics: dict[str, float]
+    run_id: str
+
+
 def checkpoint_name(prefix: str, step: int) -> str:
     """`step-00001200`: names sort by their steps."""
     return f"{prefix}{step:08d}"
 
 
-def save(
-    folder: Path,
-    weights: dict[str, Any],
-    training_state: dict[str, Any] | None,
-    config: ExperimentConfig,
-    dataset: Identity,
-    metrics: dict[str, float],
-    run_id: str,
-) -> None:
-    """Writes a checkpoint into an empty folder; without `training_state` one to use, but not to resume from."""
-    for name, content in ((MODEL, weights), (TRAINING, training_state)):
-        if content is not None:
+def save(folder: Path, content: Content, resumable: bool = True) -> None:
+    """Writes a checkpoint into an empty folder; one that is not `resumable` has no state to go on from."""
+    for name, state in ((MODEL, content.weights), (TRAINING, content.training_state if resumable else None)):
+        if state is not None:
             # Into an open file: by path, torch does not say that a disk is full.
             with (folder / name).open("wb") as file:
-                torch.save(content, file)
-    (folder / CONFIG).write_text(config.model_dump_json(indent=1))
-    (folder / DATASET).write_text(dataset.model_dump_json(indent=1))
-    (folder / METRICS).write_text(json.dumps(metrics, indent=1))
-    (folder / RUN).write_text(json.dumps({"run_id": run_id}))
+                torch.save(state, file)
+    (folder / CONFIG).write_text(content.config.model_dump_json(indent=1))
+    (folder / DATASET).write_text(content.dataset.model_dump_json(indent=1))
+    (folder / METRICS).write_text(json.dumps(content.metrics, indent=1))
+    (folder / RUN).write_text(json.dumps({"run_id": content.run_id}))
     sums = {file.name: _sha256(file) for file in sorted(folder.iterdir())}
     (folder / CHECKSUMS).write_text(json.dumps(sums, indent=1))
+
+
+def keep(run_folder: str, step: int, content: Content, best: bool) -> None:
+    """Writes a run's checkpoint of a step, also as its best one where it is, and removes those that it supersedes."""
+    name = checkpoint_name(STEP, step)
+    _write(run_folder, name, content, resumable=True)
+    # Those of later steps were damaged: the run had to go on from one before them.
+    last = [other for other in steps_of_run(run_folder) if other <= name][:KEPT]
+    discard(run_folder, *(other for other in _names(run_folder, STEP) if other not in last))
+    if best:
+        name = checkpoint_name(BEST, step)
+        _write(run_folder, name, content, resumable=False)
+        discard(run_folder, *(other for other in _names(run_folder, BEST) if other != name))
+
+
+def _write(run_folder: str, name: str, content: Content, resumable: bool) -> None:
+    filesystem, root = FileSystem.from_uri(run_folder)
+    # A step that is done again, after a damaged checkpoint of it say, finds a folder there.
+    discard(run_folder, name)
+    filesystem.create_dir(f"{root}/{name}")
+    if isinstance(filesystem, LocalFileSystem):
+        save(Path(root) / name, content, resumable)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        save(Path(folder), content, resumable)
+        _copy(sorted(str(file) for file in Path(folder).iterdir()), None, f"{root}/{name}", filesystem)
+
+
+def clone(checkpoint: str, run_folder: str) -> None:
+    """Makes another run's checkpoint, a path or URI, the only one that this run goes on from."""
+    source, path = FileSystem.from_uri(checkpoint)
+    filesystem, root = FileSystem.from_uri(run_folder)
+    name = path.rpartition("/")[2]
+    discard(run_folder, name)
+    filesystem.create_dir(f"{root}/{name}")
+    _copy([entry.path for entry in source.get_file_info(FileSelector(path))], source, f"{root}/{name}", filesystem)
+    discard(run_folder, *(other for other in _names(run_folder, STEP) if other != name))
+
+
+def _copy(files: list[str], source: FileSystem | None, folder: str, filesystem: FileSystem) -> None:
+    """The checksums come last: a copy that was cut short has none."""
+    for file in sorted(files, key=lambda each: each.endswith(CHECKSUMS)):
+        copy_files(file, f"{folder}/{file.rpartition('/')[2]}", source, filesystem)
+
+
+def discard(run_folder: str, *names: str) -> None:
+    """Removes what there is of these checkpoints of a run."""
+    filesystem, root = FileSystem.from_uri(run_folder)
+    for name in names:
+        if filesystem.get_file_info(f"{root}/{name}").type == FileType.Directory:
+            filesystem.delete_dir(f"{root}/{name}")
+
+
+def steps_of_run(run_folder: str) -> list[str]:
+    """Names of the checkpoints that a run may go on from, newest first; a write that was cut short is none."""
+    return _whole(run_folder, STEP)[::-1]
+
+
+def best_of_run(run_folder: str) -> str | None:
+    """Path or URI of a run's best checkpoint; None before there is one."""
+    names = _whole(run_folder, BEST)
+    return f"{run_folder}/{names[-1]}" if names else None
+
+
+def _whole(run_folder: str, prefix: str) -> list[str]:
+    filesystem, root = FileSystem.from_uri(run_folder)
+    names = _names(run_folder, prefix)
+    infos = filesystem.get_file_info([f"{root}/{name}/{CHECKSUMS}" for name in names])
+    return [name for name, info in zip(names, infos, strict=True) if info.type == FileType.File]
+
+
+def _names(run_folder: str, prefix: str) -> list[str]:
+    """Folders in a run's whose names start with `prefix`, sorted; none where it is not there."""
+    filesystem, root = FileSystem.from_uri(run_folder)
+    entries = filesystem.get_file_info(FileSelector(root, allow_not_found=True))
+    folders = [entry.base_name for entry in entries if entry.type == FileType.Directory]
+    return sorted(name for name in folders if name.startswith(prefix))
 
 
 def faults(folder: Path) -> list[str]:
@@ -92,54 +176,24 @@ def faults(folder: Path) -> list[str]:
     return [*missing, *(f"{name} is damaged" for name in changed)]
 
 
-def keep_best(folder: Path, run_folder: str, step: int) -> None:
-    """Copies a checkpoint to a run's folder, a path or URI, as its best; the one before goes once it is there."""
-    filesystem, root = FileSystem.from_uri(run_folder)
-    name = checkpoint_name(BEST, step)
-    filesystem.create_dir(f"{root}/{name}")
-    # The checksums come last: a copy that was cut short has none, and counts for nothing.
-    for file in sorted(folder.iterdir(), key=lambda each: each.name == CHECKSUMS):
-        copy_files(str(file), f"{root}/{name}/{file.name}", destination_filesystem=filesystem)
-    for other in _names(filesystem, root, BEST):
-        if other != name:
-            filesystem.delete_dir(f"{root}/{other}")
-
-
-def discard(run_folder: str, *names: str) -> None:
-    """Removes what there is of these checkpoints of a run, a path or URI."""
-    filesystem, root = FileSystem.from_uri(run_folder)
-    for name in names:
-        if filesystem.get_file_info(f"{root}/{name}").type == FileType.Directory:
-            filesystem.delete_dir(f"{root}/{name}")
-
-
-def after(run_folder: str, newest: Checkpoint | None) -> list[str]:
-    """Names of the checkpoints of later steps than `newest`: a crash came before Ray Train heard of them."""
-    filesystem, root = FileSystem.from_uri(run_folder)
-    end = len(checkpoint_name(STEP, 0))
-    last = "" if newest is None else newest.path.rpartition("/")[2][:end]
-    return [name for name in _names(filesystem, root, STEP) if name[:end] > last]
-
-
-def resumable(newest: Checkpoint) -> list[Checkpoint]:
-    """`newest` and the checkpoints before it in the same run's folder, newest first."""
-    root, _, name = newest.path.rpartition("/")
-    end = len(checkpoint_name(STEP, 0))
-    names = [other for other in _names(newest.filesystem, root, STEP) if other != name and other[:end] <= name[:end]]
-    return [newest, *(Checkpoint(f"{root}/{other}", newest.filesystem) for other in reversed(names))]
-
-
-def load_training_state(checkpoint: Checkpoint) -> dict[str, Any]:
+def load_training_state(checkpoint: str) -> dict[str, Any]:
     """What `save` was given as training_state, on the CPU.
 
     Raises:
         CheckpointError: a file of the checkpoint is missing or damaged.
     """
-    with checkpoint.as_directory() as folder:
-        found = faults(Path(folder))
+    with as_folder(checkpoint) as folder:
+        found = faults(folder)
         if found:
-            raise CheckpointError(f"checkpoint {checkpoint.path} cannot be used: {', '.join(found)}")
-        return torch.load(Path(folder) / TRAINING, map_location="cpu", weights_only=True)
+            raise CheckpointError(f"checkpoint {checkpoint} cannot be used: {', '.join(found)}")
+        return torch.load(folder / TRAINING, map_location="cpu", weights_only=True)
+
+
+def metrics_of(checkpoint: str) -> dict[str, float]:
+    """What was known at a checkpoint, a path or URI: step, total_steps, epoch and the scores of the last validation."""
+    filesystem, path = FileSystem.from_uri(checkpoint)
+    with filesystem.open_input_stream(f"{path}/{METRICS}") as stream:
+        return json.loads(stream.read())
 
 
 def load_model(path: str | Path) -> LoadedModel:
@@ -189,22 +243,6 @@ def as_folder(path: str) -> Iterator[Path]:
     named = path.rstrip("/") if is_uri else str(Path(path).expanduser().absolute())
     with Checkpoint(best_of_run(named) or named).as_directory() as folder:
         yield Path(folder)
-
-
-def best_of_run(run_folder: str) -> str | None:
-    """Path or URI of a run's best checkpoint; None before there is one."""
-    filesystem, root = FileSystem.from_uri(run_folder)
-    names = _names(filesystem, root, BEST)
-    infos = filesystem.get_file_info([f"{root}/{name}/{CHECKSUMS}" for name in names])
-    whole = [name for name, info in zip(names, infos, strict=True) if info.type == FileType.File]
-    return f"{run_folder}/{whole[-1]}" if whole else None
-
-
-def _names(filesystem: FileSystem, root: str, prefix: str) -> list[str]:
-    """Folders below `root` whose names start with `prefix`, sorted; none where `root` is not there."""
-    entries = filesystem.get_file_info(FileSelector(root, allow_not_found=True))
-    folders = [entry.base_name for entry in entries if entry.type == FileType.Directory]
-    return sorted(name for name in folders if name.startswith(prefix))
 
 
 def _sha256(file: Path) -> str:

@@ -4,7 +4,7 @@ from typing import Any
 
 
 def run_worker(given: dict[str, Any]) -> None:
-    """Runs train_loop_per_worker; `given` holds a WorkerJob as plain values, and the driver's stop flag."""
+    """Runs train_loop_per_worker; `given` holds a WorkerJob as plain values, and the DriverLink."""
     from gscnn_platform.training.loop import WorkerJob, train_loop_per_worker
 
-    train_loop_per_worker(WorkerJob.model_validate(given["job"]), given["stop_flag"])
+    train_loop_per_worker(WorkerJob.model_validate(given["job"]), given["link"])

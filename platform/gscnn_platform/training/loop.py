@@ -1,12 +1,11 @@
-"""What Ray Train runs on each worker: a TrainingWorker, its checkpoints and its pen."""
+"""What each worker runs: a TrainingWorker, its checkpoints and its pen."""
 
 import logging
 import shutil
 import tempfile
-import uuid
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -23,7 +22,7 @@ from gscnn_platform.evaluation import EvalReport
 from gscnn_platform.tracking import RunWriter
 from gscnn_platform.training import checkpoints
 from gscnn_platform.training.checkpoints import CheckpointError
-from gscnn_platform.training.control import Control
+from gscnn_platform.training.control import Control, Signal
 from gscnn_platform.training.progress import say
 from gscnn_platform.training.stopping import Watch
 from gscnn_platform.training.worker import NonFiniteLossError, TrainingWorker
@@ -40,102 +39,114 @@ class WorkerJob(Config):
     """Folder for what waits for the tracking server."""
     tracking_uri: str
     run_id: str
+    use_gpu: bool
     cpus: int
 
 
-def train_loop_per_worker(job: WorkerJob, stop_flag: ActorHandle) -> None:
-    """Runs `train`, and tells the driver of an error that would come again after every restart."""
-    if ray.get(stop_flag.error.remote()) is not None:
+@dataclass(frozen=True)
+class Place:
+    """Where a worker stands among the others, and what it hears from and tells the driver, on rank 0."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+    asked: Callable[[], Signal]
+    """See Control."""
+    preempted: Callable[[], bool]
+    tell: Callable[[dict[str, float]], object]
+    """Takes the scores of each validation, once the checkpoint of them is written."""
+
+
+def train_loop_per_worker(job: WorkerJob, link: ActorHandle) -> None:
+    """Trains as one of Ray Train's workers, and tells the driver of an error that would come again after a restart."""
+    if ray.get(link.error.remote()) is not None:
         return
+    logging.getLogger("ray.train").setLevel(logging.WARNING)
+    context = ray.train.get_context()
+    rank = context.get_world_rank()
     try:
-        train(job, stop_flag)
+        with ExitStack() as stack:
+            place = Place(
+                rank,
+                context.get_world_size(),
+                ray.train.torch.get_device(),
+                asked=stack.enter_context(closing(Watch(link))) if rank == 0 else lambda: Signal.GO_ON,
+                preempted=lambda: ray.train.get_preemption_info() is not None,
+                tell=link.tell.remote,
+            )
+            train(job, place)
     except (NonFiniteLossError, CheckpointError) as error:
         # All workers come here at the same step, and none waits for another.
-        ray.get(stop_flag.fail.remote(error))
+        ray.get(link.fail.remote(error))
     except (StoreError, StorageError) as error:
         # This worker alone: raising it makes Ray end the others, and they all return as soon as they are back. The
         # driver shows the error; Ray would print its whole chain.
-        ray.get(stop_flag.fail.remote(error))
+        ray.get(link.fail.remote(error))
         raise type(error)(str(error)) from None
 
 
-def train(job: WorkerJob, stop_flag: ActorHandle) -> None:
+def train(job: WorkerJob, place: Place) -> None:
     """Trains from the run's last whole checkpoint, or from the start, to the last step or to a signal to stop.
 
-    At each checkpoint every worker reports to Ray Train, and rank 0 brings the files.
+    Raises:
+        NonFiniteLossError, CheckpointError: on all workers.
+        StoreError, StorageError: on this worker alone.
     """
-    logging.getLogger("ray.train").setLevel(logging.WARNING)  # Two long lines a checkpoint.
     config = job.config
-    context = ray.train.get_context()
-    device = ray.train.torch.get_device()
-    if device.type == "cpu":
+    if place.device.type == "cpu":
         torch.set_num_threads(job.cpus)
-    rank, world_size = context.get_world_rank(), context.get_world_size()
     with ExitStack() as stack:
-        writer, asked = None, None
-        if rank == 0:
+        writer = None
+        if place.rank == 0:
             opened = RunWriter.opened(job.outbox, job.tracking_uri, job.run_id, config.tracking.system_metrics, say)
             writer = stack.enter_context(opened)
-            asked = stack.enter_context(closing(Watch(stop_flag)))
         worker = TrainingWorker(
             config,
             open_store(job.store, config.data, config.model.num_classes),
-            rank,
-            world_size,
-            device,
-            resumed=_last_whole_state(job.folder, rank, world_size),
+            place.rank,
+            place.world_size,
+            place.device,
+            resumed=_last_whole_state(job.folder, place.rank, place.world_size),
             writer=writer,
         )
         scores: dict[str, float] = {}
 
         def save(report: EvalReport | None) -> None:
+            if place.rank != 0:
+                return
             if report is not None:
                 scores.clear()
                 scores.update(report.metrics("val"))
             epoch = worker.step / worker.steps
             metrics = {"step": worker.step, "total_steps": worker.total_steps, "epoch": epoch, **scores}
-            # Ray prints what it is told, so it is told little.
-            told = {key: metrics[key] for key in ("step", "total_steps", "val/miou") if key in metrics}
-            if rank != 0:
-                ray.train.report(told)
-                return
-            model = {
-                "weights": worker.evaluated.state_dict(),
-                "config": config,
-                "dataset": worker.store.manifest.identity,
-                "metrics": metrics,
-                "run_id": job.run_id,
-            }
-            # A step that is redone gets a folder of its own: Ray may still count on the old one, and deletes both.
-            name = f"{checkpoints.checkpoint_name(checkpoints.STEP, worker.step)}-{uuid.uuid4().hex[:4]}"
-            best_name = checkpoints.checkpoint_name(checkpoints.BEST, worker.step)
-            with _space_for(job.folder, name, best_name), tempfile.TemporaryDirectory() as folder:
-                if report is not None and worker.best.get("epoch") == metrics["epoch"]:
-                    best = Path(folder) / "best"
-                    best.mkdir()
-                    checkpoints.save(best, training_state=None, **model)
-                    checkpoints.keep_best(best, job.folder, worker.step)
-                last = Path(folder) / "last"
-                last.mkdir()
-                checkpoints.save(last, training_state=worker.state(), **model)
-                ray.train.report(told, ray.train.Checkpoint.from_directory(last), checkpoint_dir_name=name)
+            content = checkpoints.Content(
+                weights=worker.evaluated.state_dict(),
+                training_state=worker.state(),
+                config=config,
+                dataset=worker.store.manifest.identity,
+                metrics=metrics,
+                run_id=job.run_id,
+            )
+            best = report is not None and worker.best.get("epoch") == epoch
+            with _space_for(job.folder, checkpoints.checkpoint_name(checkpoints.STEP, worker.step)):
+                checkpoints.keep(job.folder, worker.step, content, best)
+            if report is not None:
+                place.tell(metrics)
 
         def preempted() -> bool:
-            noticed = ray.train.get_preemption_info() is not None
-            if noticed and rank == 0:
+            noticed = place.preempted()
+            if noticed and place.rank == 0:
                 say(f"a node is about to be taken away: checkpoint after step {worker.step}")
             return noticed
 
-        finished = worker.train(
-            save, Control(config.training, rank, world_size, **({"asked": asked} if asked else {}), preempted=preempted)
-        )
-        if not finished and rank == 0:
+        finished = worker.train(save, Control(config.training, place.rank, place.world_size, place.asked, preempted))
+        if not finished and place.rank == 0:
             say(f"stopped after step {worker.step} of {worker.total_steps}")
 
 
 @contextmanager
-def _space_for(run_folder: str, *names: str) -> Iterator[None]:
-    """Turns a full disk in the block, which writes these checkpoints, into a StorageError, and removes what it wrote.
+def _space_for(run_folder: str, name: str) -> Iterator[None]:
+    """Turns a full disk in the block, which writes this checkpoint, into a StorageError.
 
     Other errors of writing, those of a network say, may pass: Ray Train restarts the workers.
     """
@@ -144,13 +155,12 @@ def _space_for(run_folder: str, *names: str) -> Iterator[None]:
     except (OSError, RuntimeError) as error:
         if not is_full(error):
             raise
-        with suppress(OSError):
-            checkpoints.discard(run_folder, *names)
-        folders = [folder for folder in (tempfile.gettempdir(), run_folder) if "://" not in folder]
-        free = " and ".join(f"{readable(shutil.disk_usage(folder).free)} in {folder}" for folder in folders)
+        folder = tempfile.gettempdir() if "://" in run_folder else run_folder
+        free = readable(shutil.disk_usage(folder).free)
+        checkpoints.discard(run_folder, name)
         raise StorageError(
-            f"checkpoint {names[0]} cannot be written, a disk or its quota is full: free are {free}. The checkpoints "
-            "before it are whole: make space, then the same command goes on from the last one"
+            f"checkpoint {name} cannot be written, the disk of {folder} or its quota is full: {free} are left. The "
+            "checkpoints before it are whole: make space, then the same command goes on from the last one"
         ) from error
 
 
@@ -160,25 +170,20 @@ def _last_whole_state(run_folder: str, rank: int, world_size: int) -> dict[str, 
     Raises:
         CheckpointError: there are checkpoints, and all of them are damaged.
     """
-    newest = ray.train.get_checkpoint()
+    # What rank 0 finds holds for all: None where there is no checkpoint, "" where none is whole.
+    choice: list[str | None] = [None]
     if rank == 0:
-        checkpoints.discard(run_folder, *checkpoints.after(run_folder, newest))
-    if newest is None:
-        return None
-    candidates = checkpoints.resumable(newest)
-    choice: list[int] = [-1]
-    if rank == 0:
-        for index, candidate in enumerate(candidates):
-            with candidate.as_directory() as folder:
-                found = checkpoints.faults(Path(folder))
+        for name in checkpoints.steps_of_run(run_folder):
+            with checkpoints.as_folder(f"{run_folder}/{name}") as folder:
+                found = checkpoints.faults(folder)
+            choice = ["" if found else name]
             if not found:
-                choice = [index]
                 break
-            say(f"checkpoint {candidate.path} is damaged ({', '.join(found)}): going on from the one before it")
+            say(f"checkpoint {name} is damaged ({', '.join(found)}): going on from the one before it")
     if world_size > 1:
         torch.distributed.broadcast_object_list(choice, src=0)
-    if choice[0] < 0:
-        raise checkpoints.CheckpointError(
-            f"no checkpoint of this run is whole, the newest being {newest.path}: start anew under another --run-name"
-        )
-    return checkpoints.load_training_state(candidates[choice[0]])
+    if choice[0] is None:
+        return None
+    if not choice[0]:
+        raise CheckpointError(f"no checkpoint in {run_folder} is whole: start anew under another --run-name")
+    return checkpoints.load_training_state(f"{run_folder}/{choice[0]}")

@@ -71,11 +71,14 @@ class RunRecord(Config):
     state: State
 
 
-def choose_run(config: ExperimentConfig, storage: str, fingerprint: str) -> tuple[str, RunRecord | None]:
+def choose_run(
+    config: ExperimentConfig, storage: str, fingerprint: str, is_trial: bool = False
+) -> tuple[str, RunRecord | None]:
     """Name of the run, and its record where it is one to go on with.
 
     With `run_name` it is that run; without, the newest unfinished run of the same settings and data in `storage`, else
-    a new one, named after the recipe and the time.
+    a new one, named after the recipe and the time. A sweep answers for its trials: their settings may change on the
+    way, and they may be finished.
 
     Raises:
         ResumeError: the named run is finished, still running, of other settings or data, or its folder is no run's.
@@ -90,6 +93,8 @@ def choose_run(config: ExperimentConfig, storage: str, fingerprint: str) -> tupl
         if filesystem.get_file_info(root).type != FileType.NotFound:
             raise ResumeError(f"--run-name {name!r}: {folder} exists and is no run: choose another, or leave it out")
         return name, None
+    if is_trial:
+        return name, record
     if not config.resume or record.state == "finished":
         raise ResumeError(
             f"--run-name {name!r} is used already in {storage}, by a run that is {record.state}: choose another, or "

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import ray
 from ray.actor import ActorHandle
@@ -18,22 +18,24 @@ POLL_SECONDS: Final = 1.0
 
 
 class TrainingStoppedError(Exception):
-    """A signal ended the run before its last step; its last checkpoint is whole."""
+    """A signal or a sweep ended the run before its last step; its last checkpoint is whole."""
 
-    def __init__(self, message: str, number: int) -> None:
+    def __init__(self, message: str, number: int | None) -> None:
         super().__init__(message)
-        self.exit_status = 128 + number
+        self.exit_status = 128 + (number or signal.SIGTERM)
 
 
-class StopFlag:
+class DriverLink:
     """What driver and workers have to say to each other: an actor, since Train's workers get no signals.
 
-    From the driver: stop. From a worker: an error that no restart mends, so that Ray Train's restarts end at once.
+    From the driver: stop. From a worker: an error that no restart mends, so that Ray Train's restarts end at once; and
+    the scores of each validation.
     """
 
     def __init__(self) -> None:
         self._raised = False
         self._error: Exception | None = None
+        self._scores: list[dict[str, float]] = []
 
     def fail(self, error: Exception) -> None:
         self._error = self._error or error
@@ -41,25 +43,41 @@ class StopFlag:
     def error(self) -> Exception | None:
         return self._error
 
-    def raise_it(self) -> None:
+    def stop(self) -> None:
         self._raised = True
 
-    def raised(self) -> bool:
+    def stopped(self) -> bool:
         return self._raised
+
+    def tell(self, scores: dict[str, float]) -> None:
+        self._scores.append(scores)
+
+    def take_scores(self) -> list[dict[str, float]]:
+        """Those that have not been taken yet."""
+        taken, self._scores = self._scores, []
+        return taken
 
 
 class Stopper:
     """Turns the first SIGTERM or SIGINT into a request to stop; the second ends the driver as usual."""
 
     def __init__(self) -> None:
-        self.flag: Any = ray.remote(num_cpus=0)(StopFlag).remote()
         self.number: int | None = None
+        self.reason = "; the same command goes on from there"
+        self._raised = threading.Event()
 
-    def error(self) -> Exception | None:
-        """What a worker could not mend by starting again."""
-        found: Any = ray.get(self.flag.error.remote())
-        assert found is None or isinstance(found, Exception)
-        return found
+    def asked(self) -> Signal:
+        """For Control, of a worker in this process."""
+        return Signal.STOP if self._raised.is_set() else Signal.GO_ON
+
+    @property
+    def stopping(self) -> bool:
+        return self._raised.is_set()
+
+    def stop(self, reason: str | None = None) -> None:
+        """What a signal does, for whoever has another reason."""
+        self.reason = self.reason if reason is None else f", {reason}"
+        self._raised.set()
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -79,7 +97,7 @@ class Stopper:
             raise KeyboardInterrupt
         self.number = number
         print(f"\n{signal.Signals(number).name}: stopping after a checkpoint; again to end at once", flush=True)
-        self.flag.raise_it.remote()
+        self.stop()
 
 
 def in_thread(call: Callable[[], T], meanwhile: Callable[[], None]) -> T:
@@ -106,20 +124,20 @@ def in_thread(call: Callable[[], T], meanwhile: Callable[[], None]) -> T:
 
 
 class Watch:
-    """Rank 0's ear: asks the flag in the background, so that no step waits for the answer."""
+    """Rank 0's ear: asks the driver in the background, so that no step waits for the answer."""
 
-    def __init__(self, flag: ActorHandle) -> None:
+    def __init__(self, link: ActorHandle) -> None:
         self._raised = threading.Event()
-        self._thread = threading.Thread(target=self._ask, args=(flag,), name="stop flag", daemon=True)
+        self._thread = threading.Thread(target=self._ask, args=(link,), name="stop", daemon=True)
         self._ended = threading.Event()
         self._thread.start()
 
     def __call__(self) -> Signal:
         return Signal.STOP if self._raised.is_set() else Signal.GO_ON
 
-    def _ask(self, flag: ActorHandle) -> None:
+    def _ask(self, link: ActorHandle) -> None:
         while not self._ended.wait(POLL_SECONDS):
-            if ray.get(flag.raised.remote()):
+            if ray.get(link.stopped.remote()):
                 self._raised.set()
                 return
 

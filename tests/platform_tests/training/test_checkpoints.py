@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from ray.train import Checkpoint
 
+from gscnn.model import build_model
 from gscnn_platform.config import ExperimentConfig
 from gscnn_platform.data.storage import is_full
 from gscnn_platform.data.store import Store
 from gscnn_platform.training import checkpoints
-from tests.saved import save_checkpoint
+from tests.saved import content_of, save_checkpoint
 
 
 def test_a_loaded_model_gives_the_logits_of_the_saved_one(
@@ -28,44 +28,72 @@ def test_a_loaded_model_gives_the_logits_of_the_saved_one(
     assert not loaded.model.training
 
 
-def test_a_runs_folder_stands_for_its_best_checkpoint(
+def names(run: Path) -> list[str]:
+    return sorted(path.name for path in run.iterdir())
+
+
+def test_a_run_keeps_its_last_two_checkpoints_and_its_best_one(
     tmp_path: Path, tiny_run: ExperimentConfig, streets_store: Store
 ) -> None:
-    run = tmp_path / "run"
-    save_checkpoint(run / "step-00000009", tiny_run, streets_store, miou=0.1)
-    for step, miou in ((3, 0.3), (6, 0.6)):
-        save_checkpoint(tmp_path / f"saved-{step}", tiny_run, streets_store, miou)
-        checkpoints.keep_best(tmp_path / f"saved-{step}", str(run), step)
-    assert sorted(path.name for path in run.iterdir()) == ["best-00000006", "step-00000009"]
+    run, model = tmp_path / "run", build_model(tiny_run.model)
+    for step, miou in ((3, 0.3), (6, 0.6), (9, 0.1), (12, 0.2)):
+        content = content_of(model, tiny_run, streets_store, miou)
+        checkpoints.keep(str(run), step, content, best=miou in (0.3, 0.6))
+    assert names(run) == ["best-00000006", "step-00000009", "step-00000012"]
     assert checkpoints.load_model(run).metrics["val/miou"] == 0.6
     assert checkpoints.load_model(run.as_uri()).metrics["val/miou"] == 0.6
     assert checkpoints.load_model(run / "step-00000009").metrics["val/miou"] == 0.1
+    assert not (run / "best-00000006" / checkpoints.TRAINING).exists()
 
 
-def test_a_best_checkpoint_whose_copy_was_cut_short_counts_for_nothing(
+def test_what_followed_a_damaged_checkpoint_is_superseded_by_the_step_that_is_done_again(
     tmp_path: Path, tiny_run: ExperimentConfig, streets_store: Store
 ) -> None:
-    run = tmp_path / "run"
-    save_checkpoint(run / "best-00000003", tiny_run, streets_store)
-    (run / "best-00000006").mkdir()
-    (run / "best-00000006" / "model.pt").write_bytes(b"half of it")
-    assert checkpoints.best_of_run(str(run)) == f"{run}/best-00000003"
+    for step in (4, 8, 12):
+        save_checkpoint(tmp_path / f"step-{step:08d}", tiny_run, streets_store)
+    content = content_of(build_model(tiny_run.model), tiny_run, streets_store)
+    checkpoints.keep(str(tmp_path), 8, content, best=False)
+    assert names(tmp_path) == ["step-00000004", "step-00000008"]
 
 
-def test_checkpoints_that_ray_never_heard_of_are_those_of_later_steps(tmp_path: Path) -> None:
-    for name in (
-        "step-00000004-aaaa",
-        "step-00000008-bbbb",
-        "step-00000008-cccc",
-        "step-00000012-dddd",
-        "best-00000012",
-    ):
+def test_a_write_that_was_cut_short_counts_for_nothing(
+    tmp_path: Path, tiny_run: ExperimentConfig, streets_store: Store
+) -> None:
+    for name in ("step-00000003", "best-00000003"):
+        save_checkpoint(tmp_path / name, tiny_run, streets_store)
+    for name in ("step-00000006", "best-00000006"):
         (tmp_path / name).mkdir()
-    newest = Checkpoint(str(tmp_path / "step-00000008-bbbb"))
-    assert checkpoints.after(str(tmp_path), newest) == ["step-00000012-dddd"]
-    assert len(checkpoints.after(str(tmp_path), None)) == 4
-    checkpoints.discard(str(tmp_path), "step-00000012-dddd", "step-00000016-gone")
-    assert not (tmp_path / "step-00000012-dddd").exists()
+        (tmp_path / name / "model.pt").write_bytes(b"half of it")
+    assert checkpoints.steps_of_run(str(tmp_path)) == ["step-00000003"]
+    assert checkpoints.best_of_run(str(tmp_path)) == f"{tmp_path}/best-00000003"
+    content = content_of(build_model(tiny_run.model), tiny_run, streets_store)
+    checkpoints.keep(str(tmp_path), 6, content, best=True)
+    assert names(tmp_path) == ["best-00000006", "step-00000003", "step-00000006"]
+    assert checkpoints.faults(tmp_path / "step-00000006") == []
+
+
+def test_a_remote_storage_gets_the_same_files(
+    tmp_path: Path, tiny_run: ExperimentConfig, streets_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = content_of(build_model(tiny_run.model), tiny_run, streets_store)
+    checkpoints.keep(str(tmp_path / "here"), 3, content, best=True)
+    monkeypatch.setattr(checkpoints, "LocalFileSystem", type("Never", (), {}))
+    checkpoints.keep((tmp_path / "there").as_uri(), 3, content, best=True)
+    for name in ("step-00000003", "best-00000003"):
+        assert names(tmp_path / "here" / name) == names(tmp_path / "there" / name)
+        assert checkpoints.faults(tmp_path / "there" / name) == []
+
+
+def test_a_clone_goes_on_from_the_other_runs_checkpoint_alone(
+    tmp_path: Path, tiny_run: ExperimentConfig, streets_store: Store
+) -> None:
+    save_checkpoint(tmp_path / "donor" / "step-00000006", tiny_run, streets_store, miou=0.5)
+    for step in (3, 6, 9):
+        save_checkpoint(tmp_path / "run" / f"step-{step:08d}", tiny_run, streets_store, miou=0.1)
+    checkpoints.clone(str(tmp_path / "donor" / "step-00000006"), str(tmp_path / "run"))
+    assert names(tmp_path / "run") == ["step-00000006"]
+    assert checkpoints.metrics_of(f"{tmp_path}/run/step-00000006")["val/miou"] == 0.5
+    assert checkpoints.load_training_state(f"{tmp_path}/run/step-00000006") == {"epoch": 3}
 
 
 def test_a_full_disk_is_known_for_one_however_torch_says_it(
@@ -94,18 +122,13 @@ def test_a_flipped_bit_and_a_missing_file_are_found_by_name(
     assert checkpoints.faults(folder) == ["checksums.json is missing"], "as of a checkpoint that is half written"
 
 
-def test_the_checkpoints_before_the_newest_stand_in_for_it_newest_first(
+def test_the_state_of_a_damaged_checkpoint_is_refused(
     tmp_path: Path, tiny_run: ExperimentConfig, streets_store: Store
 ) -> None:
-    for step in (6, 2, 4, 8):
-        save_checkpoint(tmp_path / f"step-{step:08d}", tiny_run, streets_store)
-    save_checkpoint(tmp_path / "best-00000004", tiny_run, streets_store)
-    found = checkpoints.resumable(Checkpoint(str(tmp_path / "step-00000006")))
-    assert [Path(each.path).name for each in found] == ["step-00000006", "step-00000004", "step-00000002"]
+    save_checkpoint(tmp_path / "step-00000006", tiny_run, streets_store)
     (tmp_path / "step-00000006" / "training.pt").write_bytes(b"")
     with pytest.raises(checkpoints.CheckpointError, match=r"step-00000006 cannot be used: training\.pt is damaged"):
-        checkpoints.load_training_state(found[0])
-    assert checkpoints.load_training_state(found[1]) == {"epoch": 3}
+        checkpoints.load_training_state(f"{tmp_path}/step-00000006")
 
 
 def test_a_checkpoint_is_not_unpickled(tmp_path: Path, tiny_run: ExperimentConfig, streets_store: Store) -> None:

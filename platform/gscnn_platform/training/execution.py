@@ -1,0 +1,97 @@
+"""The two ways to run a WorkerJob: on Ray Train's workers, or in this process where one worker is all there is."""
+
+from collections.abc import Callable
+from typing import Any
+
+import ray
+import torch
+from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
+from ray.train.torch import TorchTrainer
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from gscnn_platform import cluster
+from gscnn_platform.config import ExperimentConfig
+from gscnn_platform.training.entry import run_worker
+from gscnn_platform.training.loop import Place, WorkerJob, train
+from gscnn_platform.training.stopping import DriverLink, Stopper, in_thread
+from gscnn_platform.training.waiting import Waiting
+
+Tell = Callable[[dict[str, float]], None]
+
+
+def resources(config: ExperimentConfig) -> tuple[bool, int]:
+    """Whether the workers get a GPU each, and their CPU cores.
+
+    Raises:
+        ResourcesError: the cluster has less, and the run does not wait for nodes.
+        ValueError: synchronised batch norm without GPUs.
+    """
+    there = ray.cluster_resources()
+    use_gpu = bool(there.get("GPU")) if config.use_gpu is None else config.use_gpu
+    if config.training.sync_bn and not use_gpu:
+        raise ValueError("training.sync_bn works on GPUs only, and the workers get none: add --training.no-sync-bn")
+    cpus = config.cpus_per_worker or max(1, int(there.get("CPU", 1)) // config.num_workers)
+    if not config.wait_for_nodes:
+        cluster.check_resources(config.min_workers or config.num_workers, cpus, int(use_gpu))
+    return use_gpu, cpus
+
+
+def train_on_workers(job: WorkerJob, storage: str, stopper: Stopper, tell: Tell) -> None:
+    """Runs the job on `config.num_workers` processes of the cluster.
+
+    Raises:
+        NonFiniteLossError, CheckpointError, StoreError, StorageError: a worker's own error, where a user can mend it.
+        WorkerGroupError: of Ray Train, where workers died too often.
+    """
+    config = job.config
+    # Beside the driver: on a node that dies it would take the run with it.
+    here: Any = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    link: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(DriverLink).remote()
+    trainer = TorchTrainer(
+        run_worker,
+        train_loop_config={"job": job.model_dump(mode="json"), "link": link},
+        scaling_config=ScalingConfig(
+            num_workers=config.num_workers if config.min_workers is None else (config.min_workers, config.num_workers),
+            use_gpu=job.use_gpu,
+            resources_per_worker={"CPU": job.cpus, "GPU": int(job.use_gpu)},
+        ),
+        run_config=RunConfig(
+            name=job.folder.rpartition("/")[2],
+            storage_path=storage,
+            failure_config=FailureConfig(max_failures=config.training.max_failures),
+        ),
+    )
+    waiting = Waiting(config, job.cpus, job.use_gpu)
+    asked = False
+
+    def meanwhile() -> None:
+        nonlocal asked
+        waiting()
+        if stopper.stopping and not asked:
+            asked = True
+            link.stop.remote()
+        for scores in ray.get(link.take_scores.remote()):
+            tell(scores)
+
+    def own_error() -> Exception | None:
+        found: Any = ray.get(link.error.remote())
+        return found
+
+    try:
+        in_thread(trainer.fit, meanwhile)
+    except WorkerGroupError as error:
+        raise own_error() or error from error
+    error = own_error()
+    if error is not None:
+        raise error
+    meanwhile()
+
+
+def train_here(job: WorkerJob, stopper: Stopper, tell: Tell) -> None:
+    """Runs the job in this process, without a start of Ray Train's: a warm process takes its first step at once.
+
+    Raises:
+        NonFiniteLossError, CheckpointError, StoreError, StorageError: as `train_on_workers`.
+    """
+    device = torch.device("cuda" if job.use_gpu else "cpu")
+    train(job, Place(0, 1, device, stopper.asked, preempted=lambda: False, tell=tell))
