@@ -22,9 +22,14 @@ LAYERS: tuple[set[str], ...] = (
     {"gscnn_platform.recipes", "gscnn_platform.search_spaces"},
     {"gscnn_platform.tuning", "gscnn_platform.prediction", "gscnn_platform.exporting", "gscnn_platform.reporting"},
     {"gscnn_platform.training"},
-    {"gscnn_platform.evaluation", "gscnn_platform.figures"},
+    {
+        "gscnn_platform.evaluation",
+        "gscnn_platform.figures",
+        "gscnn_platform.comparison",
+        "gscnn_platform.sweep_figures",
+    },
     {"gscnn_platform.data", "gscnn_platform.provenance", "gscnn_platform.tracking"},
-    {"gscnn_platform.cluster"},
+    {"gscnn_platform.cluster", "gscnn_platform.domains"},
     {"gscnn_platform.config"},
     {"gscnn"},
 )
@@ -43,7 +48,7 @@ SIDEWAYS = {
 OWNERS: dict[str, set[str]] = {
     "ray.data": {"gscnn_platform.data.precompute", "gscnn_platform.prediction"},
     "ray.train": {"gscnn_platform.training"},
-    "ray.tune": {"gscnn_platform.tuning", "gscnn_platform.search_spaces"},
+    "ray.tune": {"gscnn_platform.tuning"},
     "ray": {
         "gscnn_platform.cluster",
         "gscnn_platform.data.precompute",
@@ -52,6 +57,7 @@ OWNERS: dict[str, set[str]] = {
         "gscnn_platform.tuning",
     },
     "mlflow": {"gscnn_platform.tracking"},
+    "optuna": {"gscnn_platform.sweep_figures", "gscnn_platform.tuning"},
     "albumentations": {"gscnn_platform.data.transforms"},
     "tyro": {"jobs"},
 }

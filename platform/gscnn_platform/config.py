@@ -89,6 +89,10 @@ class TrainingConfig(Config):
     """Batch norm statistics over all workers; GPU only."""
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
     """Decay per step of an average of the weights, which is then what is validated and saved; None: no average."""
+    best_metric: Literal[
+        "miou", "pixel_accuracy", "boundary_f_3px", "boundary_f_5px", "boundary_f_9px", "boundary_f_12px"
+    ] = "miou"
+    """Validation score whose highest value makes a checkpoint the best."""
     validate_every: int = Field(default=1, ge=1)
     """Epochs from one validation and checkpoint to the next; the last epoch has one in any case."""
     log_every: int = Field(default=10, ge=1)
@@ -112,6 +116,8 @@ class DataConfig(Config):
 
     edges: EdgeConfig = EdgeConfig()
     """Edge settings that the store must have been built with."""
+    boundary_radius: int | None = Field(default=None, ge=1, le=32)
+    """Radius of the edge label in training, which is derived after augmentation, in pixels; None: `edges.radius`."""
     fingerprint: str | None = None
     """Fingerprint that the store must have; None takes any. MLflow shows the one that was used."""
     train_split: str = "train"
@@ -122,6 +128,11 @@ class DataConfig(Config):
     """Processes a worker reads with; 0 reads in the worker itself, best where cores are few."""
     eval_batch_size: int = Field(default=1, ge=1)
     """Whole images of one size per validation batch, at most."""
+
+    @property
+    def training_edges(self) -> EdgeConfig:
+        """How training derives the edge label; the edge prior is the store's."""
+        return self.edges.model_copy(update={"radius": self.boundary_radius or self.edges.radius})
 
 
 class TrackingConfig(Config):

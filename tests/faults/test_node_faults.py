@@ -24,11 +24,12 @@ VARIABLES = {"RAY_AUTH_MODE": "disabled", **{f"RAY_health_check_{key}": value fo
 
 
 class Nodes(Cluster):
-    """A head that runs no workers, and three nodes for one worker each."""
+    """A head, and nodes for one worker each."""
 
-    def __init__(self) -> None:
-        super().__init__(True, head_node_args={"num_cpus": 0, "include_dashboard": True, "dashboard_port": 8299})
-        for _ in range(3):
+    def __init__(self, head_cpus: int, nodes: int) -> None:
+        head = {"num_cpus": head_cpus, "include_dashboard": True, "dashboard_port": 8299}
+        super().__init__(True, head_node_args=head)
+        for _ in range(nodes):
             self.add()
 
     def add(self) -> None:
@@ -47,11 +48,12 @@ def raylet(node: Node) -> psutil.Process:
 
 
 @pytest.fixture
-def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
+def nodes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
+    """A head that runs no workers and three nodes, or what the test asks for."""
     ray.shutdown()
     for key, value in VARIABLES.items():
         monkeypatch.setenv(key, value)
-    cluster = Nodes()
+    cluster = Nodes(*getattr(request, "param", (0, 3)))
     yield cluster
     cluster.shutdown()
 
@@ -124,6 +126,8 @@ def test_node_taken_away_with_notice(run: Driven, nodes: Nodes) -> None:
     )
 
 
+# The nodes of such a cluster share a folder, in which each unpacks the job's code over the others'.
+@pytest.mark.parametrize("nodes", [(2, 0)], indirect=True)
 def test_ray_job_stop(run: Driven, nodes: Nodes, undisturbed: str) -> None:
     job = [*RAY, "job"]
     address = ["--address", f"http://{nodes.webui_url}"]

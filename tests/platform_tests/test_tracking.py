@@ -130,7 +130,7 @@ def test_the_logged_model_loads_without_this_project_and_takes_any_size(
         torch.testing.assert_close(got["edge_logits"], expected.edge_logits, rtol=1e-4, atol=1e-4)
     assert [metric.value for metric in client.get_metric_history(run_id, "val/best_miou")] == [0.5]
     with tracking.checkpoint_of_run(uri, run_id) as folder:
-        assert (folder / "model.pt").read_bytes() == b"weights"
+        assert (Path(folder) / "model.pt").read_bytes() == b"weights"
 
 
 def test_an_unknown_run_is_an_error_that_names_it(uri: str) -> None:

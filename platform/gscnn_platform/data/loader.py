@@ -123,7 +123,7 @@ def batches(
     Each step has `training.accumulate` batches of `training.batch_size / (world_size * accumulate)` images, or of one
     more or less where that is no whole number.
     """
-    transform = TrainTransform(config.augmentation, config.data.edges)
+    transform = TrainTransform(config.augmentation, config.data.training_edges)
     sampler = EpochSampler(config, len(reader), rank, world_size, first_step)
     return iter(
         _loader(_StoreDataset(reader, transform, config.seed), sampler, config.data.loader_processes, pin_memory)

@@ -1,16 +1,13 @@
 """One or two evaluated models as a self-contained HTML page."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from gscnn.metrics import DISTANCE_FACTORS
 from gscnn_platform.evaluation import EvalReport, summary
 from gscnn_platform.figures import VOID_COLOUR
+from gscnn_platform.reporting.templates import data_uri, fill
 
 
 @dataclass(frozen=True)
@@ -42,11 +39,8 @@ def render(
     all_reports = list(reports.values())
     reference = all_reports[0]
     missing = [str(factor) for factor in DISTANCE_FACTORS if factor and factor not in reference.by_distance]
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    environment.filters["number"] = _number
-    return environment.get_template("page.html.jinja").render(
+    return fill(
+        "page.html.jinja",
         title=title,
         facts=facts,
         names=list(reports),
@@ -57,8 +51,8 @@ def render(
         per_class=_per_class(all_reports),
         distance_missing=", ".join(missing),
         legend=_legend(reference.classes, colours),
-        frames=[{"title": frame.title, "picture": _data_uri(frame.png)} for frame in frames],
-        pictures={"distance": _data_uri(distance_png), "confusion": _data_uri(confusion_png)},
+        frames=[{"title": frame.title, "picture": data_uri(frame.png)} for frame in frames],
+        pictures={"distance": data_uri(distance_png), "confusion": data_uri(confusion_png)},
     )
 
 
@@ -99,11 +93,3 @@ def _cell(values: Sequence[float | None]) -> dict[str, Any]:
 def _legend(classes: Sequence[str], colours: Sequence[tuple[int, int, int]]) -> dict[str, str]:
     names = (*classes, "void")
     return {name: "rgb({}, {}, {})".format(*rgb) for name, rgb in zip(names, (*colours, VOID_COLOUR), strict=True)}
-
-
-def _number(value: float) -> str:
-    return f"{value:.3f}"
-
-
-def _data_uri(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"

@@ -60,7 +60,7 @@ def confusion_picture(confusions: Mapping[str, np.ndarray], classes: Sequence[st
                 colour = "white" if share > 0.6 else "black"
                 text = f"{100 * share:.0f}"
                 axes.text(column, row, text, ha="center", va="center", fontsize=6, color=colour)
-    return _png(figure)
+    return png_of(figure)
 
 
 def distance_picture(curves: Mapping[str, Mapping[int, Mapping[str, float]]]) -> bytes:
@@ -79,7 +79,7 @@ def distance_picture(curves: Mapping[str, Mapping[int, Mapping[str, float]]]) ->
         axes.set_ylim(bottom=0)
         if len(curves) > 1:
             axes.legend(fontsize=8)
-    return _png(figure)
+    return png_of(figure)
 
 
 def frame_picture(
@@ -111,7 +111,7 @@ def frame_picture(
     handles = [Line2D([], [], color=np.divide(rgb, 255), linewidth=3, label=label) for label, rgb in named.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8, facecolor="0.4", labelcolor="white")
     figure.suptitle(name, fontsize=10)
-    return _png(figure)
+    return png_of(figure)
 
 
 def worst_windows(truth: UInt8[np.ndarray, "H W"], predictions: Sequence[UInt8[np.ndarray, "H W"]]) -> list[Window]:
@@ -172,7 +172,8 @@ def _show(axes: Axes, picture: np.ndarray, title: str) -> None:
     axes.set_yticks([])
 
 
-def _png(figure: Figure) -> bytes:
+def png_of(figure: Figure) -> bytes:
+    """The figure as the bytes of a PNG file."""
     file = io.BytesIO()
     figure.savefig(file, format="png")
     return file.getvalue()

@@ -73,7 +73,7 @@ def create_run(
     """
     try:
         client = client_of(uri)
-        experiment = _experiment(client, uri, config)
+        experiment = experiment_of(client, uri, config)
         same = f"tags.`{FOLDER}` = '{folder}' and attributes.status = 'RUNNING'"
         found = [run for run in client.search_runs([experiment], same) if not run.data.metrics]
         all_tags = {**run_tags(config, store), FOLDER: folder, **tags}
@@ -86,7 +86,8 @@ def create_run(
     return run.info.run_id
 
 
-def _experiment(client: mlflow.MlflowClient, uri: str, config: ExperimentConfig) -> str:
+def experiment_of(client: mlflow.MlflowClient, uri: str, config: ExperimentConfig) -> str:
+    """Id of the experiment, which is made where it is missing."""
     name = config.tracking.experiment
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
@@ -262,18 +263,23 @@ def is_run_id(text: str) -> bool:
 
 
 @contextmanager
-def checkpoint_of_run(uri: str, run_id: str) -> Iterator[Path]:
-    """The best checkpoint of a run as a local folder.
+def checkpoint_of_run(uri: str, run_id: str) -> Iterator[str]:
+    """The best checkpoint of a run: its artifact as a local folder, or the run's own folder where there is none.
 
     Raises:
-        TrackingError: no such run, or it has no checkpoint.
+        TrackingError: no such run, or it says of no checkpoint.
     """
     with tempfile.TemporaryDirectory() as folder:
         try:
-            checkpoint = client_of(uri).download_artifacts(run_id, CHECKPOINT, folder)
+            client = client_of(uri)
+            place = client.get_run(run_id).data.tags.get(FOLDER)
+            if client.list_artifacts(run_id, CHECKPOINT):
+                place = client.download_artifacts(run_id, CHECKPOINT, folder)
         except (MlflowException, OSError) as error:
             raise TrackingError(f"no checkpoint of MLflow run {run_id} at {uri}: {error}") from error
-        yield Path(checkpoint)
+        if place is None:
+            raise TrackingError(f"no checkpoint of MLflow run {run_id} at {uri}: name its folder instead")
+        yield place
 
 
 def _link(client: mlflow.MlflowClient, run_id: str, file: str, text: str) -> None:

@@ -222,12 +222,19 @@ def load_model(path: str | Path) -> LoadedModel:
 
 
 def find_model(reference: str, uri: str) -> LoadedModel:
-    """The model that a user names: by a checkpoint's or a run's folder or URI, or by an MLflow run id at `uri`.
+    """The model that a user names.
+
+    Args:
+        reference: a checkpoint's or a run's folder or URI, or, at `uri`, an MLflow run id or a registered model,
+            `models:/NAME@ALIAS`.
+        uri: of the tracking server or store.
 
     Raises:
         CheckpointError: naming what is missing.
         TrackingError: no such run, or it has no checkpoint.
     """
+    if reference.startswith(tracking.MODELS):
+        reference = tracking.run_of_model(uri, reference)
     if not tracking.is_run_id(reference):
         return load_model(reference)
     with tracking.checkpoint_of_run(uri, reference) as folder:

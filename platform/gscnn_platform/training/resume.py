@@ -22,6 +22,8 @@ from gscnn_platform.config import Config, ExperimentConfig, flatten
 
 RECORD: Final = "record.json"
 ALIVE: Final = "alive.json"
+SWEEP_RECORD: Final = "sweep.json"
+"""What a sweep's folder has in place of record.json."""
 BEAT_SECONDS: Final = 5.0
 DEAD_SECONDS: Final = 20.0
 """Silence after which a driver on another host counts as dead; on this host its process id tells at once."""
@@ -88,13 +90,13 @@ def choose_run(
         return (found.name, found) if found else (f"{config.name}-{datetime.now():%Y%m%d-%H%M%S}", None)
     name, folder = config.run_name, f"{storage}/{config.run_name}"
     record = read_record(folder)
+    if is_trial:
+        return name, record
     if record is None:
         filesystem, root = FileSystem.from_uri(folder)
         if filesystem.get_file_info(root).type != FileType.NotFound:
             raise ResumeError(f"--run-name {name!r}: {folder} exists and is no run: choose another, or leave it out")
         return name, None
-    if is_trial:
-        return name, record
     if not config.resume or record.state == "finished":
         raise ResumeError(
             f"--run-name {name!r} is used already in {storage}, by a run that is {record.state}: choose another, or "
@@ -106,22 +108,33 @@ def choose_run(
             f"--run-name {name!r} is a run of other settings: {'; '.join(wrong)}. Give the same values to go on with "
             "it, or another --run-name to start anew"
         )
-    if _wait_until_dead(folder):
+    if is_driven(folder):
         raise ResumeError(f"--run-name {name!r} is running: {_owner_of(folder)}; stop it first, or choose another name")
     return name, record
 
 
 def write_record(folder: str, record: RunRecord) -> None:
     """Replaces the record at once: a reader sees the old one or the new one."""
-    _write_json(folder, RECORD, record.model_dump(mode="json"))
+    write_json(folder, RECORD, record.model_dump(mode="json"))
 
 
 def read_record(folder: str) -> RunRecord | None:
     """The record of a run's folder; None where there is none that this code reads."""
     try:
-        return RunRecord.model_validate(_read_json(folder, RECORD))
+        return RunRecord.model_validate(read_json(folder, RECORD))
     except (FileNotFoundError, ValidationError, ValueError):
         return None
+
+
+def tracked_as(folder: str) -> tuple[str, str] | None:
+    """Tracking URI and MLflow run id of a run's or a sweep's folder; None of any other."""
+    for name in (RECORD, SWEEP_RECORD):
+        try:
+            record = read_json(folder, name)
+            return record["tracking_uri"], record["run_id"]
+        except (FileNotFoundError, ValueError, KeyError):
+            continue
+    return None
 
 
 @contextmanager
@@ -134,9 +147,9 @@ def alive(folder: str) -> Iterator[None]:
         while not ended.wait(BEAT_SECONDS):
             # A full disk must not end the signs of life.
             with suppress(OSError):
-                _write_json(folder, ALIVE, {**owner, "at": time.time()})
+                write_json(folder, ALIVE, {**owner, "at": time.time()})
 
-    _write_json(folder, ALIVE, {**owner, "at": time.time()})
+    write_json(folder, ALIVE, {**owner, "at": time.time()})
     thread = threading.Thread(target=beat, name="alive", daemon=True)
     thread.start()
     try:
@@ -150,18 +163,12 @@ def alive(folder: str) -> Iterator[None]:
 
 def _unfinished_like(config: ExperimentConfig, storage: str, fingerprint: str) -> RunRecord | None:
     """The newest run in `storage` that died or was stopped, with the same settings and data."""
-    filesystem, root = FileSystem.from_uri(storage)
-    folders = [
-        entry
-        for entry in filesystem.get_file_info(FileSelector(root, allow_not_found=True))
-        if entry.type == FileType.Directory and entry.base_name.startswith(f"{config.name}-")
-    ]
-    for entry in sorted(folders, key=lambda folder: folder.base_name, reverse=True):
-        folder = f"{storage}/{entry.base_name}"
+    for name in sorted(folders_in(storage, f"{config.name}-"), reverse=True):
+        folder = f"{storage}/{name}"
         record = read_record(folder)
         if record is None or record.state == "finished" or _differences(record, config, fingerprint):
             continue
-        if not _wait_until_dead(folder):
+        if not is_driven(folder):
             return record
     return None
 
@@ -179,11 +186,11 @@ def _identity(config: ExperimentConfig) -> dict[str, Any]:
     return {key: value for key, value in flatten(config.model_dump()).items() if key not in EXECUTION}
 
 
-def _wait_until_dead(folder: str) -> bool:
-    """Whether the run's driver still lives; of one on another host, after waiting for a sign of it."""
+def is_driven(folder: str) -> bool:
+    """Whether a run's or a sweep's driver still lives; of one on another host, after waiting for a sign of it."""
     while True:
         try:
-            owner = _read_json(folder, ALIVE)
+            owner = read_json(folder, ALIVE)
         except (FileNotFoundError, ValueError):
             return False
         if owner["host"] == socket.gethostname():
@@ -194,7 +201,7 @@ def _wait_until_dead(folder: str) -> bool:
         before = owner["at"]
         time.sleep(2 * BEAT_SECONDS)
         try:
-            if _read_json(folder, ALIVE)["at"] != before:
+            if read_json(folder, ALIVE)["at"] != before:
                 return True
         except (FileNotFoundError, ValueError):
             return False
@@ -202,19 +209,28 @@ def _wait_until_dead(folder: str) -> bool:
 
 def _owner_of(folder: str) -> str:
     try:
-        owner = _read_json(folder, ALIVE)
+        owner = read_json(folder, ALIVE)
     except (FileNotFoundError, ValueError):
         return "it has just ended"
     return f"process {owner['pid']} on {owner['host']}"
 
 
-def _read_json(folder: str, name: str) -> dict[str, Any]:
+def folders_in(storage: str, prefix: str) -> list[str]:
+    """Names of the folders in `storage`, a path or URI, that start with `prefix`."""
+    filesystem, root = FileSystem.from_uri(storage)
+    entries = filesystem.get_file_info(FileSelector(root, allow_not_found=True))
+    return [e.base_name for e in entries if e.type == FileType.Directory and e.base_name.startswith(prefix)]
+
+
+def read_json(folder: str, name: str) -> dict[str, Any]:
+    """Raises FileNotFoundError, and ValueError where it is no JSON."""
     filesystem, root = FileSystem.from_uri(folder)
     with filesystem.open_input_stream(f"{root}/{name}") as stream:
         return json.loads(stream.read())
 
 
-def _write_json(folder: str, name: str, content: dict[str, Any]) -> None:
+def write_json(folder: str, name: str, content: dict[str, Any]) -> None:
+    """Replaces the file at once: a reader sees the old one or the new one."""
     filesystem, root = FileSystem.from_uri(folder)
     filesystem.create_dir(root)
     partial = f"{root}/.{name}.partial"

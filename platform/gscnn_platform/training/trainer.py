@@ -70,7 +70,7 @@ def run_training(config: ExperimentConfig, trial: Trial | None = None) -> Traini
     build_model(config.model)  # Finds missing pretrained weights here rather than on every worker.
     cluster.connect()
     use_gpu, cpus = resources(config)
-    outbox = _outbox(storage, run_name)
+    outbox = outbox_of(storage, run_name)
     stopper = trial.stopper if trial else Stopper()
     if before is not None and before.state == "finished":
         return _result(_job(config, before, store, folder, outbox, use_gpu, cpus), trial, stopper)
@@ -151,7 +151,7 @@ def _new_run(config: ExperimentConfig, run_name: str, storage: str, store: Store
     )
 
 
-def _outbox(storage: str, run_name: str) -> str:
+def outbox_of(storage: str, run_name: str) -> str:
     """What waits for the tracking server: beside the checkpoints, or at home where these are remote."""
     if "://" in storage:
         return str(Path.home() / "gscnn-runs" / "outbox" / run_name)

@@ -293,8 +293,9 @@ class TrainingWorker:
             self.evaluated, mine, classes, self.device, self.config.training.precision, distance_factors=()
         )
         report.whole.add_over(self._sum_over_workers)
-        if epoch and not report.scores.miou <= self.best.get("miou", -1.0):
-            self.best = {"miou": report.scores.miou, "epoch": epoch}
+        score = report.metrics("val").get(f"val/{self.config.training.best_metric}", 0.0)
+        if epoch and not score <= self.best.get("score", -1.0):
+            self.best = {"score": score, "epoch": epoch}
         when = f"epoch {epoch}/{self.config.training.epochs}" if epoch else "before training"
         self._say(f"{when} · validation mIoU {report.scores.miou:.4f}")
         if self.writer is not None:

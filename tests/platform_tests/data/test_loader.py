@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from gscnn.batch import IMAGE_MEAN, IMAGE_STD
+from gscnn.edges import boundary_map
 from gscnn_platform.config import ExperimentConfig, with_overrides
 from gscnn_platform.data.loader import (
     WholeImageSampler,
@@ -119,3 +120,17 @@ def test_a_batch_holds_the_store_s_values_in_the_model_s_units(streets_store: St
     np.testing.assert_array_equal(batch.label[0].numpy(), stored.label)
     np.testing.assert_allclose(batch.gradient[0, 0].numpy(), stored.gradient / 255)
     np.testing.assert_array_equal(batch.boundary[0, 0].numpy(), stored.boundary)
+
+
+def test_training_may_draw_wider_boundaries_than_the_store_has(
+    tiny_run: ExperimentConfig, streets_store: Store
+) -> None:
+    reader = streets_store.split("train")
+    thin, wide = (next(batches(reader, run_of(tiny_run, data__boundary_radius=radius))) for radius in (1, 4))
+    for batch, radius in ((thin, 1), (wide, 4)):
+        # Away from the crop's frame, beyond which the derived label sees the rest of the scene.
+        inner = (slice(radius, -radius), slice(radius, -radius))
+        for label, boundary in zip(batch.label.numpy(), batch.boundary[:, 0].numpy(), strict=True):
+            expected = boundary_map(label.astype(np.uint8), radius, 255, False)
+            np.testing.assert_array_equal(boundary[inner], expected[inner])
+    assert wide.boundary.float().mean() > 2 * thin.boundary.float().mean()

@@ -1,0 +1,32 @@
+"""python -m jobs.compare RUN_OR_SWEEP...: runs side by side, in words and as an HTML page."""
+
+import tyro
+
+from gscnn_platform.reporting.comparing import compare_runs
+from jobs.command_line import user_errors
+
+
+def main(
+    runs: tyro.conf.Positional[tuple[str, ...]],
+    /,
+    out: str = "comparison.html",
+    metric: str = "val/miou",
+    uri: str | None = None,
+    different_data: bool = False,
+) -> None:
+    """Compares training runs and sweeps: settings that differ, scores, curves, scenes, and whether it is noise.
+
+    Args:
+        runs: MLflow run ids of trainings or sweeps, run names, or folders of runs; the first is what others are held
+            against. Runs of the same settings under several seeds count as one.
+        out: HTML page to write.
+        metric: validation score for verdicts and ranking, such as val/boundary_f_3px.
+        uri: MLflow tracking URI; else the run folder's, MLFLOW_TRACKING_URI, or SQLite under runs/.
+        different_data: compare runs on different data all the same.
+    """
+    with user_errors():
+        compare_runs(runs, uri, metric, out, different_data)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

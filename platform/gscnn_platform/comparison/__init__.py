@@ -1,0 +1,67 @@
+"""Runs that MLflow tracked -> how they differ, in settings and scores, and whether that is more than noise.
+
+Pure computing on what gscnn_platform.tracking has read: no MLflow, no Ray, no files.
+"""
+
+from gscnn_platform.comparison.compared import DIFFERENT_DATA, Comparison, DifferentDataError, compare
+from gscnn_platform.comparison.contenders import (
+    BEST_BY,
+    CURVES,
+    Contender,
+    Sweep,
+    best_epoch,
+    contenders_of,
+    plural,
+    score,
+    seed_of,
+    state,
+)
+from gscnn_platform.comparison.noise import Paired, Spread, holm, paired, spread
+from gscnn_platform.comparison.tables import (
+    Cell,
+    Row,
+    Table,
+    differences,
+    overall,
+    per_class,
+    percent,
+    points,
+    score_row,
+    table,
+    title,
+)
+from gscnn_platform.comparison.words import verdicts
+
+__all__ = [
+    "BEST_BY",
+    "CURVES",
+    "DIFFERENT_DATA",
+    "Cell",
+    "Comparison",
+    "Contender",
+    "DifferentDataError",
+    "Paired",
+    "Row",
+    "Spread",
+    "Sweep",
+    "Table",
+    "best_epoch",
+    "compare",
+    "contenders_of",
+    "differences",
+    "holm",
+    "overall",
+    "paired",
+    "per_class",
+    "percent",
+    "plural",
+    "points",
+    "score",
+    "score_row",
+    "seed_of",
+    "spread",
+    "state",
+    "table",
+    "title",
+    "verdicts",
+]

@@ -1,0 +1,257 @@
+"""Runs -> contenders: a contender is one run, or several of the same settings under different seeds."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import takewhile
+from typing import Final
+
+from gscnn_platform.comparison.noise import Spread, spread
+from gscnn_platform.tracking import OVERRIDES, VARIANT, VARIANTS, TrackedRun
+
+CURVES: Final = re.compile(r"val/(?!best_).+|val_iou/.+|train/total")
+"""The histories that a comparison reads of a run."""
+BEST_BY: Final = "val/miou"
+"""By which a run's best epoch is chosen: as the training chooses the checkpoint that it keeps."""
+MOST: Final = 8
+"""Contenders that a sweep without named variants adds at most: as many as colours that can be told apart."""
+SEED: Final = "seed"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep's parent run and its trials, in the order in which they were started."""
+
+    parent: TrackedRun
+    trials: Sequence[TrackedRun]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Runs of one setting."""
+
+    name: str
+    runs: tuple[TrackedRun, ...]
+    """In the order of their seeds, then of their starts."""
+    is_variant: bool = False
+    """Whether it is a named variant of a search space."""
+
+    @cached_property
+    def counted(self) -> tuple[TrackedRun, ...]:
+        """The runs that scores are taken from: those that went to their end and have a score, or, where there are none
+        of these, all that have a score so far. Of runs with one seed the last."""
+        scored = [run for run in self.runs if best_epoch(run) is not None]
+        complete = [run for run in scored if is_complete(run)]
+        return tuple({seed_of(run): run for run in complete or scored}.values())
+
+    def by_seed(self, metric: str) -> dict[int, float]:
+        """Seed -> score of a metric at the run's best epoch, of the runs that count."""
+        scores = {seed_of(run): score(run, metric) for run in self.counted}
+        return {seed: value for seed, value in scores.items() if value is not None}
+
+    def spread(self, metric: str) -> Spread | None:
+        """Mean and standard deviation over seeds; None where the metric is not tracked."""
+        return spread(list(self.by_seed(metric).values()))
+
+    def shortfall(self) -> str | None:
+        """Which runs do not count, and which count although they did not go to their end; None where all is well."""
+        seeds = {seed_of(run) for run in self.counted if is_complete(run)}
+        out = Counter(
+            "earlier run of a seed that counts" if is_complete(run) and seed_of(run) in seeds else state(run)
+            for run in self.runs
+            if run not in self.counted
+        )
+        early = Counter(state(run) for run in self.counted if not is_complete(run))
+        if len(self.runs) == 1 and (out or early):
+            return f"{self.name}: {state(self.runs[0])}, {'not counted' if out else 'counted as far as it got'}"
+        parts = [f"not counted: {_listed(out)}"] if out else []
+        parts += [f"counted as far as they got: {_listed(early)}"] if early else []
+        if not parts:
+            return None
+        return f"{self.name}: {len(self.counted)} of {plural(len(self.runs), 'run')}; {'; '.join(parts)}"
+
+
+def contenders_of(
+    named: Sequence[TrackedRun | Sweep], metric: str, execution: Set[str]
+) -> tuple[list[Contender], list[str]]:
+    """Contenders in the order of what was named, and what a reader must know of how they came about.
+
+    Single runs of the same settings, data and code are one contender, unless there would be no other. A sweep's trials
+    are grouped by variant, or by what the sweep set in them apart from the seed; of groups without names the best by
+    `metric` are taken, best first.
+
+    Args:
+        named: single runs and sweeps. No run is taken twice: a run that is named before its sweep stands for its
+            whole group, and so puts that first.
+        metric: by which groups are ranked.
+        execution: config keys that say how a run is carried out, and make no other setting of it.
+
+    Raises:
+        ValueError: a sweep has no trials.
+    """
+    single = [each for each in named if isinstance(each, TrackedRun)]
+    groups = _grouped(single, lambda run: _settings(run, execution))
+    if len(named) == len(single) > 1 and len(groups) == 1:
+        groups = [[run] for run in _unique(single)]
+    found: list[Contender] = []
+    notes: list[str] = []
+    for each in named:
+        if isinstance(each, Sweep):
+            of_sweep, more = _of_sweep(each, metric, execution)
+            notes += more
+        else:
+            of_sweep = [Contender(_common_name(group), _in_order(group)) for group in groups if each in group]
+        for contender in of_sweep:
+            _take(contender, found)
+    return _told_apart(found), notes
+
+
+def _take(contender: Contender, found: list[Contender]) -> None:
+    """Appends it, or puts it in the place of one of which it has all runs, or leaves it out for one that has its."""
+    runs = {run.run_id for run in contender.runs}
+    for index, other in enumerate(found):
+        if runs & {run.run_id for run in other.runs}:
+            found[index] = max(other, contender, key=lambda each: len(each.runs))
+            return
+    found.append(contender)
+
+
+def best_epoch(run: TrackedRun) -> int | None:
+    """The epoch of the highest mIoU after training has begun; None before the first validation."""
+    curve = {epoch: value for epoch, value in run.curves.get(BEST_BY, {}).items() if epoch > 0 and value == value}
+    return max(curve, key=lambda epoch: curve[epoch]) if curve else None
+
+
+def score(run: TrackedRun, metric: str) -> float | None:
+    """A metric at the run's best epoch; None where it has none there."""
+    epoch = best_epoch(run)
+    value = None if epoch is None else run.curves.get(metric, {}).get(epoch)
+    return None if value is None or value != value else value
+
+
+def seed_of(run: TrackedRun) -> int:
+    return int(run.params.get(SEED, 0))
+
+
+def is_complete(run: TrackedRun) -> bool:
+    """Whether the run went to its last epoch: a scheduler may have ended it before."""
+    return run.status == "FINISHED" and _reached(run) >= int(run.params.get("training.epochs", 0))
+
+
+def state(run: TrackedRun) -> str:
+    """How the run stands, for people: "finished", "failed at epoch 3 of 8"."""
+    if is_complete(run):
+        return "finished" if best_epoch(run) is not None else "finished without a score"
+    words = {"FINISHED": "ended early", "KILLED": "stopped", "FAILED": "failed", "RUNNING": "running"}
+    reached, planned = _reached(run), run.params.get("training.epochs", "?")
+    return f"{words.get(run.status, run.status.lower())} at epoch {reached} of {planned}"
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 run`, `2 runs`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _reached(run: TrackedRun) -> int:
+    return max(run.curves.get(BEST_BY, {}), default=0)
+
+
+def _of_sweep(sweep: Sweep, metric: str, execution: Set[str]) -> tuple[list[Contender], list[str]]:
+    if not sweep.trials:
+        raise ValueError(f"the sweep {sweep.parent} has no trials yet: wait for its first one")
+    groups = _grouped(sweep.trials, lambda run: _group_in_sweep(run, execution))
+    if len(groups) == 1 and VARIANT not in groups[0][0].tags:
+        return [Contender(sweep.parent.name, _in_order(groups[0]))], []
+    contenders = [_of_group(group) for group in groups]
+    order = json.loads(sweep.parent.tags.get(VARIANTS, "[]"))
+    if all(contender.is_variant for contender in contenders):
+        return sorted(contenders, key=lambda each: order.index(each.name) if each.name in order else len(order)), []
+    ranked = sorted(contenders, key=lambda each: _mean(each, metric), reverse=True)
+    left = ranked[MOST:]
+    note = f"{sweep.parent.name}: {plural(len(ranked), 'setting')}, ranked by the scores that are shown"
+    if left:
+        note = f"{sweep.parent.name}: the best {MOST} of {len(ranked)} settings, ranked by the scores that are shown"
+        note += f"; {len(left)} left out"
+        without = Counter(state(run) for contender in left if not contender.counted for run in contender.runs)
+        note += f", of which without a score: {_listed(without)}" if without else ""
+    return ranked[:MOST], [f"{note}. A best that was chosen so loses some of its lead under new seeds"]
+
+
+def _of_group(group: Sequence[TrackedRun]) -> Contender:
+    tags = group[0].tags
+    if VARIANT in tags:
+        return Contender(tags[VARIANT], _in_order(group), is_variant=True)
+    overrides = _overrides(group[0])
+    if not overrides or len(overrides) > 2:
+        return Contender(_common_name(group), _in_order(group))
+    return Contender(", ".join(f"{key} {_short(value)}" for key, value in overrides.items()), _in_order(group))
+
+
+def _group_in_sweep(run: TrackedRun, execution: Set[str]) -> str:
+    if VARIANT in run.tags:
+        return run.tags[VARIANT]
+    overrides = _overrides(run)
+    return _settings(run, execution) if overrides is None else json.dumps(overrides, sort_keys=True)
+
+
+def _overrides(run: TrackedRun) -> dict[str, object] | None:
+    """What the sweep set, but for the seed; None where that is not known."""
+    if OVERRIDES not in run.tags:
+        return None
+    return {key: value for key, value in json.loads(run.tags[OVERRIDES]).items() if key != SEED}
+
+
+def _settings(run: TrackedRun, execution: Set[str]) -> str:
+    """All that a run's numbers depend on, but for the seed."""
+    params = {key: value for key, value in run.params.items() if key not in execution and key != SEED}
+    return json.dumps([sorted(params.items()), run.fingerprint, run.tags.get("code.sha256")])
+
+
+def _grouped(runs: Sequence[TrackedRun], key: Callable[[TrackedRun], str]) -> list[list[TrackedRun]]:
+    groups: dict[str, list[TrackedRun]] = {}
+    for run in _unique(runs):
+        groups.setdefault(key(run), []).append(run)
+    return list(groups.values())
+
+
+def _unique(runs: Sequence[TrackedRun]) -> list[TrackedRun]:
+    return list({run.run_id: run for run in runs}.values())
+
+
+def _in_order(runs: Sequence[TrackedRun]) -> tuple[TrackedRun, ...]:
+    return tuple(sorted(runs, key=lambda run: (seed_of(run), run.started)))
+
+
+def _mean(contender: Contender, metric: str) -> float:
+    found = contender.spread(metric)
+    return float("-inf") if found is None else found.mean
+
+
+def _common_name(runs: Sequence[TrackedRun]) -> str:
+    """What the runs' names begin with, without a number or a "seed" that would be left of what tells them apart."""
+    if len(runs) == 1:
+        return runs[0].name
+    letters = takewhile(lambda of_names: len(set(of_names)) == 1, zip(*(run.name for run in runs), strict=False))
+    common = "".join(letter for letter, *_ in letters)
+    return re.sub(r"([-_. ]+(s|seed))?[-_. \d]*$", "", common) or runs[0].name
+
+
+def _told_apart(contenders: Sequence[Contender]) -> list[Contender]:
+    names = Counter(contender.name for contender in contenders)
+    return [
+        replace(contender, name=f"{contender.name} {contender.runs[0].run_id[:6]}")
+        if names[contender.name] > 1
+        else contender
+        for contender in contenders
+    ]
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _listed(states: Counter[str]) -> str:
+    return ", ".join(f"{count} {text}" for text, count in states.items())

@@ -1,0 +1,212 @@
+"""Contenders as rows of text: scores against the first, settings that differ. Scores are in percent."""
+
+import re
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import Final
+
+from gscnn_platform.comparison.contenders import BEST_BY, SEED, Contender
+from gscnn_platform.comparison.noise import Spread, paired
+from gscnn_platform.tracking import TrackedRun
+
+CLASS: Final = "val_iou/"
+"""Prefix of the IoU of a class."""
+RADII: Final = (3, 5, 9, 12)
+"""Of boundary F, in pixels, as in the paper's tables."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A header and rows of one length; the first column names the row."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def __str__(self) -> str:
+        """Aligned text with a rule below the header."""
+        widths = [max(map(len, column)) for column in zip(self.header, *self.rows, strict=True)]
+        lines = [self.header, tuple("-" * width for width in widths), *self.rows]
+        return "\n".join(
+            "  ".join(
+                cell.rjust(width) if place else cell.ljust(width)
+                for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+            ).rstrip()
+            for line in lines
+        )
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A contender's score, and how far it is above the first contender's; None where it has none."""
+
+    score: Spread | None
+    change: float | None
+    clear: bool
+    """Whether the 95% interval of the change over shared seeds leaves out 0."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One metric of all contenders."""
+
+    title: str
+    cells: tuple[Cell, ...]
+
+
+def table(contenders: Sequence[Contender], metric: str = BEST_BY) -> Table:
+    """The paper's kind of table, one row a contender: `metric` as mean ± standard deviation over seeds, its change
+    against the first row (of named variants against the row before as well), mIoU, boundary F by radius, seeds.
+
+    Scores are in percent, changes in points, all at each run's best epoch; "-" where nothing is tracked.
+    """
+    variants = all(contender.is_variant for contender in contenders)
+    keys = [BEST_BY, *(f"val/boundary_f_{radius}px" for radius in RADII)]
+    others = [key for key in keys if key != metric and any(contender.spread(key) for contender in contenders)]
+    header = [
+        "variant" if variants else "contender",
+        title(metric),
+        *(["vs row above"] if variants else []),
+        *([f"vs {contenders[0].name}"] if len(contenders) > 1 else []),
+        *(re.sub("^boundary ", "", title(key)) for key in others),
+        "seeds",
+    ]
+    rows = []
+    for place, contender in enumerate(contenders):
+        above, first = (contenders[place - 1], contenders[0]) if place else (None, None)
+        held_against = [*([above] if variants else []), *([first] if len(contenders) > 1 else [])]
+        changes = [points(_change(other, contender, metric)) for other in held_against]
+        of_others = [percent(contender.spread(key), deviation=False) for key in others]
+        rows.append((contender.name, percent(contender.spread(metric)), *changes, *of_others, _seeds(contender)))
+    return Table(tuple(header), tuple(rows))
+
+
+def differences(contenders: Sequence[Contender], execution: Set[str]) -> Table:
+    """The settings that differ between contenders, and the code where that does; nothing else.
+
+    Rows are settings or contenders, whichever there are more of. The seed counts where every contender is one run.
+
+    Args:
+        contenders: to compare.
+        execution: config keys that say how a run is carried out, which are left out.
+    """
+    of_contenders = [_settings(contender, execution) for contender in contenders]
+    if any(len(contender.runs) > 1 for contender in contenders):
+        for settings in of_contenders:
+            settings.pop(SEED, None)
+    keys = dict.fromkeys(key for settings in of_contenders for key in settings)
+    differing = [key for key in keys if len({settings.get(key, "-") for settings in of_contenders}) > 1]
+    header = ("setting", *(contender.name for contender in contenders))
+    rows = [(key, *_shortened([settings.get(key, "-") for settings in of_contenders])) for key in differing]
+    if rows and len(rows) < len(contenders):
+        turned = list(zip(header, *rows, strict=True))
+        return Table(("contender", *turned[0][1:]), tuple(turned[1:]))
+    return Table(header, tuple(rows))
+
+
+def overall(contenders: Sequence[Contender]) -> list[Row]:
+    """All scores of the whole split that any contender has."""
+    known = dict.fromkeys(key for contender in contenders for run in contender.runs for key in run.curves)
+    keys = [key for key in known if key.startswith("val/")]
+    return [score_row(title(key), key, contenders) for key in sorted(keys, key=_place)]
+
+
+def per_class(contenders: Sequence[Contender]) -> tuple[list[Row], list[str]]:
+    """IoU of the classes that the data of all contenders has, in the data's order; and the names of other classes."""
+    of_contenders = [_classes(contender) for contender in contenders]
+    everything = dict.fromkeys(name for names in of_contenders for name in names)
+    common = [name for name in everything if all(name in names for names in of_contenders)]
+    rows = [score_row(name, f"{CLASS}{name}", contenders) for name in common]
+    return rows, [name for name in everything if name not in common]
+
+
+def title(metric: str) -> str:
+    """What people call a metric: `val/boundary_f_3px_present` is "boundary F 3 px, classes present"."""
+    if metric.startswith(CLASS):
+        return f"IoU of {metric.removeprefix(CLASS)}"
+    boundary = re.fullmatch(r"val/boundary_f_(\d+)px(_present)?", metric)
+    if boundary:
+        return f"boundary F {boundary[1]} px{', classes present' if boundary[2] else ''}"
+    return {BEST_BY: "mIoU", "val/pixel_accuracy": "pixel accuracy"}.get(metric, metric)
+
+
+def _place(key: str) -> tuple[int, str, int]:
+    """mIoU first, then what has no radius, then boundary F by radius, the official after that of classes present."""
+    boundary = re.fullmatch(r"val/boundary_f_(\d+)px(_present)?", key)
+    if boundary:
+        return (2 if boundary[2] else 3), "", int(boundary[1])
+    return int(key != BEST_BY), key, 0
+
+
+def score_row(name: str, key: str, contenders: Sequence[Contender]) -> Row:
+    """One metric of all contenders, with the differences to the first."""
+    first = contenders[0].by_seed(key)
+    cells = []
+    for contender in contenders:
+        tested = None if contender is contenders[0] else paired(first, contender.by_seed(key))
+        change = None if contender is contenders[0] else _change(contenders[0], contender, key)
+        cells.append(Cell(contender.spread(key), change, tested is not None and tested.clear))
+    return Row(name, tuple(cells))
+
+
+def _change(first: Contender | None, other: Contender, metric: str) -> float | None:
+    """Difference of the means that are shown."""
+    before, after = first and first.spread(metric), other.spread(metric)
+    return None if before is None or after is None else after.mean - before.mean
+
+
+def _classes(contender: Contender) -> list[str]:
+    """Of the validation split, in the order of the train ids; of runs whose data is not known, those with a score."""
+    run = contender.runs[0]
+    pixels = run.profile.get("pixels", {}).get(run.params.get("data.val_split"), {})
+    tracked = [key.removeprefix(CLASS) for run in contender.runs for key in run.curves if key.startswith(CLASS)]
+    return [name for name in pixels if name != "void"] or sorted(set(tracked))
+
+
+def _settings(contender: Contender, execution: Set[str]) -> dict[str, str]:
+    """Dotted key -> value, or values where the contender's runs have several."""
+    values: dict[str, dict[str, None]] = {}
+    for run in contender.runs:
+        told: Mapping[str, str] = {key: value for key, value in run.params.items() if key not in execution}
+        for key, value in {**told, **_origin(run)}.items():
+            values.setdefault(key, {})[value] = None
+    return {key: ", ".join(of_key) for key, of_key in values.items()}
+
+
+def _shortened(values: Sequence[str]) -> list[str]:
+    """Long numbers, as a search draws them, with 4 digits where these still tell the values apart."""
+    short = [_four_digits(value) for value in values]
+    return short if len(set(short)) == len(set(values)) else list(values)
+
+
+def _four_digits(value: str) -> str:
+    try:
+        return min(f"{float(value):.4g}", value, key=len) if "." in value else value
+    except ValueError:
+        return value
+
+
+def _origin(run: TrackedRun) -> dict[str, str]:
+    """Data and code, beside the config."""
+    tags = {"code (sha256)": run.tags.get("code.sha256"), "data (fingerprint)": run.fingerprint}
+    return {key: value for key, value in tags.items() if value is not None}
+
+
+def _seeds(contender: Contender) -> str:
+    counted, all_of_them = len(contender.counted), len(contender.runs)
+    return str(counted) if counted == all_of_them else f"{counted} of {all_of_them}"
+
+
+def percent(score: Spread | None, deviation: bool = True) -> str:
+    """`23.2 ± 0.6` of a mean of 0.232; "-" of none."""
+    if score is None:
+        return "-"
+    tail = f" ± {100 * score.deviation:.1f}" if deviation and score.deviation is not None else ""
+    return f"{100 * score.mean:.1f}{tail}"
+
+
+def points(change: float | None) -> str:
+    """`+1.2` of a change of 0.012, and `0.0` of one that rounds to it from either side; "-" of none."""
+    if change is None:
+        return "-"
+    text = f"{100 * change:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text

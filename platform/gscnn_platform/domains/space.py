@@ -1,0 +1,182 @@
+"""A set of domains by dotted config key, with variants: what a sweep tries, checked before it begins."""
+
+import math
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from itertools import product
+from typing import Any, Final, Literal
+
+from pydantic import ValidationError
+
+from gscnn_platform.config import Config, ExperimentConfig, flatten, with_overrides
+from gscnn_platform.domains.domain import MOST_LISTED, Domain, SearchSpaceError, Value, parse_domain, written
+
+VARIANT: Final = "variant"
+"""Key under which a sampled trial names its variant."""
+
+SEARCHABLE: Final = ("seed", "model.", "loss.", "augmentation.", "optimizer.", "training.", "data.boundary_radius")
+"""What the keys that may be searched begin with. The others name the run, its data or its machines."""
+
+NOT_SEARCHED: Final = {
+    "model.num_classes": "it is the store's, and all trials read one store",
+    **dict.fromkeys(
+        (
+            "model.activation_checkpointing",
+            "training.compile",
+            "training.log_every",
+            "training.pictures",
+            "training.checkpoint_minutes",
+            "training.checkpoint_steps",
+            "training.max_failures",
+            "training.best_metric",
+        ),
+        "it says how a run is carried out, not what it computes",
+    ),
+}
+"""Keys under SEARCHABLE that are refused all the same, and why."""
+
+
+class SearchSpace(Config):
+    """What a sweep tries: every variant with every combination, or sample, of the domains."""
+
+    description: str
+    """What the sweep finds out, in a line."""
+    domains: Mapping[str, str]
+    """Dotted config key -> text of its domain."""
+    variants: Mapping[str, Mapping[str, Any]] = {}
+    """Name -> overrides that belong together; a key that a variant does not mention keeps the recipe's value."""
+    search: Literal["random", "optuna", "grid"]
+    """The search that fits, unless the command line names another."""
+
+    def parsed(self) -> dict[str, Domain]:
+        """Key -> Domain, and last VARIANT -> choice of the variants' names, unless `domains` narrows it.
+
+        Raises:
+            SearchSpaceError: a text that is no domain, with its key.
+        """
+        found: dict[str, Domain] = {}
+        for key, text in self.domains.items():
+            try:
+                found[key] = parse_domain(text)
+            except SearchSpaceError as error:
+                raise SearchSpaceError(f"{key}: {error}") from error
+        # Last, so that a grid changes it fastest: a sweep that is cut short has then compared all variants.
+        names = found.pop(VARIANT, Domain("choice", tuple(self.variants)) if self.variants else None)
+        return found if names is None else found | {VARIANT: names}
+
+    def overrides(self, sampled: Mapping[str, Any]) -> dict[str, Any]:
+        """What `with_overrides` takes: the sampled values, with a variant's name replaced by what it stands for."""
+        variant = self.variants[sampled[VARIANT]] if VARIANT in sampled else {}
+        return {**variant, **{key: value for key, value in sampled.items() if key != VARIANT}}
+
+    def grid(self) -> list[dict[str, Any]]:
+        """All combinations, each by key; the last key changes fastest.
+
+        Raises:
+            SearchSpaceError: a domain whose values cannot be listed, with its key, or more than MOST_LISTED in all.
+        """
+        listed: dict[str, Sequence[Value]] = {}
+        for key, domain in self.parsed().items():
+            values = domain.values()
+            if values is None:
+                raise SearchSpaceError(
+                    f"{key}: a grid cannot list {domain}: search at random, or choose values, say --set "
+                    f"'{key}=choice(...)'"
+                )
+            listed[key] = values
+        total = math.prod(map(len, listed.values()))
+        if total > MOST_LISTED:
+            sizes = ", ".join(f"{key} {len(values)}" for key, values in listed.items())
+            raise SearchSpaceError(f"a grid of {total} trials ({sizes}), {MOST_LISTED} at most: search at random")
+        return [dict(zip(listed, values, strict=True)) for values in product(*listed.values())]
+
+
+def with_sets(space: SearchSpace | None, sets: Sequence[str]) -> SearchSpace:
+    """`space`, or none, with the command line's `KEY=DOMAIN` added; a later one replaces the key.
+
+    A grid stays one as long as what is added are choices; else the search becomes optuna's.
+
+    Raises:
+        SearchSpaceError: a text that is not KEY=DOMAIN.
+    """
+    space = space or SearchSpace(description="set on the command line", domains={}, search="grid")
+    added: dict[str, str] = {}
+    for text in sets:
+        key, equals, domain = text.partition("=")
+        if not equals:
+            raise SearchSpaceError(f"--set {text!r} has no '=': write --set 'loss.edge=loguniform(1, 50)'")
+        added[key.strip()] = domain.strip()
+    merged = space.model_copy(update={"domains": {**space.domains, **added}})
+    listed = all(domain.kind == "choice" for key, domain in merged.parsed().items() if key in added)
+    return merged if listed or space.search != "grid" else merged.model_copy(update={"search": "optuna"})
+
+
+def check(space: SearchSpace, config: ExperimentConfig) -> None:
+    """Tries every variant with every extreme value of each key on `config`, and every trial of a space that is finite.
+
+    Raises:
+        SearchSpaceError: a key that is not to be searched or that the config lacks, a value that it refuses, or two
+            variants that are the same on it; each with the way out.
+    """
+    domains = space.parsed()
+    if not domains:
+        raise SearchSpaceError("nothing is searched: name a space, or add --set 'loss.edge=loguniform(1, 50)'")
+    names = domains[VARIANT].extremes() if VARIANT in domains else ()
+    for name in names:
+        if name not in space.variants:
+            known = ", ".join(space.variants) or "none in this space"
+            raise SearchSpaceError(f"{VARIANT}: there is none named {name!r}; there are: {known}")
+    variants = {str(name): space.variants[str(name)] for name in names}
+    for key in sorted({*domains, *(key for overrides in variants.values() for key in overrides)} - {VARIANT}):
+        _check_key(key, config)
+    resolved: dict[str, ExperimentConfig] = {}
+    for name, overrides in variants.items():
+        both = sorted(domains.keys() & overrides.keys())
+        if both:
+            raise SearchSpaceError(f"{both[0]} is searched and set by variant {name!r} as well: leave one of them out")
+        resolved[name] = _resolve(config, overrides, f"variant {name!r}")
+        twin = next((other for other in resolved if other != name and resolved[other] == resolved[name]), None)
+        if twin is not None:
+            raise SearchSpaceError(
+                f"variants {twin!r} and {name!r} are the same on {config.name}: take a recipe that has what they vary"
+            )
+    for name, base in (resolved or {"": config}).items():
+        where = f" of variant {name!r}" if name else ""
+        for key, domain in domains.items():
+            for value in domain.extremes() if key != VARIANT else ():
+                _resolve(base, {key: value}, f"{key} = {written(value)}{where}, from {domain},")
+    if all(domain.values() is not None for domain in domains.values()):
+        total = math.prod(len(domain.extremes()) for domain in domains.values())
+        for sampled in space.grid() if total <= MOST_LISTED else ():
+            together = ", ".join(f"{key} = {written(value)}" for key, value in sampled.items())
+            _resolve(config, space.overrides(sampled), together)
+
+
+def _check_key(key: str, config: ExperimentConfig) -> None:
+    fields, refusal = flatten(config.model_dump()), _refusal(key)
+    if key in fields and refusal is None:
+        return
+    if key in fields:
+        raise SearchSpaceError(f"{key} is not searched: {refusal}")
+    near = get_close_matches(key, [field for field in fields if _refusal(field) is None], n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else "see --help of jobs.train for its fields"
+    raise SearchSpaceError(f"{key!r} is no field of the config: {hint}")
+
+
+def _refusal(key: str) -> str | None:
+    if key.startswith("data.") and key not in SEARCHABLE:
+        return "it is the store's, or says how that is read, and all trials read one store: run a sweep for each"
+    if not key.startswith(SEARCHABLE):
+        return "it says where and how a run is carried out, not what it computes"
+    return NOT_SEARCHED.get(key)
+
+
+def _resolve(config: ExperimentConfig, overrides: Mapping[str, Any], what: str) -> ExperimentConfig:
+    try:
+        return with_overrides(config, overrides)
+    except ValidationError as error:
+        reasons = "; ".join(
+            ": ".join(filter(None, (".".join(map(str, each["loc"])), each["msg"].removeprefix("Value error, "))))
+            for each in error.errors()
+        )
+        raise SearchSpaceError(f"{what} does not fit {config.name}: {reasons}") from error

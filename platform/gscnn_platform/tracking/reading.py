@@ -1,0 +1,221 @@
+"""Runs as MLflow has them, read back: what a comparison needs, without checkpoints, stores or the run's machine."""
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import mlflow
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+from gscnn_platform.tracking.delivery import client_of
+from gscnn_platform.tracking.journal import TrackingError
+
+SWEEP: Final = "gscnn.sweep"
+"""Tag of a sweep's parent run: the name of its search space."""
+PARENT: Final = "mlflow.parentRunId"
+"""Tag of a trial: its sweep. The UI groups by it."""
+LOCAL_UI: Final = "http://127.0.0.1:5000"
+"""Where `make ui` and `mlflow ui` open a store that no server stands before."""
+PICTURES: Final = "validation"
+"""Artifact folder of the pictures by epoch."""
+PAGE: Final = 500
+"""Runs a request."""
+READERS: Final = 4
+"""Runs whose histories are read at once: a request for each metric would add up to a minute with a far server."""
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """A training run, or the parent of a sweep, as it was when it was read."""
+
+    uri: str = field(repr=False)
+    """Tracking URI it was read from; `place` is the one to show."""
+    run_id: str
+    experiment_id: str
+    name: str
+    status: str
+    """MLflow's: RUNNING, SCHEDULED, FINISHED, FAILED or KILLED."""
+    started: datetime
+    ended: datetime | None
+    params: Mapping[str, str] = field(default_factory=dict)
+    """Dotted config key -> value, as text."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Last value of every metric."""
+    curves: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    """Metric -> step or epoch -> value, in order; of the metrics that were asked for."""
+    dataset: str | None = None
+    fingerprint: str | None = None
+    """Of the store; None where the run has no dataset input."""
+    profile: Mapping[str, Any] = field(default_factory=dict)
+    """The store's counts: "samples" by split, and "pixels" by split and class."""
+
+    @property
+    def place(self) -> str:
+        """The tracking URI without user and password: it goes into pages that are passed on."""
+        return _shown(self.uri)
+
+    @property
+    def link(self) -> str:
+        """The run's page in the MLflow UI; of a store without a server, where `mlflow ui` would open it."""
+        server = self.place if self.place.startswith(("http://", "https://")) else LOCAL_UI
+        return f"{server.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.run_id})"
+
+
+def find_run(uri: str, reference: str) -> str:
+    """The id of the run that a user names, by its id or by a name that no other run has.
+
+    Raises:
+        TrackingError: no run has that id or name, several have the name, or `uri` does not answer.
+    """
+    with _reading(uri, f"run {reference}") as client:
+        try:
+            return client.get_run(reference).info.run_id
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+        quote = '"' if "'" in reference else "'"
+        found = _search(client, None, f"attributes.run_name = {quote}{reference}{quote}")
+    if len(found) == 1:
+        return found[0].info.run_id
+    if found:
+        ids = ", ".join(f"{run.info.run_id} of {_time(run.info.start_time):%Y-%m-%d %H:%M} UTC" for run in found)
+        raise TrackingError(f"{len(found)} runs at {_shown(uri)} are named {reference!r}: name one by its id: {ids}")
+    raise TrackingError(
+        f"no run at {_shown(uri)} has the id or the name {reference!r}: look for it in the MLflow UI, or name another "
+        "tracking URI with --uri or MLFLOW_TRACKING_URI"
+    )
+
+
+def read_run(uri: str, run_id: str, curves: re.Pattern[str] | None = None) -> TrackedRun:
+    """One run.
+
+    Args:
+        uri, run_id: of the run.
+        curves: metrics whose names match it whole are read with their histories; None reads none.
+
+    Raises:
+        TrackingError: no such run, or `uri` does not answer.
+    """
+    with _reading(uri, f"run {run_id}") as client:
+        return _tracked(client, uri, client.get_run(run_id), curves)
+
+
+def children(uri: str, run_id: str, curves: re.Pattern[str] | None = None) -> list[TrackedRun]:
+    """The trials of a sweep in the order in which they were started; deleted ones are left out.
+
+    Args:
+        uri, run_id: of the sweep's parent run.
+        curves: as in `read_run`.
+
+    Raises:
+        TrackingError: no such run, or `uri` does not answer.
+    """
+    with _reading(uri, f"sweep {run_id}") as client, ThreadPoolExecutor(READERS) as pool:
+        experiment = client.get_run(run_id).info.experiment_id
+        found = _search(client, [experiment], f"tags.`{PARENT}` = '{run_id}'")
+        return list(pool.map(lambda run: _tracked(client, uri, run, curves), found))
+
+
+def picture(uri: str, run_id: str, epoch: int | None) -> tuple[int, bytes] | None:
+    """The picture of a run's validation scenes at an epoch, or the last one where that has none.
+
+    Returns:
+        Its epoch and the PNG file's bytes; None where the run has no picture.
+
+    Raises:
+        TrackingError: no such run, or `uri` does not answer.
+    """
+    # A bar for each of a dozen small files would bury what is printed.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    with _reading(uri, f"pictures of run {run_id}") as client, tempfile.TemporaryDirectory() as folder:
+        there = {
+            int(match[1]): file.path
+            for file in client.list_artifacts(run_id, PICTURES)
+            if (match := re.search(r"/epoch-(\d+)\.png$", file.path))
+        }
+        if not there:
+            return None
+        chosen = epoch if epoch in there else max(there)
+        return chosen, Path(client.download_artifacts(run_id, there[chosen], folder)).read_bytes()
+
+
+@contextmanager
+def _reading(uri: str, what: str) -> Iterator[mlflow.MlflowClient]:
+    try:
+        # SQLite would make an empty store of a name with a typing error.
+        if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
+            raise FileNotFoundError("there is no such file")
+        yield client_of(uri)
+    except (MlflowException, OSError) as error:
+        raise TrackingError(
+            f"{what} cannot be read at {_shown(uri)}: {error}; name another tracking URI with --uri or "
+            "MLFLOW_TRACKING_URI"
+        ) from error
+
+
+def _search(client: mlflow.MlflowClient, experiments: list[str] | None, wanted: str) -> list[Run]:
+    if experiments is None:
+        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    found, token = [], None
+    while True:
+        page = client.search_runs(
+            experiments, wanted, max_results=PAGE, order_by=["attributes.start_time ASC"], page_token=token
+        )
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def _tracked(client: mlflow.MlflowClient, uri: str, run: Run, curves: re.Pattern[str] | None) -> TrackedRun:
+    info, data = run.info, run.data
+    keys = [key for key in data.metrics if curves is not None and curves.fullmatch(key)]
+    inputs = run.inputs.dataset_inputs if run.inputs else []
+    dataset = inputs[0].dataset if inputs else None
+    return TrackedRun(
+        uri=uri,
+        run_id=info.run_id,
+        experiment_id=info.experiment_id,
+        name=info.run_name or info.run_id,
+        status=info.status,
+        started=_time(info.start_time),
+        ended=_time(info.end_time) if info.end_time else None,
+        params=data.params,
+        tags=data.tags,
+        metrics=data.metrics,
+        curves={key: _curve(client, info.run_id, key) for key in keys},
+        dataset=dataset.name if dataset else None,
+        fingerprint=dataset.digest if dataset else None,
+        profile=json.loads(dataset.profile) if dataset and dataset.profile else {},
+    )
+
+
+def _curve(client: mlflow.MlflowClient, run_id: str, key: str) -> dict[int, float]:
+    rows = sorted(client.get_metric_history(run_id, key), key=lambda row: (row.step, row.timestamp))
+    return {row.step: row.value for row in rows}
+
+
+def _time(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def _shown(uri: str) -> str:
+    """The URI without user and password."""
+    address = urlsplit(uri)
+    if "@" not in address.netloc:
+        return uri
+    return address._replace(netloc=address.netloc.rpartition("@")[2]).geturl()

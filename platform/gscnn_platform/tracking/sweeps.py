@@ -1,0 +1,143 @@
+"""A sweep in MLflow: a parent run with its figures, linked with its trials, and the registry's entry of its winner."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from mlflow.entities import Param
+from mlflow.exceptions import MlflowException
+
+from gscnn_platform.config import ExperimentConfig, flatten
+from gscnn_platform.data.store import Store
+from gscnn_platform.provenance import run_tags
+from gscnn_platform.tracking.delivery import client_of
+from gscnn_platform.tracking.journal import TrackingError
+from gscnn_platform.tracking.reading import PARENT, SWEEP
+from gscnn_platform.tracking.runs import FOLDER, experiment_of
+
+OVERRIDES: Final = "gscnn.overrides"
+"""Tag of a trial: what the sweep set in it, as JSON."""
+VARIANT: Final = "gscnn.variant"
+"""Tag of a trial: which of the space's named variants it is."""
+VARIANTS: Final = "gscnn.variants"
+"""Tag of a sweep's parent: its variants in the order of the space, as a JSON list."""
+MODELS: Final = "models:/"
+"""What a reference to a registered model begins with."""
+ALIAS: Final = "best"
+"""Of the registered model's newest version."""
+
+
+def create_sweep(
+    uri: str,
+    config: ExperimentConfig,
+    name: str,
+    store: Store,
+    folder: str,
+    space_name: str,
+    variants: Sequence[str],
+    settings: Mapping[str, Any],
+) -> str:
+    """Creates a sweep's parent run; returns its id.
+
+    Args:
+        uri: of the tracking server or store.
+        config, store: what every trial starts from, and its data.
+        name, folder: of the sweep.
+        space_name: what is searched.
+        variants: names of its variants, in order.
+        settings: how it is searched; they become params beside those of `config`.
+
+    Raises:
+        TrackingError: the tracking URI does not answer.
+    """
+    try:
+        client = client_of(uri)
+        tags = {**run_tags(config, store), FOLDER: folder, SWEEP: space_name, VARIANTS: json.dumps(list(variants))}
+        run = client.create_run(experiment_of(client, uri, config), run_name=name, tags=tags)
+        params = {**flatten(config.model_dump()), **{f"sweep.{key}": value for key, value in settings.items()}}
+        listed = [Param(key, str(value)[:6000]) for key, value in params.items()]
+        for first in range(0, len(listed), 100):  # MLflow takes 100 a request at most.
+            client.log_batch(run.info.run_id, params=listed[first : first + 100])
+    except (MlflowException, OSError) as error:
+        raise TrackingError(
+            f"tracking URI {uri} does not work: {error}; set --tracking.uri or MLFLOW_TRACKING_URI"
+        ) from error
+    return run.info.run_id
+
+
+def trial_tags(parent: str, space_name: str, overrides: Mapping[str, Any], variant: str | None) -> dict[str, str]:
+    """What links a trial with its sweep, and says what that set in it."""
+    tags = {PARENT: parent, "gscnn.space": space_name, OVERRIDES: json.dumps(overrides)}
+    return tags if variant is None else {**tags, VARIANT: variant}
+
+
+def set_tags(uri: str, run_id: str, tags: Mapping[str, str]) -> None:
+    """Sets tags of a run.
+
+    Raises:
+        TrackingError: the tracking URI does not answer.
+    """
+    try:
+        client = client_of(uri)
+        for key, value in tags.items():
+            client.set_tag(run_id, key, value)
+    except (MlflowException, OSError) as error:
+        raise TrackingError(f"run {run_id} at {uri}: {error}") from error
+
+
+def register(uri: str, name: str, run_id: str, metrics: Mapping[str, float], fingerprint: str) -> str:
+    """Registers the model of a run under `name`, as the version that the alias `best` means; returns the version.
+
+    Args:
+        uri: of the tracking server or store, which holds the registry too.
+        name: of the registered model.
+        run_id: of the run, whose model has been delivered.
+        metrics: become tags of the version.
+        fingerprint: of the data.
+
+    Raises:
+        TrackingError: the run has no model, or the server does not answer.
+    """
+    try:
+        client = client_of(uri)
+        outputs = client.get_run(run_id).outputs
+        if outputs is None or not outputs.model_outputs:
+            raise TrackingError(f"run {run_id} at {uri} has no model yet: deliver it by jobs.sync-tracking")
+        if not client.search_registered_models(f"name = '{name}'"):
+            client.create_registered_model(name, description="Gated-SCNN: best trials of sweeps")
+        model_id = outputs.model_outputs[-1].model_id
+        tags = {"dataset.fingerprint": fingerprint, **{key: f"{value:.6g}" for key, value in metrics.items()}}
+        # MLflow allows no slash in a tag's name here that a URL cannot carry.
+        tags = {key.replace("/", "."): value for key, value in tags.items()}
+        # By its place: of models:/ID a local store would ask whatever tracking URI this process has as its default.
+        source = client.get_logged_model(model_id).artifact_location
+        made = client.create_model_version(name, source, run_id=run_id, tags=tags, model_id=model_id)
+        version = str(made.version)
+        client.set_registered_model_alias(name, ALIAS, version)
+    except (MlflowException, OSError) as error:
+        raise TrackingError(f"registering {name!r} at {uri}: {error}") from error
+    return version
+
+
+def run_of_model(uri: str, reference: str) -> str:
+    """The run that trained a registered model: `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+
+    Raises:
+        TrackingError: no such model, or the server does not answer.
+    """
+    path = reference.removeprefix(MODELS)
+    try:
+        client = client_of(uri)
+        if "@" in path:
+            name, _, alias = path.rpartition("@")
+            found = client.get_model_version_by_alias(name, alias)
+        else:
+            name, _, version = path.rpartition("/")
+            found = client.get_model_version(name, version)
+    except (MlflowException, OSError) as error:
+        raise TrackingError(
+            f"{reference} at {uri}: {error}; write models:/NAME@ALIAS or models:/NAME/VERSION"
+        ) from error
+    if not found.run_id:
+        raise TrackingError(f"{reference} at {uri} was registered without its run: name a run or a checkpoint instead")
+    return found.run_id

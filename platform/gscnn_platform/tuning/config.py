@@ -1,0 +1,57 @@
+"""What a sweep is asked for: a recipe and how to search on it."""
+
+from typing import Literal, Self
+
+from pydantic import Field
+
+from gscnn_platform.config import ExperimentConfig
+
+Metric = Literal["miou", "pixel_accuracy", "boundary_f_3px", "boundary_f_5px", "boundary_f_9px", "boundary_f_12px"]
+
+
+class SweepError(ValueError):
+    """A sweep that cannot run as asked."""
+
+
+class SweepConfig(ExperimentConfig):
+    """A recipe, the settings of every trial, with what the sweep adds. `run_name` is the sweep's."""
+
+    space: str | None = None
+    """Search space: loss, loss-small, optimizer, seeds, ablation; None: what `set` names."""
+    set: tuple[str, ...] = ()
+    """Further keys to search, or other domains, as 'loss.edge=loguniform(1, 50)'."""
+    num_trials: int | None = Field(default=None, ge=1)
+    """Trials; None: all of a grid, else 16."""
+    search: Literal["random", "optuna", "grid"] | None = None
+    """How the next trial is chosen; None: as fits the space."""
+    scheduler: Literal["asha", "pbt", "fifo"] = "fifo"
+    """asha stops poor trials early, pbt lets poor trials go on from good ones, fifo runs all to the end."""
+    metric: Metric = "miou"
+    """Validation score to raise; it picks each trial's best checkpoint too."""
+    grace_epochs: int | None = Field(default=None, ge=1)
+    """Epochs that asha leaves every trial, and pbt lies between two exchanges; None: an eighth, one validation at
+    least."""
+    max_concurrent: int | None = Field(default=None, ge=1)
+    """Trials side by side at most; None: as many as the cluster has room for."""
+    max_trial_failures: int = Field(default=1, ge=0)
+    """Times that a trial is started again, from its last checkpoint, after its process died."""
+    register_as: str | None = None
+    """Name in MLflow's model registry under which the best trial's model is registered, with the alias `best`."""
+
+    @classmethod
+    def of(cls, recipe: ExperimentConfig) -> Self:
+        """A sweep on a recipe."""
+        return cls.model_validate(recipe.model_dump())
+
+    @property
+    def recipe(self) -> ExperimentConfig:
+        """What every trial starts from."""
+        return ExperimentConfig.model_validate(
+            {name: value for name, value in self.model_dump().items() if name in ExperimentConfig.model_fields}
+        )
+
+    @property
+    def grace(self) -> int:
+        """Epochs before the first decision: a multiple of the epochs between two validations."""
+        every = self.training.validate_every
+        return -(-(self.grace_epochs or max(1, self.training.epochs // 8)) // every) * every

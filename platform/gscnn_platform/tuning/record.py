@@ -1,0 +1,92 @@
+"""Which sweep a command means: a new one, or one that was stopped or died before its end."""
+
+from datetime import datetime
+from typing import Any, Final
+
+from gscnn_platform.config import Config, flatten
+from gscnn_platform.domains import SearchSpace
+from gscnn_platform.training import resume
+from gscnn_platform.training.resume import State
+from gscnn_platform.tuning.config import SweepConfig, SweepError
+
+EXECUTION: Final = resume.EXECUTION | {"max_concurrent", "max_trial_failures", "register_as"}
+"""Fields that a sweep may go on under other values of."""
+
+
+class SweepRecord(Config):
+    """What is known of a sweep from outside of it."""
+
+    name: str
+    config: SweepConfig
+    space: SearchSpace
+    fingerprint: str
+    """Of the store."""
+    tracking_uri: str
+    run_id: str
+    """MLflow's, of the parent."""
+    began: float
+    """Seconds since 1970."""
+    state: State
+
+
+def choose_sweep(
+    config: SweepConfig, space: SearchSpace, storage: str, fingerprint: str
+) -> tuple[str, SweepRecord | None]:
+    """Name of the sweep, and its record where it is one to go on with: the named one, or the newest of the same kind.
+
+    Raises:
+        SweepError: the named sweep is finished, still running, or of other settings or data.
+    """
+    prefix = f"sweep-{config.name}-"
+    if config.run_name is None:
+        for name in sorted(resume.folders_in(storage, prefix), reverse=True) if config.resume else ():
+            record = read_record(f"{storage}/{name}")
+            if record is None or record.state == "finished" or _differences(record, config, space, fingerprint):
+                continue
+            if not resume.is_driven(f"{storage}/{name}"):
+                return name, record
+        return f"{prefix}{datetime.now():%Y%m%d-%H%M%S}", None
+    name = config.run_name
+    record = read_record(f"{storage}/{name}")
+    if record is None:
+        if resume.folders_in(storage, name):
+            raise SweepError(f"--run-name {name!r}: {storage}/{name} exists and is no sweep's: choose another")
+        return name, None
+    if not config.resume or record.state == "finished":
+        raise SweepError(f"--run-name {name!r} is used already, by a sweep that is {record.state}: choose another")
+    wrong = _differences(record, config, space, fingerprint)
+    if wrong:
+        raise SweepError(
+            f"--run-name {name!r} is a sweep of other settings: {'; '.join(wrong)}. Give the same values to go on with "
+            "it, or another --run-name to start anew"
+        )
+    if resume.is_driven(f"{storage}/{name}"):
+        raise SweepError(f"--run-name {name!r} is running: stop it first, or choose another name")
+    return name, record
+
+
+def write_record(folder: str, record: SweepRecord) -> None:
+    """Replaces the record at once."""
+    resume.write_json(folder, resume.SWEEP_RECORD, record.model_dump(mode="json"))
+
+
+def read_record(folder: str) -> SweepRecord | None:
+    """The record of a sweep's folder; None where there is none that this code reads."""
+    try:
+        return SweepRecord.model_validate(resume.read_json(folder, resume.SWEEP_RECORD))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _differences(record: SweepRecord, config: SweepConfig, space: SearchSpace, fingerprint: str) -> list[str]:
+    theirs, ours = (_identity(*each) for each in ((record.config, record.space), (config, space)))
+    found = [f"{key} was {theirs.get(key)}, is {ours.get(key)}" for key in ours if theirs.get(key) != ours.get(key)]
+    if record.fingerprint != fingerprint:
+        found.append(f"the store's fingerprint was {record.fingerprint}, is {fingerprint}")
+    return found
+
+
+def _identity(config: SweepConfig, space: SearchSpace) -> dict[str, Any]:
+    fields = {key: value for key, value in flatten(config.model_dump()).items() if key not in EXECUTION}
+    searched = {"space.domains": dict(space.domains), "space.variants": {k: dict(v) for k, v in space.variants.items()}}
+    return {**fields, **searched}

@@ -1,0 +1,238 @@
+"""A sweep's driver: checks everything, runs the trials on Ray Tune, names the best one."""
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import ray
+from ray import tune
+from ray.tune import FailureConfig, PlacementGroupFactory, RunConfig, TuneConfig
+
+from gscnn.model import build_model
+from gscnn_platform import cluster, tracking
+from gscnn_platform.config import with_overrides
+from gscnn_platform.data.store import Store, StoreError, open_store
+from gscnn_platform.domains import SearchSpace, check
+from gscnn_platform.training import resume
+from gscnn_platform.training.stopping import TrainingStoppedError
+from gscnn_platform.tuning.config import SweepConfig
+from gscnn_platform.tuning.record import SweepRecord, choose_sweep, write_record
+from gscnn_platform.tuning.results import Board, BoardCallback, TrialRow
+from gscnn_platform.tuning.searching import number_of_trials, scheduler, searcher
+from gscnn_platform.tuning.trial import SweepJob, SweepTrial
+
+TUNE: Final = "tune"
+"""Folder of Ray Tune's own state in a sweep's. To go on with a sweep unpickles it: trust who can write there."""
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What came out of a sweep."""
+
+    name: str
+    folder: str
+    tracking_uri: str
+    run_id: str
+    """MLflow's, of the parent."""
+    metric: str
+    trials: list[TrialRow]
+    """In the order in which they began."""
+    best: TrialRow | None
+    """None: no trial has a score."""
+    registered: str | None
+    """Reference of the registered model: `models:/NAME@best`."""
+
+    def summary(self) -> str:
+        """The trials, best first, and what to do with the best one."""
+        keys = list(self.trials[0].sampled) if self.trials else []
+        rows = [["trial", *keys, self.metric, "epochs", "state"]]
+        for row in sorted(self.trials, key=lambda each: -(each.score or 0.0)):
+            values = [row.sampled.get(key) for key in keys]
+            shown = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in values]
+            score = "-" if row.score is None else f"{row.score:.4f}"
+            rows.append([row.name, *shown, score, str(row.epochs), row.state])
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        if self.best is not None:
+            lines += ["", f"best trial   {self.folder}/{self.best.name}, MLflow run {self.best.run_id}"]
+        if self.registered is not None:
+            lines.append(f"registered   {self.registered}")
+        return "\n".join(lines)
+
+
+def run_sweep(config: SweepConfig, space: SearchSpace) -> SweepResult:
+    """Runs the trials that `config` asks for on `space`, side by side where the cluster has room; blocks to the end.
+
+    The same config, space and data go on with a sweep that died or was stopped: finished trials are kept, the others
+    continue from their last checkpoints, in their MLflow runs. What can be known to fail is found first.
+
+    Raises:
+        SearchSpaceError: the space does not fit the recipe.
+        SweepError: the sweep that is named cannot be gone on with, or the search does not fit the scheduler.
+        StoreError: the store is missing, damaged or another than the recipe asks for.
+        ResourcesError: the cluster is too small for one trial.
+        TrackingError: the tracking URI does not work.
+        TrainingStoppedError: SIGTERM or Ctrl-C ended the sweep.
+    """
+    check(space, config.recipe)
+    if config.store is None:
+        raise StoreError("--store is missing: name the folder that python -m jobs.precompute wrote")
+    store = open_store(cluster.resolve(config.store, "--store"), config.data, config.model.num_classes)
+    storage = cluster.resolve(config.storage, "--storage") if config.storage else cluster.default_storage()
+    scheduler(config, space)
+    searcher(config, space)
+    name, before = choose_sweep(config, space, storage, store.manifest.fingerprint)
+    build_model(config.model)
+    # Its runner finds the cluster by this in the processes of the trials too: several may be on one host.
+    cluster.connect()
+    config, room = _with_resources(config.model_copy(update={"store": str(store.path)}))
+    folder, count = f"{storage}/{name}", number_of_trials(config, space)
+    with resume.alive(folder):
+        record = before or _new_sweep(config, space, name, folder, storage, store)
+        write_record(folder, record.model_copy(update={"state": "running", "config": config}))
+        print(
+            f"sweep {name} {'goes on' if before else 'of'} {count} trials on {config.name}, {room} at a time · "
+            f"raises {config.metric} · tracked at {record.tracking_uri}",
+            flush=True,
+        )
+        board = Board(folder, record, space, count)
+        with board.open(), _interrupted_by_sigterm() as stopped:
+            _tune(config, space, record, folder, room, count).fit()
+            number = stopped[0] if stopped else None
+            if number is not None or not board.complete():
+                board.close_open_runs("the sweep was stopped")
+                board.draw()
+                write_record(folder, record.model_copy(update={"state": "stopped", "config": config}))
+                raise TrainingStoppedError(
+                    f"stopped after {board.ended} of {count} trials; the same command goes on", number
+                )
+            board.draw()
+            registered = board.finish(config.register_as, store.manifest.fingerprint)
+        write_record(folder, record.model_copy(update={"state": "finished", "config": config}))
+    rows = board.rows()
+    return SweepResult(name, folder, record.tracking_uri, record.run_id, config.metric, rows, board.best(), registered)
+
+
+def _with_resources(config: SweepConfig) -> tuple[SweepConfig, int]:
+    """The config with what each worker gets, and how many trials there is room for.
+
+    Raises:
+        ResourcesError: not even for one.
+    """
+    there = ray.cluster_resources()
+    use_gpu = bool(there.get("GPU")) if config.use_gpu is None else config.use_gpu
+    cores = int(there.get("CPU", 1))
+    shared = cores // int(there["GPU"]) if use_gpu and there.get("GPU") else 1
+    cpus = config.cpus_per_worker or max(1, shared)
+    cluster.check_resources(config.num_workers, cpus, int(use_gpu))
+    room = cores // (cpus * config.num_workers)
+    if use_gpu:
+        room = min(room, int(there.get("GPU", 0)) // config.num_workers)
+    room = max(1, min(room, config.max_concurrent or room))
+    changes = {"use_gpu": use_gpu, "cpus_per_worker": cpus, "training.best_metric": config.metric}
+    return SweepConfig.model_validate(with_overrides(config, changes)), room
+
+
+def _new_sweep(
+    config: SweepConfig, space: SearchSpace, name: str, folder: str, storage: str, store: Store
+) -> SweepRecord:
+    uri = tracking.tracking_uri(config.tracking, storage)
+    settings = {
+        "space": config.space or "command line",
+        "search": config.search or space.search,
+        "scheduler": config.scheduler,
+        "metric": config.metric,
+        "num_trials": number_of_trials(config, space),
+        "domains": dict(space.domains),
+    }
+    run_id = tracking.create_sweep(
+        uri, config.recipe, name, store, folder, settings["space"], list(space.variants), settings
+    )
+    return SweepRecord(
+        name=name,
+        config=config,
+        space=space,
+        fingerprint=store.manifest.fingerprint,
+        tracking_uri=uri,
+        run_id=run_id,
+        began=time.time(),
+        state="running",
+    )
+
+
+def _tune(
+    config: SweepConfig, space: SearchSpace, record: SweepRecord, folder: str, room: int, count: int
+) -> tune.Tuner:
+    job = SweepJob(
+        recipe=config.recipe.model_copy(
+            update={"tracking": config.tracking.model_copy(update={"uri": record.tracking_uri})}
+        ),
+        space=space,
+        metric=f"val/{config.metric}",
+        storage=folder,
+        parent_run_id=record.run_id,
+        space_name=config.space or "command line",
+    )
+    with_job = tune.with_parameters(SweepTrial, job=job.model_dump(mode="json"))
+    trainable = tune.with_resources(with_job, PlacementGroupFactory([_of_a_trial(config)]))
+    # The board tells each thing once; Tune would add boxes, and the whole of Ray's stack of a failure, twice.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+    if tune.Tuner.can_restore(f"{folder}/{TUNE}"):
+        return tune.Tuner.restore(f"{folder}/{TUNE}", trainable=trainable, resume_unfinished=True)
+    return tune.Tuner(
+        trainable,
+        tune_config=TuneConfig(
+            search_alg=searcher(config, space),
+            scheduler=scheduler(config, space),
+            num_samples=count,
+            max_concurrent_trials=room,
+            reuse_actors=True,
+        ),
+        run_config=RunConfig(
+            name=TUNE,
+            storage_path=folder,
+            failure_config=FailureConfig(max_failures=config.max_trial_failures),
+            callbacks=[BoardCallback()],
+            verbose=0,
+        ),
+    )
+
+
+def _of_a_trial(config: SweepConfig) -> dict[str, float]:
+    """What the trial's own process holds; Ray Train's workers, where there are several, come on top."""
+    if config.num_workers > 1:
+        # Next to nothing, on the head, which outlives the workers' nodes. Of a CPU it would keep a worker from its own.
+        return {"node:__internal_head__": 0.001}
+    assert config.cpus_per_worker is not None
+    return {"CPU": config.cpus_per_worker, **({"GPU": 1} if config.use_gpu else {})}
+
+
+@contextmanager
+def _interrupted_by_sigterm() -> Iterator[list[int]]:
+    """Ends Tune's loop in order at SIGTERM and Ctrl-C, which it would hear as SIGUSR1; holds the signal's number."""
+    heard: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield heard
+        return
+
+    def stop(number: int, _: object) -> None:
+        if heard:
+            raise KeyboardInterrupt
+        heard.append(number)
+        print(f"\n{signal.Signals(number).name}: stopping the trials; again to end at once", flush=True)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield heard
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
