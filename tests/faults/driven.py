@@ -35,12 +35,13 @@ TINY = {
 
 @dataclass
 class Driven:
-    """One command line of jobs.train, which may be started again and again."""
+    """One command line of a job, which may be started again and again."""
 
     folder: Path
     name: str
     extra: dict[str, object] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
+    job: str = "jobs.train"
     before: list[str] = field(default_factory=list)
     """What the command line begins with, to submit it."""
     storage: Path | None = None
@@ -62,7 +63,7 @@ class Driven:
 
     def start(self) -> None:
         self.starts += 1
-        words = [*self.before, sys.executable, "-m", "jobs.train", "streets", "--store", str(self.folder / "store")]
+        words = [*self.before, sys.executable, "-m", self.job, "streets", "--store", str(self.folder / "store")]
         for key, value in {**TINY, **self.extra}.items():
             words += [f"--{key}", *map(str, value if isinstance(value, tuple) else (value,))]
         words += ["--run-name", self.name, "--storage", str(self.runs), "--tracking.no-system-metrics"]

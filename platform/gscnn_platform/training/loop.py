@@ -156,8 +156,8 @@ def _space_for(run_folder: str, name: str) -> Iterator[None]:
         if not is_full(error):
             raise
         folder = tempfile.gettempdir() if "://" in run_folder else run_folder
-        free = readable(shutil.disk_usage(folder).free)
         checkpoints.discard(run_folder, name)
+        free = readable(shutil.disk_usage(folder).free)
         raise StorageError(
             f"checkpoint {name} cannot be written, the disk of {folder} or its quota is full: {free} are left. The "
             "checkpoints before it are whole: make space, then the same command goes on from the last one"

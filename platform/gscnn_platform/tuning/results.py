@@ -66,6 +66,7 @@ class Board:
         self.epochs = record.config.training.epochs
         self.outbox = outbox_of(folder.rpartition("/")[0], record.name)
         self._rows: dict[int, TrialRow] = {}
+        self._diverged: set[int] = set()
         try:
             for data in resume.read_json(folder, TRIALS)["trials"]:
                 row = TrialRow.model_validate(data)
@@ -135,10 +136,11 @@ class Board:
                 "score": result[SCORE],
                 "epochs": result[EPOCH],
                 "seconds": time.time() - self.record.began,
-                "state": "diverged" if result.get("diverged") else row.state,
             }
         )
         self._put(row)
+        if result.get("diverged"):
+            self._diverged.add(row.number)
         if result.get("done"):
             return
         best = self.best()
@@ -148,11 +150,9 @@ class Board:
     def finished(self, sampled: Mapping[str, Any], failed: bool = False) -> None:
         """A trial has ended: by itself, by the scheduler or by an error that starting it again did not mend."""
         row = self._row(sampled)
-        state = row.state
-        if failed:
-            state = "failed"
-        elif state != "diverged":
-            state = "finished" if row.epochs >= self.epochs else "stopped"
+        state = "finished" if row.epochs >= self.epochs else "stopped"
+        if failed or row.number in self._diverged:
+            state = "failed" if failed else "diverged"
         row = row.model_copy(update={"state": state, "seconds": time.time() - self.record.began})
         self._put(row)
         best = self.best()
