@@ -13,9 +13,16 @@ from gscnn_platform.training.stopping import TrainingStoppedError
 T = TypeVar("T")
 
 
-def choose(configs: Mapping[str, tuple[str, T]], description: str | None) -> T:
-    """One of `configs` by its name, with fields changed as the command line says."""
-    return tyro.extras.overridable_config_cli(configs, description=description)
+def choose(configs: Mapping[str, tuple[str, T]], description: str | None, repeated: bool = False) -> T:
+    """One of `configs` by its name, with fields changed as the command line says.
+
+    Args:
+        configs: name -> description and config.
+        description: of the job.
+        repeated: whether a list is given by an option for each of its values, `--set A --set B`.
+    """
+    markers = (tyro.conf.UseAppendAction,) if repeated else ()
+    return tyro.extras.overridable_config_cli(configs, description=description, config=markers)
 
 
 @contextmanager

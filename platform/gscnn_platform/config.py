@@ -93,6 +93,8 @@ class TrainingConfig(Config):
         "miou", "pixel_accuracy", "boundary_f_3px", "boundary_f_5px", "boundary_f_9px", "boundary_f_12px"
     ] = "miou"
     """Validation score whose highest value makes a checkpoint the best."""
+    validate_at_start: bool = True
+    """Whether to validate the untrained model, as epoch 0; a sweep's trials do not."""
     validate_every: int = Field(default=1, ge=1)
     """Epochs from one validation and checkpoint to the next; the last epoch has one in any case."""
     log_every: int = Field(default=10, ge=1)

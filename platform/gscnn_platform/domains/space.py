@@ -29,6 +29,7 @@ NOT_SEARCHED: Final = {
             "training.checkpoint_steps",
             "training.max_failures",
             "training.best_metric",
+            "training.validate_at_start",
         ),
         "it says how a run is carried out, not what it computes",
     ),

@@ -131,7 +131,7 @@ def train(job: WorkerJob, place: Place) -> None:
             with _space_for(job.folder, checkpoints.checkpoint_name(checkpoints.STEP, worker.step)):
                 checkpoints.keep(job.folder, worker.step, content, best)
             if report is not None:
-                place.tell(metrics)
+                place.tell({**metrics, "began": worker.began})
 
         def preempted() -> bool:
             noticed = place.preempted()

@@ -38,7 +38,7 @@ class Trial:
     tags: Mapping[str, str]
     """MLflow's, of the run: what groups it under the sweep."""
     tell: Callable[[dict[str, float]], None]
-    """Takes step, epoch and scores of each validation."""
+    """Takes step, epoch and scores of each validation, and when its process took its first step: `began`."""
     stopper: Stopper = field(default_factory=Stopper)
     """Ends the run early."""
     clone_from: str | None = None

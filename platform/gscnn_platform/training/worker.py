@@ -1,5 +1,6 @@
 """One worker's model, optimizer and data, and the steps that all workers take together. Knows nothing of Ray."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
@@ -95,6 +96,8 @@ class TrainingWorker:
         self.saved: int | None = None
         """Step of the last checkpoint."""
         self.best: dict[str, float] = {}
+        self.began = time.time()
+        """When the first step of this process began, in seconds since 1970."""
         if resumed is not None:
             self._load(resumed)
         self.loss = JointLoss(config.loss)
@@ -145,15 +148,16 @@ class TrainingWorker:
         """
         training = self.config.training
         self._say(f"training on {describe_epoch(len(self.train_reader), training.batch_size)}")
-        if self.step == 0:
+        if self.step == 0 and training.validate_at_start:
             self.validate()
-        else:
+        elif self.step:
             self._say(f"going on after step {self.step} of {self.total_steps} on {self.world_size} workers")
         feed = batches(
             self.train_reader, self.config, self.rank, self.world_size, self.step, self.device.type == "cuda"
         )
         self.model.train()
         self.progress.resumed()
+        self.began = time.time()
         while self.step < self.total_steps:
             self._take_step(feed)
             epoch, in_epoch = divmod(self.step, self.steps)

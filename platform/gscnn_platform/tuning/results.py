@@ -39,6 +39,8 @@ class TrialRow(Config):
     score: float | None = None
     """Highest so far."""
     epochs: int = 0
+    first_step: float | None = None
+    """Seconds from the start of the sweep to its first step."""
     seconds: float = 0.0
     """From the start of the sweep to its last validation or its end."""
     changes: tuple[tuple[int, dict[str, Any]], ...] = ()
@@ -135,6 +137,7 @@ class Board:
                 "changes": changes,
                 "score": result[SCORE],
                 "epochs": result[EPOCH],
+                "first_step": row.first_step or result.get("began", time.time()) - self.record.began,
                 "seconds": time.time() - self.record.began,
             }
         )
@@ -209,15 +212,15 @@ class Board:
                 outbox.artifact(table, ARTIFACTS, TRIALS)
 
     def _csv(self) -> str:
+        """A row a trial; times in seconds from the start of the sweep."""
         keys = list(self.space.parsed())
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["trial", *keys, self.record.config.metric, "epochs", "state", "minutes", "run_id"])
+        writer.writerow(["trial", *keys, self.record.config.metric, "epochs", "state", "first step", "end", "run_id"])
         for row in self.rows():
             values = [row.sampled.get(key) for key in keys]
-            writer.writerow(
-                [row.name, *values, row.score, row.epochs, row.state, f"{row.seconds / 60:.2f}", row.run_id]
-            )
+            times = ["" if at is None else f"{at:.1f}" for at in (row.first_step, row.seconds)]
+            writer.writerow([row.name, *values, row.score, row.epochs, row.state, *times, row.run_id])
         return text.getvalue()
 
     def _note(self, pictures: list[str]) -> str:

@@ -16,6 +16,7 @@ from ray.tune import FailureConfig, PlacementGroupFactory, RunConfig, TuneConfig
 
 from gscnn.model import build_model
 from gscnn_platform import cluster, tracking
+from gscnn_platform.comparison import CURVES, Sweep, Table, compare
 from gscnn_platform.config import with_overrides
 from gscnn_platform.data.store import Store, StoreError, open_store
 from gscnn_platform.domains import SearchSpace, check
@@ -48,21 +49,25 @@ class SweepResult:
     registered: str | None
     """Reference of the registered model: `models:/NAME@best`."""
 
-    def summary(self) -> str:
-        """The trials, best first, and what to do with the best one."""
+    comparison: str | None
+    """Variants and seeds held against each other, in words and as a table; None where the space has neither."""
+
+    def __str__(self) -> str:
+        """The trials, best first, where the best one is, and the comparison."""
         keys = list(self.trials[0].sampled) if self.trials else []
-        rows = [["trial", *keys, self.metric, "epochs", "state"]]
+        rows = []
         for row in sorted(self.trials, key=lambda each: -(each.score or 0.0)):
             values = [row.sampled.get(key) for key in keys]
             shown = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in values]
             score = "-" if row.score is None else f"{row.score:.4f}"
-            rows.append([row.name, *shown, score, str(row.epochs), row.state])
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+            rows.append((row.name, *shown, score, str(row.epochs), row.state))
+        lines = [str(Table(("trial", *keys, self.metric, "epochs", "state"), tuple(rows)))]
         if self.best is not None:
             lines += ["", f"best trial   {self.folder}/{self.best.name}, MLflow run {self.best.run_id}"]
         if self.registered is not None:
             lines.append(f"registered   {self.registered}")
+        if self.comparison is not None:
+            lines += ["", self.comparison, ""]
         return "\n".join(lines)
 
 
@@ -116,7 +121,28 @@ def run_sweep(config: SweepConfig, space: SearchSpace) -> SweepResult:
             registered = board.finish(config.register_as, store.manifest.fingerprint)
         write_record(folder, record.model_copy(update={"state": "finished", "config": config}))
     rows = board.rows()
-    return SweepResult(name, folder, record.tracking_uri, record.run_id, config.metric, rows, board.best(), registered)
+    return SweepResult(
+        name,
+        folder,
+        record.tracking_uri,
+        record.run_id,
+        config.metric,
+        rows,
+        board.best(),
+        registered,
+        _compared(record),
+    )
+
+
+def _compared(record: SweepRecord) -> str | None:
+    if not record.space.variants and "seed" not in record.space.domains:
+        return None
+    try:
+        place = (record.tracking_uri, record.run_id, CURVES)
+        run, trials = tracking.read_run(*place), tracking.children(*place)
+        return str(compare([Sweep(run, trials)], resume.EXECUTION, f"val/{record.config.metric}"))
+    except (tracking.TrackingError, ValueError) as error:
+        return f"no comparison: {error}"
 
 
 def _with_resources(config: SweepConfig) -> tuple[SweepConfig, int]:
@@ -135,7 +161,12 @@ def _with_resources(config: SweepConfig) -> tuple[SweepConfig, int]:
     if use_gpu:
         room = min(room, int(there.get("GPU", 0)) // config.num_workers)
     room = max(1, min(room, config.max_concurrent or room))
-    changes = {"use_gpu": use_gpu, "cpus_per_worker": cpus, "training.best_metric": config.metric}
+    changes = {
+        "use_gpu": use_gpu,
+        "cpus_per_worker": cpus,
+        "training.best_metric": config.metric,
+        "training.validate_at_start": False,
+    }
     return SweepConfig.model_validate(with_overrides(config, changes)), room
 
 
