@@ -20,7 +20,11 @@ pytestmark = pytest.mark.slow
 # What docs/operate.md advises: a dead node is noticed after 15 s.
 HEALTH = {"period_ms": "2000", "timeout_ms": "5000", "failure_threshold": "3", "initial_delay_ms": "2000"}
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
-VARIABLES = {"RAY_AUTH_MODE": "disabled", **{f"RAY_health_check_{key}": value for key, value in HEALTH.items()}}
+VARIABLES = {
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "1",
+    **{f"RAY_health_check_{key}": value for key, value in HEALTH.items()},
+}
 
 
 class Nodes(Cluster):
