@@ -39,6 +39,8 @@ EXPERIMENT_TAGS: Final = {"mlflow.experimentKind": "custom_model_development"}
 
 FOLDER: Final = "gscnn.folder"
 """Tag: where the run's checkpoints are."""
+MOST_PARAM: Final = 6000
+"""Characters that MLflow takes of a param's value."""
 
 
 def tracking_uri(config: TrackingConfig, storage: str) -> str:
@@ -102,13 +104,23 @@ def experiment_of(client: mlflow.MlflowClient, uri: str, config: ExperimentConfi
 
 
 def _describe(client: mlflow.MlflowClient, run_id: str, config: ExperimentConfig, store: Store) -> None:
-    params = [Param(key, str(value)) for key, value in flatten(config.model_dump()).items()]
-    for first in range(0, len(params), 100):  # MLflow takes 100 a request at most.
-        client.log_batch(run_id, params=params[first : first + 100])
-    dataset = Dataset(**_StoreDataset(store).to_dict())
-    client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+    log_params(client, run_id, flatten(config.model_dump()))
+    log_dataset(client, run_id, store)
     client.log_dict(run_id, store.manifest.model_dump(mode="json"), "dataset/manifest.json")
     client.log_dict(run_id, config.model_dump(mode="json"), "config.json")
+
+
+def log_params(client: mlflow.MlflowClient, run_id: str, params: Mapping[str, Any]) -> None:
+    """Values as text; the same ones may be logged again."""
+    listed = [Param(key, str(value)[:MOST_PARAM]) for key, value in params.items()]
+    for first in range(0, len(listed), 100):  # MLflow takes 100 a request at most.
+        client.log_batch(run_id, params=listed[first : first + 100])
+
+
+def log_dataset(client: mlflow.MlflowClient, run_id: str, store: Store) -> None:
+    """The store as the run's input: its fingerprint as digest, its counts as profile."""
+    dataset = Dataset(**_StoreDataset(store).to_dict())
+    client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
 
 
 def reopen_run(outbox: str | Path, uri: str, run_id: str) -> None:

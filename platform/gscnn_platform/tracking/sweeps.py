@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from mlflow.entities import Param
 from mlflow.exceptions import MlflowException
 
 from gscnn_platform.config import ExperimentConfig, flatten
@@ -13,7 +12,7 @@ from gscnn_platform.provenance import run_tags
 from gscnn_platform.tracking.delivery import client_of
 from gscnn_platform.tracking.journal import TrackingError
 from gscnn_platform.tracking.reading import PARENT, SWEEP
-from gscnn_platform.tracking.runs import FOLDER, experiment_of
+from gscnn_platform.tracking.runs import FOLDER, experiment_of, log_dataset, log_params
 
 OVERRIDES: Final = "gscnn.overrides"
 """Tag of a trial: what the sweep set in it, as JSON."""
@@ -54,10 +53,9 @@ def create_sweep(
         client = client_of(uri)
         tags = {**run_tags(config, store), FOLDER: folder, SWEEP: space_name, VARIANTS: json.dumps(list(variants))}
         run = client.create_run(experiment_of(client, uri, config), run_name=name, tags=tags)
-        params = {**flatten(config.model_dump()), **{f"sweep.{key}": value for key, value in settings.items()}}
-        listed = [Param(key, str(value)[:6000]) for key, value in params.items()]
-        for first in range(0, len(listed), 100):  # MLflow takes 100 a request at most.
-            client.log_batch(run.info.run_id, params=listed[first : first + 100])
+        searched = {f"sweep.{key}": value for key, value in settings.items()}
+        log_params(client, run.info.run_id, {**flatten(config.model_dump()), **searched})
+        log_dataset(client, run.info.run_id, store)
     except (MlflowException, OSError) as error:
         raise TrackingError(
             f"tracking URI {uri} does not work: {error}; set --tracking.uri or MLFLOW_TRACKING_URI"
