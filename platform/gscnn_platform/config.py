@@ -4,13 +4,42 @@ The model's and the losses' configs are defined beside them, in gscnn.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gscnn.edges import GradientMethod
 from gscnn.losses import LossConfig
 from gscnn.model import ModelConfig
+
+Metric = Literal["miou", "pixel_accuracy", "boundary_f_3px", "boundary_f_5px", "boundary_f_9px", "boundary_f_12px"]
+"""Validation scores that a best checkpoint may be chosen by, of 0 to 1."""
+
+EXECUTION: Final = {
+    "run_name",
+    "store",
+    "storage",
+    "num_workers",
+    "min_workers",
+    "use_gpu",
+    "cpus_per_worker",
+    "wait_for_nodes",
+    "resume",
+    "model.activation_checkpointing",
+    "data.loader_processes",
+    "data.eval_batch_size",
+    "training.compile",
+    "training.validate_at_start",
+    "training.log_every",
+    "training.pictures",
+    "training.checkpoint_minutes",
+    "training.checkpoint_steps",
+    "training.max_failures",
+    "tracking.uri",
+    "tracking.experiment",
+    "tracking.system_metrics",
+}
+"""Fields that say how a run is carried out, not what it computes: it may go on under others, and none is searched."""
 
 
 class Config(BaseModel):
@@ -89,9 +118,7 @@ class TrainingConfig(Config):
     """Batch norm statistics over all workers; GPU only."""
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
     """Decay per step of an average of the weights, which is then what is validated and saved; None: no average."""
-    best_metric: Literal[
-        "miou", "pixel_accuracy", "boundary_f_3px", "boundary_f_5px", "boundary_f_9px", "boundary_f_12px"
-    ] = "miou"
+    best_metric: Metric = "miou"
     """Validation score whose highest value makes a checkpoint the best."""
     validate_at_start: bool = True
     """Whether to validate the untrained model, as epoch 0; a sweep's trials do not."""

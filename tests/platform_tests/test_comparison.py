@@ -20,8 +20,8 @@ from gscnn_platform.comparison import (
     table,
     verdicts,
 )
+from gscnn_platform.config import EXECUTION
 from gscnn_platform.tracking import TrackedRun
-from gscnn_platform.training.resume import EXECUTION
 from tests.tracked import tracked, trial
 
 MIOU = "val/miou"

@@ -13,11 +13,11 @@ import tyro
 from PIL import Image
 
 from gscnn_platform.comparison import Sweep, compare
-from gscnn_platform.config import ExperimentConfig
+from gscnn_platform.config import EXECUTION, ExperimentConfig
 from gscnn_platform.reporting.comparison_page import Scenes, render_comparison
 from gscnn_platform.reporting.comparison_pictures import curves_picture
 from gscnn_platform.tracking import TrackedRun
-from gscnn_platform.training.resume import EXECUTION, RunRecord, write_record
+from gscnn_platform.training.resume import RunRecord, write_record
 from jobs import compare as job
 from tests.tracked import CLASSES, log, tracked, trial
 

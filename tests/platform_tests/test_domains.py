@@ -3,10 +3,9 @@ from typing import Any
 
 import pytest
 
-from gscnn_platform.config import flatten
+from gscnn_platform.config import EXECUTION, flatten
 from gscnn_platform.domains import Domain, SearchSpace, SearchSpaceError, check, parse_domain, with_sets
 from gscnn_platform.recipes import RECIPES, STREETS
-from gscnn_platform.training.resume import EXECUTION
 
 BOTH = SearchSpace(
     description="",

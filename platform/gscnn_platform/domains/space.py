@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 from pydantic import ValidationError
 
-from gscnn_platform.config import Config, ExperimentConfig, flatten, with_overrides
+from gscnn_platform.config import EXECUTION, Config, ExperimentConfig, flatten, with_overrides
 from gscnn_platform.domains.domain import MOST_LISTED, Domain, SearchSpaceError, Value, parse_domain, written
 
 VARIANT: Final = "variant"
@@ -19,20 +19,8 @@ SEARCHABLE: Final = ("seed", "model.", "loss.", "augmentation.", "optimizer.", "
 
 NOT_SEARCHED: Final = {
     "model.num_classes": "it is the store's, and all trials read one store",
-    **dict.fromkeys(
-        (
-            "model.activation_checkpointing",
-            "training.compile",
-            "training.log_every",
-            "training.pictures",
-            "training.checkpoint_minutes",
-            "training.checkpoint_steps",
-            "training.max_failures",
-            "training.best_metric",
-            "training.validate_at_start",
-        ),
-        "it says how a run is carried out, not what it computes",
-    ),
+    "training.best_metric": "it is the score that the sweep raises",
+    **dict.fromkeys(EXECUTION, "it says how a run is carried out, not what it computes"),
 }
 """Keys under SEARCHABLE that are refused all the same, and why."""
 

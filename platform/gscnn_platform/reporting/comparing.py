@@ -6,9 +6,9 @@ from pathlib import Path
 
 from gscnn_platform import cluster, tracking
 from gscnn_platform.comparison import CURVES, Comparison, Sweep, best_epoch, compare
-from gscnn_platform.config import TrackingConfig
+from gscnn_platform.config import EXECUTION, TrackingConfig
 from gscnn_platform.reporting.comparison_page import Scenes, render_comparison, shown_run
-from gscnn_platform.training.resume import EXECUTION, tracked_as
+from gscnn_platform.training.resume import tracked_as
 
 
 def compare_runs(

@@ -18,7 +18,7 @@ import psutil
 from pyarrow.fs import FileSelector, FileSystem, FileType
 from pydantic import ValidationError
 
-from gscnn_platform.config import Config, ExperimentConfig, flatten
+from gscnn_platform.config import EXECUTION, Config, ExperimentConfig, flatten
 
 RECORD: Final = "record.json"
 ALIVE: Final = "alive.json"
@@ -27,31 +27,6 @@ SWEEP_RECORD: Final = "sweep.json"
 BEAT_SECONDS: Final = 5.0
 DEAD_SECONDS: Final = 20.0
 """Silence after which a driver on another host counts as dead; on this host its process id tells at once."""
-
-EXECUTION: Final = {
-    "run_name",
-    "store",
-    "storage",
-    "num_workers",
-    "min_workers",
-    "use_gpu",
-    "cpus_per_worker",
-    "wait_for_nodes",
-    "resume",
-    "model.activation_checkpointing",
-    "data.loader_processes",
-    "data.eval_batch_size",
-    "training.compile",
-    "training.log_every",
-    "training.pictures",
-    "training.checkpoint_minutes",
-    "training.checkpoint_steps",
-    "training.max_failures",
-    "tracking.uri",
-    "tracking.experiment",
-    "tracking.system_metrics",
-}
-"""Fields that say how a run is carried out, not what it computes: a run may go on under others."""
 
 State = Literal["running", "stopped", "failed", "finished"]
 

@@ -4,9 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field
 
-from gscnn_platform.config import ExperimentConfig
-
-Metric = Literal["miou", "pixel_accuracy", "boundary_f_3px", "boundary_f_5px", "boundary_f_9px", "boundary_f_12px"]
+from gscnn_platform.config import ExperimentConfig, Metric
 
 
 class SweepError(ValueError):

@@ -3,13 +3,13 @@
 from datetime import datetime
 from typing import Any, Final
 
-from gscnn_platform.config import Config, flatten
+from gscnn_platform.config import EXECUTION, Config, flatten
 from gscnn_platform.domains import SearchSpace
 from gscnn_platform.training import resume
 from gscnn_platform.training.resume import State
 from gscnn_platform.tuning.config import SweepConfig, SweepError
 
-EXECUTION: Final = resume.EXECUTION | {"max_concurrent", "max_trial_failures", "register_as"}
+SWEEP_EXECUTION: Final = EXECUTION | {"max_concurrent", "max_trial_failures", "register_as"}
 """Fields that a sweep may go on under other values of."""
 
 
@@ -87,6 +87,6 @@ def _differences(record: SweepRecord, config: SweepConfig, space: SearchSpace, f
 
 
 def _identity(config: SweepConfig, space: SearchSpace) -> dict[str, Any]:
-    fields = {key: value for key, value in flatten(config.model_dump()).items() if key not in EXECUTION}
+    fields = {key: value for key, value in flatten(config.model_dump()).items() if key not in SWEEP_EXECUTION}
     searched = {"space.domains": dict(space.domains), "space.variants": {k: dict(v) for k, v in space.variants.items()}}
     return {**fields, **searched}

@@ -17,7 +17,7 @@ from ray.tune import FailureConfig, PlacementGroupFactory, RunConfig, TuneConfig
 from gscnn.model import build_model
 from gscnn_platform import cluster, tracking
 from gscnn_platform.comparison import CURVES, Sweep, Table, compare
-from gscnn_platform.config import with_overrides
+from gscnn_platform.config import EXECUTION, with_overrides
 from gscnn_platform.data.store import Store, StoreError, open_store
 from gscnn_platform.domains import SearchSpace, check
 from gscnn_platform.training import resume
@@ -140,7 +140,7 @@ def _compared(record: SweepRecord) -> str | None:
     try:
         place = (record.tracking_uri, record.run_id, CURVES)
         run, trials = tracking.read_run(*place), tracking.children(*place)
-        return str(compare([Sweep(run, trials)], resume.EXECUTION, f"val/{record.config.metric}"))
+        return str(compare([Sweep(run, trials)], EXECUTION, f"val/{record.config.metric}"))
     except (tracking.TrackingError, ValueError) as error:
         return f"no comparison: {error}"
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from gscnn_platform.config import ExperimentConfig, flatten, with_overrides
+from gscnn_platform.config import EXECUTION, ExperimentConfig, flatten, with_overrides
 from gscnn_platform.recipes import STREETS
 from gscnn_platform.training import resume
-from gscnn_platform.training.resume import EXECUTION, ResumeError, RunRecord, State, choose_run
+from gscnn_platform.training.resume import ResumeError, RunRecord, State, choose_run
 
 DATA = "0123456789abcdef"
 
