@@ -18,6 +18,7 @@ from gscnn_platform.sweep_figures import TrialPoint, draw_sweep
 from gscnn_platform.tracking import Outbox, TrackingError
 from gscnn_platform.training import checkpoints, resume
 from gscnn_platform.training.progress import duration, say
+from gscnn_platform.training.stopping import TrainingStoppedError
 from gscnn_platform.training.trainer import log_best, outbox_of
 from gscnn_platform.tuning.record import SweepRecord
 from gscnn_platform.tuning.searching import EPOCH, NUMBER, SCORE
@@ -87,9 +88,10 @@ class Board:
         try:
             yield
         except BaseException as error:
-            failure = f"{type(error).__name__}: {error}"
-            if hasattr(error, "exit_status"):
-                failure, stopped = None, str(error)
+            if isinstance(error, TrainingStoppedError | KeyboardInterrupt):
+                stopped = str(error) or "interrupted"
+            else:
+                failure = f"{type(error).__name__}: {error}"
             raise
         finally:
             _open = None

@@ -22,11 +22,11 @@ from gscnn_platform.data.store import Store, StoreError, open_store
 from gscnn_platform.domains import SearchSpace, check
 from gscnn_platform.training import resume
 from gscnn_platform.training.stopping import TrainingStoppedError
-from gscnn_platform.tuning.config import SweepConfig
+from gscnn_platform.tuning.config import SweepConfig, SweepError
 from gscnn_platform.tuning.record import SweepRecord, choose_sweep, write_record
 from gscnn_platform.tuning.results import Board, BoardCallback, TrialRow
 from gscnn_platform.tuning.searching import number_of_trials, scheduler, searcher
-from gscnn_platform.tuning.trial import SweepJob, SweepTrial
+from gscnn_platform.tuning.trial import SweepJob, SweepTrial, trial_name
 
 TUNE: Final = "tune"
 """Folder of Ray Tune's own state in a sweep's. To go on with a sweep unpickles it: trust who can write there."""
@@ -79,7 +79,8 @@ def run_sweep(config: SweepConfig, space: SearchSpace) -> SweepResult:
 
     Raises:
         SearchSpaceError: the space does not fit the recipe.
-        SweepError: the sweep that is named cannot be gone on with, or the search does not fit the scheduler.
+        SweepError: the sweep that is named cannot be gone on with, the search does not fit the scheduler, or no trial
+            has a score in the end.
         StoreError: the store is missing, damaged or another than the recipe asks for.
         ResourcesError: the cluster is too small for one trial.
         TrackingError: the tracking URI does not work.
@@ -118,6 +119,12 @@ def run_sweep(config: SweepConfig, space: SearchSpace) -> SweepResult:
                     f"stopped after {board.ended} of {count} trials; the same command goes on", number
                 )
             board.draw()
+            if board.best() is None:
+                write_record(folder, record.model_copy(update={"state": "failed", "config": config}))
+                raise SweepError(
+                    f"no trial has a score: {folder}/{trial_name(0)}/log.txt may say why. The same command tries the "
+                    "failed trials again"
+                )
             registered = board.finish(config.register_as, store.manifest.fingerprint)
         write_record(folder, record.model_copy(update={"state": "finished", "config": config}))
     rows = board.rows()
@@ -216,7 +223,7 @@ def _tune(
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     if tune.Tuner.can_restore(f"{folder}/{TUNE}"):
-        return tune.Tuner.restore(f"{folder}/{TUNE}", trainable=trainable, resume_unfinished=True)
+        return tune.Tuner.restore(f"{folder}/{TUNE}", trainable=trainable, resume_unfinished=True, resume_errored=True)
     return tune.Tuner(
         trainable,
         tune_config=TuneConfig(
@@ -262,6 +269,8 @@ def _interrupted_by_sigterm() -> Iterator[list[int]]:
 
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    # Until Tune listens.
+    before[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, signal.default_int_handler)
     try:
         yield heard
     finally:
