@@ -136,7 +136,13 @@ class TrainingWorker:
         self.step, self.skipped, self.best = state["step"], state["skipped"], state["best"]
         self.saved = self.step
         self.model.load_state_dict(state["model"])
+        # The state has hyperparameters too; the config's hold, where a sweep has changed them since.
+        ours = [
+            {key: value for key, value in group.items() if key != "params"} for group in self.optimizer.param_groups
+        ]
         self.optimizer.load_state_dict(state["optimizer"])
+        for group, options in zip(self.optimizer.param_groups, ours, strict=True):
+            group.update(options)
         if self.average is not None:
             self.average.load_state_dict(state["average"])
 

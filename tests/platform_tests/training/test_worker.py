@@ -77,6 +77,16 @@ def test_a_run_resumed_at_any_step_ends_with_the_weights_of_an_undisturbed_one(
             torch.testing.assert_close(value, other, rtol=0, atol=0, msg=key)
 
 
+def test_a_state_goes_on_under_the_optimizer_settings_of_the_config(
+    tiny_run: ExperimentConfig, streets_store: Store
+) -> None:
+    before = worker_of(tiny_run, streets_store)
+    changes = {"optimizer.momentum": 0.5, "optimizer.weight_decay": 0.25, "optimizer.nesterov": False}
+    resumed = worker_of(with_overrides(tiny_run, changes), streets_store, before.state())
+    [group] = resumed.optimizer.param_groups
+    assert (group["momentum"], group["weight_decay"], group["nesterov"]) == (0.5, 0.25, False)
+
+
 def test_a_request_to_stop_saves_and_ends_after_the_step(tiny_run: ExperimentConfig, streets_store: Store) -> None:
     worker = worker_of(tiny_run, streets_store)
     saved: list[int] = []
