@@ -65,6 +65,9 @@ class Numbered(OptunaSearch):
         self.given += 1
         return {NUMBER: self.given - 1, **found}
 
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """TPE learns from ends alone. Optuna would warn of the epochs that a sweep that goes on reports again."""
+
 
 def number_of_trials(config: SweepConfig, space: SearchSpace) -> int:
     """How many trials a sweep has.

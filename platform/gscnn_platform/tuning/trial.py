@@ -81,7 +81,7 @@ class SweepTrial(tune.Trainable):
         kind, value = self.events.get()
         if kind == "failed" and isinstance(value, NonFiniteLossError):
             # To start again would end the same way, and a sweep's schedulers compare numbers: 0 is the worst.
-            return {**self.scores, EPOCH: self.job.recipe.training.epochs, SCORE: 0.0, "diverged": True, "done": True}
+            return {**self.scores, SCORE: 0.0, "diverged": True, "done": True}
         if kind == "failed":
             raise value
         if kind == "scores":
