@@ -140,6 +140,7 @@ def close_run(
     run_id: str,
     failure: str | None = None,
     stopped: str | None = None,
+    as_planned: bool = False,
     patience: float = 60,
     say: Say = silent,
 ) -> Left:
@@ -149,6 +150,7 @@ def close_run(
         outbox, uri, run_id: of the run.
         failure: why it failed; None: it did not.
         stopped: who stopped it; None: nobody did.
+        as_planned: whether that was its regular end, as a sweep's schedulers bring it about.
         patience: seconds to wait while nothing gets through to the server.
         say: hears of a server that does not answer.
 
@@ -162,7 +164,7 @@ def close_run(
     if failure is not None:
         status, tags = RunStatus.FAILED, {"failure": failure[:5000]}
     elif stopped is not None:
-        status, tags = RunStatus.KILLED, {"stopped": stopped[:5000]}
+        status, tags = RunStatus.FINISHED if as_planned else RunStatus.KILLED, {"stopped": stopped[:5000]}
     opened = Outbox.at(outbox, uri, run_id)
     opened.status(RunStatus.to_string(status), tags)
     opened.close(patience=0)

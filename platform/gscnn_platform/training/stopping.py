@@ -20,8 +20,10 @@ POLL_SECONDS: Final = 1.0
 class TrainingStoppedError(Exception):
     """A signal or a sweep ended the run before its last step; its last checkpoint is whole."""
 
-    def __init__(self, message: str, number: int | None) -> None:
+    def __init__(self, message: str, number: int | None, as_planned: bool = False) -> None:
         super().__init__(message)
+        self.as_planned = as_planned
+        """Whether a sweep's scheduler has seen enough, so that the run counts as finished."""
         self.exit_status = 128 + (number or signal.SIGTERM)
 
 
@@ -63,7 +65,7 @@ class Stopper:
 
     def __init__(self) -> None:
         self.number: int | None = None
-        self.reason = "; the same command goes on from there"
+        self.by_sweep = False
         self._raised = threading.Event()
 
     def asked(self) -> Signal:
@@ -74,9 +76,9 @@ class Stopper:
     def stopping(self) -> bool:
         return self._raised.is_set()
 
-    def stop(self, reason: str | None = None) -> None:
-        """What a signal does, for whoever has another reason."""
-        self.reason = self.reason if reason is None else f", {reason}"
+    def stop(self, by_sweep: bool = False) -> None:
+        """What a signal does; a sweep does it where its scheduler has seen enough."""
+        self.by_sweep = by_sweep
         self._raised.set()
 
     @contextmanager

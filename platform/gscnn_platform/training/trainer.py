@@ -117,7 +117,8 @@ def _result(job: WorkerJob, trial: Trial | None, stopper: Stopper) -> TrainingRe
     if trial is not None:
         tracking.log_best_scores(job.outbox, job.tracking_uri, job.run_id, of_best(scores))
     if done["step"] < done["total_steps"]:
-        raise TrainingStoppedError(f"stopped after step {done['step']}{stopper.reason}", stopper.number)
+        how = " by the sweep" if stopper.by_sweep else "; the same command goes on from there"
+        raise TrainingStoppedError(f"stopped after step {done['step']}{how}", stopper.number, stopper.by_sweep)
     assert best is not None
     if trial is None:
         log_best(best, job.outbox, job.tracking_uri)
@@ -162,11 +163,11 @@ def outbox_of(storage: str, run_name: str) -> str:
 def _recording(folder: str, record: RunRecord, outbox: str) -> Iterator[None]:
     """Keeps the run's record and its MLflow run's status true, whatever ends it."""
 
-    def end(state: State, failure: str | None = None, stopped: str | None = None) -> None:
+    def end(state: State, failure: str | None = None, stopped: str | None = None, as_planned: bool = False) -> None:
         # Where a full disk does not take it the run goes on as one that died.
         with suppress(OSError):
             resume.write_record(folder, record.model_copy(update={"state": state}))
-        left = tracking.close_run(outbox, record.tracking_uri, record.run_id, failure, stopped, say=say)
+        left = tracking.close_run(outbox, record.tracking_uri, record.run_id, failure, stopped, as_planned, say=say)
         if left:
             say(f"tracking: {left}")
 
@@ -174,7 +175,7 @@ def _recording(folder: str, record: RunRecord, outbox: str) -> Iterator[None]:
     try:
         yield
     except TrainingStoppedError as stopped:
-        end("stopped", stopped=str(stopped))
+        end("stopped", stopped=str(stopped), as_planned=stopped.as_planned)
         raise
     except BaseException as error:
         end("failed", failure=f"{type(error).__name__}: {error}")

@@ -190,11 +190,11 @@ class Board:
             outbox.close(patience=5, limit=5)
 
     def close_open_runs(self, reason: str) -> None:
-        """Marks as stopped what the end of the trials' processes left running in MLflow."""
+        """Marks as stopped in MLflow the trials that the end of the sweep has cut short."""
         for row in self.rows():
             folder = f"{self.folder}/{row.name}"
             record = resume.read_record(folder)
-            if record is not None and record.state == "running":
+            if record is not None and row.state == "running":
                 resume.write_record(folder, record.model_copy(update={"state": "stopped"}))
                 outbox = outbox_of(self.folder, row.name)
                 tracking.close_run(outbox, record.tracking_uri, record.run_id, stopped=reason, patience=10)

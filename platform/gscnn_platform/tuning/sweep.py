@@ -2,7 +2,9 @@
 
 import logging
 import os
+import shlex
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -216,6 +218,7 @@ def _tune(
         storage=folder,
         parent_run_id=record.run_id,
         space_name=config.space or "command line",
+        command=shlex.join(sys.orig_argv[1:]),
     )
     with_job = tune.with_parameters(SweepTrial, job=job.model_dump(mode="json"))
     trainable = tune.with_resources(with_job, PlacementGroupFactory([_of_a_trial(config)]))

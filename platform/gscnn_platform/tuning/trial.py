@@ -43,6 +43,8 @@ class SweepJob(Config):
     """Folder of the sweep, where each trial has one of its own."""
     parent_run_id: str
     space_name: str
+    command: str
+    """Of the sweep."""
 
 
 def trial_name(number: int) -> str:
@@ -91,10 +93,10 @@ class SweepTrial(tune.Trainable):
 
     def _begin(self) -> None:
         self.events: Queue[Event] = Queue()
+        overrides = self.job.space.overrides(self._searched)
+        tags = tracking.trial_tags(self.job.parent_run_id, self.job.space_name, overrides, self._variant)
         trial = Trial(
-            tags=tracking.trial_tags(
-                self.job.parent_run_id, self.job.space_name, self.job.space.overrides(self._searched), self._variant
-            ),
+            tags={**tags, "mlflow.source.name": self.job.command},
             tell=lambda scores: self.events.put(("scores", scores)),
             clone_from=self.clone_from,
         )
@@ -140,5 +142,5 @@ class SweepTrial(tune.Trainable):
 
     def cleanup(self) -> None:
         if self.thread is not None and self.thread.is_alive():
-            self.trial.stopper.stop("by the sweep")
+            self.trial.stopper.stop(by_sweep=True)
             self.thread.join(STOP_SECONDS)
