@@ -21,7 +21,7 @@ from gscnn_platform.training.progress import duration, say
 from gscnn_platform.training.stopping import TrainingStoppedError
 from gscnn_platform.training.trainer import log_best, outbox_of
 from gscnn_platform.tuning.record import SweepRecord
-from gscnn_platform.tuning.searching import EPOCH, NUMBER, SCORE
+from gscnn_platform.tuning.searching import EPOCH, NUMBER, SCORE, number_of
 from gscnn_platform.tuning.trial import trial_name
 
 TRIALS: Final = "trials.json"
@@ -296,23 +296,27 @@ _open: Board | None = None
 """What BoardCallback writes to: Tune pickles its callbacks, and unpickles them when a sweep goes on."""
 
 
+def _sampled(trial: Any) -> dict[str, Any]:
+    return {**trial.config, NUMBER: number_of(trial.trial_id, trial.config)}
+
+
 class BoardCallback(tune.Callback):
     """Tells the board of this process what Tune's loop does."""
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         if _open is not None:
-            _open.began(trial.config)
+            _open.began(_sampled(trial))
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         if _open is not None and SCORE in result:
-            _open.validated(trial.config, result)
+            _open.validated(_sampled(trial), result)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         if _open is not None:
-            _open.finished(trial.config)
+            _open.finished(_sampled(trial))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         if _open is not None:
-            _open.finished(trial.config, failed=True)
+            _open.finished(_sampled(trial), failed=True)

@@ -1,6 +1,8 @@
 """Which settings the next trial gets, and which trials go on: domains as Ray Tune's, searchers and schedulers."""
 
 import logging
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -75,24 +77,32 @@ def number_of_trials(config: SweepConfig, space: SearchSpace) -> int:
     Raises:
         SearchSpaceError: a grid over a continuum.
     """
-    if (config.search or space.search) == "grid":
+    if (config.search or space.search) == "grid" and config.scheduler != "pbt":
         return min(len(space.grid()), config.num_trials or len(space.grid()))
     return config.num_trials or 16
 
 
-def searcher(config: SweepConfig, space: SearchSpace) -> Searcher:
-    """The searcher that `config` names, or that fits the space.
+def number_of(trial_id: str, config: Mapping[str, Any]) -> int:
+    """How many trials there were before one: its searcher's count, or that in Tune's own name of it, under PBT.
+
+    PBT copies the whole of a good trial's config, a number included.
+    """
+    return config[NUMBER] if NUMBER in config else int(trial_id.rpartition("_")[2])
+
+
+def searcher(config: SweepConfig, space: SearchSpace) -> Searcher | None:
+    """The searcher that `config` names, or that fits the space; None for PBT, which has Tune draw at random.
 
     Raises:
         SearchSpaceError: a grid over a continuum.
-        SweepError: Optuna with PBT, which changes settings on the way.
+        SweepError: a grid or Optuna with PBT, which changes settings on the way.
     """
+    if config.scheduler == "pbt":
+        if config.search not in (None, "random"):
+            raise SweepError(f"--search {config.search} does not go with --scheduler pbt, which changes settings")
+        return None
     count, kind = number_of_trials(config, space), config.search or space.search
     domains = {key: tune_domain(domain) for key, domain in space.parsed().items()}
-    if config.scheduler == "pbt" and kind == "optuna":
-        if config.search is not None:
-            raise SweepError("--search optuna cannot learn from --scheduler pbt, which changes settings: take random")
-        kind = "random"
     if kind == "grid":
         return Listed(space.grid()[:count])
     if kind == "optuna":
@@ -124,4 +134,15 @@ def scheduler(config: SweepConfig, space: SearchSpace) -> TrialScheduler:
         mode="max",
         perturbation_interval=config.grace,
         hyperparam_mutations={key: tune_domain(domain) for key, domain in space.parsed().items()},
+        custom_explore_fn=partial(_within, space.parsed()),
     )
+
+
+def _within(domains: Mapping[str, Domain], sampled: dict[str, Any]) -> dict[str, Any]:
+    """PBT multiplies by 0.8 or 1.2, past the ends of a domain too: a config might refuse that."""
+    clipped = dict(sampled)
+    for key, domain in domains.items():
+        if domain.kind != "choice":
+            low, high = domain.numbers[:2]
+            clipped[key] = min(max(sampled[key], low), high - (domain.kind == "randint"))
+    return clipped

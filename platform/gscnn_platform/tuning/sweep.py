@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
 import ray
 from ray import tune
 from ray.tune import FailureConfig, PlacementGroupFactory, RunConfig, TuneConfig
@@ -27,7 +28,7 @@ from gscnn_platform.training.stopping import TrainingStoppedError
 from gscnn_platform.tuning.config import SweepConfig, SweepError
 from gscnn_platform.tuning.record import SweepRecord, choose_sweep, write_record
 from gscnn_platform.tuning.results import Board, BoardCallback, TrialRow
-from gscnn_platform.tuning.searching import number_of_trials, scheduler, searcher
+from gscnn_platform.tuning.searching import number_of_trials, scheduler, searcher, tune_domain
 from gscnn_platform.tuning.trial import SweepJob, SweepTrial, trial_name
 
 TUNE: Final = "tune"
@@ -227,8 +228,11 @@ def _tune(
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     if tune.Tuner.can_restore(f"{folder}/{TUNE}"):
         return tune.Tuner.restore(f"{folder}/{TUNE}", trainable=trainable, resume_unfinished=True, resume_errored=True)
+    drawn = {key: tune_domain(domain) for key, domain in space.parsed().items()} if config.scheduler == "pbt" else {}
+    np.random.seed(config.seed)  # What Tune itself draws with.
     return tune.Tuner(
         trainable,
+        param_space=drawn,
         tune_config=TuneConfig(
             search_alg=searcher(config, space),
             scheduler=scheduler(config, space),

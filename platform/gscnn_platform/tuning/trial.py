@@ -21,7 +21,7 @@ from gscnn_platform.domains import SearchSpace
 from gscnn_platform.training.stopping import TrainingStoppedError
 from gscnn_platform.training.trainer import Trial, run_training
 from gscnn_platform.training.worker import NonFiniteLossError
-from gscnn_platform.tuning.searching import EPOCH, NUMBER, SCORE
+from gscnn_platform.tuning.searching import EPOCH, NUMBER, SCORE, number_of
 
 POINTER: Final = "run.json"
 """What Tune keeps as a trial's checkpoint: where the run's own are."""
@@ -64,11 +64,12 @@ class SweepTrial(tune.Trainable):
 
     def setup(self, config: dict[str, Any], job: dict[str, Any] | None = None) -> None:
         self.job = SweepJob.model_validate(job)
-        logging.getLogger("ray.train").setLevel(logging.WARNING)  # A line for each pointer that Tune keeps.
+        for name in ("ray.train", "ray.tune"):
+            logging.getLogger(name).setLevel(logging.WARNING)  # A line for each pointer that Tune keeps or restores.
         self._prepare(config)
 
     def _prepare(self, sampled: dict[str, Any]) -> None:
-        self.sampled = dict(sampled)
+        self.sampled = {**sampled, NUMBER: number_of(self.trial_id, sampled)}
         self.clone_from: str | None = None
         self.thread: threading.Thread | None = None
         self.scores: dict[str, Any] = {EPOCH: 0, SCORE: 0.0}

@@ -20,7 +20,8 @@ def sweep(**changes: Any) -> SweepConfig:
     return SweepConfig.model_validate(changed.model_dump())
 
 
-def all_of(found: Searcher) -> list[dict[str, Any]]:
+def all_of(found: Searcher | None) -> list[dict[str, Any]]:
+    assert found is not None
     trials = []
     while isinstance(given := found.suggest(f"trial {len(trials)}"), dict):
         trials.append(given)
@@ -67,6 +68,7 @@ def test_what_a_searcher_has_given_out_survives_a_restart(tmp_path: Any) -> None
     for kind in ("random", "optuna"):
         config = sweep(search=kind, num_trials=6)
         undisturbed, killed, resumed = (searcher(config, space) for _ in range(3))
+        assert undisturbed is not None and killed is not None and resumed is not None
         expected = [undisturbed.suggest(str(number)) for number in range(4)]
         assert [killed.suggest(str(number)) for number in range(2)] == expected[:2]
         killed.save(str(tmp_path / kind))
@@ -76,6 +78,7 @@ def test_what_a_searcher_has_given_out_survives_a_restart(tmp_path: Any) -> None
 
 def test_optuna_draws_where_trials_were_good() -> None:
     found = searcher(sweep(search="optuna"), SEARCH_SPACES["loss-small"])
+    assert found is not None
     values: list[float] = []
     for number in range(60):
         trial = found.suggest(str(number))
@@ -87,11 +90,12 @@ def test_optuna_draws_where_trials_were_good() -> None:
     assert sum(near[-20:]) < 0.5 * sum(near[:20])
 
 
-def test_optuna_under_pbt_is_refused_where_it_is_asked_for_and_replaced_where_it_is_the_default() -> None:
+def test_searches_that_pbt_would_mislead_are_refused_where_they_are_asked_for() -> None:
     space = SEARCH_SPACES["loss-small"]
-    with pytest.raises(SweepError, match="--search optuna cannot learn from --scheduler pbt"):
-        searcher(sweep(scheduler="pbt", search="optuna"), space)
-    assert len(all_of(searcher(sweep(scheduler="pbt", num_trials=3), space))) == 3
+    for kind in ("optuna", "grid"):
+        with pytest.raises(SweepError, match=f"--search {kind} does not go with --scheduler pbt"):
+            searcher(sweep(scheduler="pbt", search=kind), space)
+    assert searcher(sweep(scheduler="pbt"), space) is None, "Tune draws"
 
 
 @pytest.mark.parametrize(
@@ -114,3 +118,13 @@ def test_the_recipe_of_a_sweep_is_the_recipe() -> None:
     assert sweep(num_trials=3).recipe == RECIPES["streets"]
     assert number_of_trials(sweep(), SEARCH_SPACES["loss"]) == 16
     assert number_of_trials(sweep(), SearchSpace(description="", domains={"seed": "randint(0, 3)"}, search="grid")) == 3
+
+
+def test_pbt_stays_within_the_domains() -> None:
+    space = SEARCH_SPACES["loss"]
+    changed = scheduler(sweep(scheduler="pbt"), space)
+    explore = getattr(changed, "_custom_explore_fn")  # noqa: B009
+    low = dict.fromkeys(space.domains, -1e9)
+    high = dict.fromkeys(space.domains, 1e9)
+    assert explore(low)["loss.attention_threshold"] == 0.5 and explore(high)["loss.attention_threshold"] == 0.95
+    assert explore(high)["data.boundary_radius"] == 4
