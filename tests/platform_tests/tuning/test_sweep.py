@@ -77,14 +77,16 @@ def test_trials_are_runs_below_the_sweeps_and_the_best_one_is_registered(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
-def test_trials_of_two_workers_and_pbt(tiny_run: ExperimentConfig, storage: Path) -> None:
-    space = SEARCH_SPACES["loss-small"]
-    two = sweep_of(
-        tiny_run, storage / "two", num_workers=2, num_trials=2, search="random", **{"training.batch_size": 4}
-    )
-    result = run_sweep(two, space)
+def test_trials_of_two_workers_are_runs_of_ray_train(tiny_run: ExperimentConfig, storage: Path) -> None:
+    changes = {"num_workers": 2, "num_trials": 2, "search": "random", "training.batch_size": 4}
+    result = run_sweep(sweep_of(tiny_run, storage, **changes), SEARCH_SPACES["loss-small"])
     assert [row.state for row in result.trials] == ["finished", "finished"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_cluster")
+def test_under_pbt_poor_trials_go_on_from_good_ones(tiny_run: ExperimentConfig, storage: Path) -> None:
     changes = {"training.epochs": 6, "num_trials": 4, "scheduler": "pbt"}
-    result = run_sweep(sweep_of(tiny_run, storage / "pbt", **changes), space)
+    result = run_sweep(sweep_of(tiny_run, storage, **changes), SEARCH_SPACES["loss-small"])
     assert [row.epochs for row in result.trials] == [6, 6, 6, 6]
-    assert any(row.changes for row in result.trials), "a poor trial went on from a good one"
+    assert any(row.changes for row in result.trials)
