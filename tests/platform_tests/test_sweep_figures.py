@@ -166,3 +166,11 @@ def test_a_very_long_name_does_not_leave_the_picture() -> None:
     long = TrialPoint("n" * 300, {"a": 0.5, "b": 0.5, "c": 0.5}, 0.5, 60, 8, "finished")
     assert Sweep([long], PLANE, "miou").title.endswith("n" * 57 + "...")
     assert (draw_sweep([long], PLANE, "miou")["best_so_far"][:, -1] == 255).all()
+
+
+def test_scores_that_are_all_but_equal_draw_no_importance() -> None:
+    """As those of trials that PBT has cloned from each other on their last epochs."""
+    scores = iter([0.0054, 0.0054, 0.00540000001, 0.0054, 0.0054, 0.0054])
+    points = trials(6, PLANE, lambda params: next(scores))
+    assert importances(Sweep(points, PLANE, "miou")) == {}
+    assert "importance" not in draw_sweep(points, PLANE, "miou")

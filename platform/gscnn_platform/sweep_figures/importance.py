@@ -53,6 +53,8 @@ def importances(sweep: Sweep) -> dict[str, list[float]]:
         drawn = [frozen[index] for index in random.integers(len(frozen), size=len(frozen))]
         for key, share in _fanova(drawn, varying, RESAMPLE_TREES).items():
             shares[key].append(share)
+    if any(len(values) < 2 for values in shares.values()):
+        return {}
     return dict(sorted(shares.items(), key=lambda item: -item[1][0]))
 
 
@@ -83,7 +85,11 @@ def _fanova(trials: Sequence[optuna.trial.FrozenTrial], keys: list[str], trees: 
     with _quiet():
         study = optuna.create_study(direction="maximize")
     study.add_trials(trials)
-    return get_param_importances(study, evaluator=FanovaImportanceEvaluator(n_trees=trees, seed=0), params=keys)
+    try:
+        return get_param_importances(study, evaluator=FanovaImportanceEvaluator(n_trees=trees, seed=0), params=keys)
+    except RuntimeError:
+        # optuna's word for trees that find nothing to split: scores that are all but equal, or one trial drawn again.
+        return {}
 
 
 @contextmanager

@@ -29,7 +29,7 @@ STOP_SECONDS: Final = 120.0
 """What a trial that is stopped has for its last step, checkpoint and metrics."""
 
 Event = tuple[str, Any]
-"""("scores", metrics), ("end", None), ("stopped", None) or ("failed", exception)."""
+"""("scores", metrics), ("end", the best metrics), ("stopped", None) or ("failed", exception)."""
 
 
 class SweepJob(Config):
@@ -90,7 +90,15 @@ class SweepTrial(tune.Trainable):
         if kind == "scores":
             best = max(value.get(self.job.metric, 0.0), self.scores[SCORE])
             self.scores = {**value, EPOCH: round(value["epoch"]), SCORE: best}
+        if kind == "end":
+            # A run that was finished before, or goes on from another's last step, has told no scores.
+            best = max(value.get(self.job.metric, 0.0), self.scores[SCORE])
+            self.scores = {**self.scores, EPOCH: self.epochs, SCORE: best}
         return {**self.scores, "done": kind != "scores"}
+
+    @property
+    def epochs(self) -> int:
+        return config_of(self.job, self.sampled).training.epochs
 
     def _begin(self) -> None:
         self.events: Queue[Event] = Queue()
@@ -121,8 +129,8 @@ class SweepTrial(tune.Trainable):
                     Path(self.folder).mkdir(parents=True, exist_ok=True)
                     log = stack.enter_context((Path(self.folder) / "log.txt").open("a", buffering=1))
                     stack.enter_context(redirect_stdout(log))
-                run_training(config_of(self.job, self.sampled), trial)
-            events.put(("end", None))
+                result = run_training(config_of(self.job, self.sampled), trial)
+            events.put(("end", result.best_metrics))
         except TrainingStoppedError:
             events.put(("stopped", None))
         except Exception as error:
