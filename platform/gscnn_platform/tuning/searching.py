@@ -134,11 +134,11 @@ def scheduler(config: SweepConfig, space: SearchSpace) -> TrialScheduler:
         mode="max",
         perturbation_interval=config.grace,
         hyperparam_mutations={key: tune_domain(domain) for key, domain in space.parsed().items()},
-        custom_explore_fn=partial(_within, space.parsed()),
+        custom_explore_fn=partial(within, space.parsed()),
     )
 
 
-def _within(domains: Mapping[str, Domain], sampled: dict[str, Any]) -> dict[str, Any]:
+def within(domains: Mapping[str, Domain], sampled: dict[str, Any]) -> dict[str, Any]:
     """PBT multiplies by 0.8 or 1.2, past the ends of a domain too: a config might refuse that."""
     clipped = dict(sampled)
     for key, domain in domains.items():
