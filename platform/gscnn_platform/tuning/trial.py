@@ -17,7 +17,7 @@ from ray import tune
 
 from gscnn_platform import tracking
 from gscnn_platform.config import Config, ExperimentConfig, with_overrides
-from gscnn_platform.domains import SearchSpace
+from gscnn_platform.domains import VARIANT, SearchSpace
 from gscnn_platform.training.stopping import TrainingStoppedError
 from gscnn_platform.training.trainer import Trial, run_training
 from gscnn_platform.training.worker import NonFiniteLossError
@@ -119,7 +119,7 @@ class SweepTrial(tune.Trainable):
 
     @property
     def _variant(self) -> str | None:
-        return self.sampled.get("variant")
+        return self.sampled.get(VARIANT)
 
     def _run(self, trial: Trial, events: "Queue[Event]") -> None:
         try:
