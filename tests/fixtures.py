@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from gscnn_platform import cluster
 from gscnn_platform.config import ExperimentConfig, with_overrides
 from gscnn_platform.data.store import Store
 from gscnn_platform.recipes import RECIPES
+from tests.s3 import BUCKET, Endpoint, s3_endpoint
 from tests.stores import build_store
 
 
@@ -44,8 +46,28 @@ def tiny_run(streets_store: Store) -> ExperimentConfig:
 
 
 @pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[None]:
-    """One cluster of this machine for all tests that need Ray."""
+def s3_session() -> Iterator[Endpoint]:
+    with s3_endpoint() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def s3(s3_session: Endpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Endpoint:
+    """A local S3 endpoint that works until told otherwise, and an empty cache of this test's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    s3_session.mend()
+    return s3_session
+
+
+@pytest.fixture
+def remote(s3: Endpoint) -> str:
+    """URI of an empty folder on it."""
+    return f"s3://{BUCKET}/{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(s3_session: Endpoint) -> Iterator[None]:
+    """One cluster of this machine for all tests that need Ray; its workers know the S3 endpoint."""
     os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
     cluster.connect()
     yield

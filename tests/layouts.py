@@ -1,10 +1,16 @@
 """Writes tiny datasets with their true directory names, so that no test needs a download or a binary in git."""
 
+import io
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import yaml
 from PIL import Image
+
+from gscnn_platform.paths import AnyPath, RemotePath
+
+Folder = TypeVar("Folder", Path, RemotePath)
 
 SIZE = (40, 60)
 """Rows and columns of every frame."""
@@ -24,17 +30,19 @@ def random_label(rng: np.random.Generator, values: list[int], size: tuple[int, i
     return label
 
 
-def write_image(path: Path, pixels: np.ndarray, mode: str | None = None) -> Path:
+def write_image(path: AnyPath, pixels: np.ndarray, mode: str | None = None) -> AnyPath:
     """Write `pixels`; mode P stores a uint8 [H, W] label as the indices of a palette."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(pixels)
     if mode == "P":
         image.putpalette([channel for index in range(256) for channel in (255 - index, index // 2, 7)])
-    image.save(path)
+    data = io.BytesIO()
+    image.save(data, Image.registered_extensions()[path.suffix.lower()])
+    path.write_bytes(data.getvalue())
     return path
 
 
-def write_camvid(root: Path, splits: tuple[str, ...] = ("train", "val"), frames: int = 3, seed: int = 0) -> Path:
+def write_camvid(root: Folder, splits: tuple[str, ...] = ("train", "val"), frames: int = 3, seed: int = 0) -> Folder:
     """SegNet's CamVid: `frames` frames a split with raw labels 0..11. Returns `root`."""
     rng = np.random.default_rng(seed)
     for split in splits:
@@ -46,12 +54,12 @@ def write_camvid(root: Path, splits: tuple[str, ...] = ("train", "val"), frames:
 
 
 def write_cityscapes(
-    root: Path,
+    root: Folder,
     splits: tuple[str, ...] = ("train", "val"),
     cities: tuple[str, ...] = ("aachen", "bremen"),
     frames: int = 2,
     seed: int = 0,
-) -> Path:
+) -> Folder:
     """Cityscapes: `frames` frames a city with raw labels 0..33. Returns `root`."""
     rng = np.random.default_rng(seed)
     for split in splits:
@@ -65,14 +73,14 @@ def write_cityscapes(
 
 
 def write_folder(
-    root: Path,
+    root: Folder,
     splits: tuple[str, ...] = ("train", "val"),
     frames: int = 2,
     lists: bool = False,
     classes: dict[str, object] | None = None,
     ending: str = ".png",
     seed: int = 0,
-) -> Path:
+) -> Folder:
     """A user's own folder: `classes` is the content of classes.yaml, by default road and car with raw labels 0 and 1.
 
     With `lists` the splits are given by train.txt and so on, without endings, and otherwise by folders.
@@ -83,10 +91,10 @@ def write_folder(
     (root / "classes.yaml").write_text(yaml.safe_dump(content))
     for split in splits:
         names = [f"{split}_{index}" for index in range(frames)]
-        below = Path() if lists else Path(split)
+        below = "" if lists else f"{split}/"
         for name in names:
-            write_image(root / "images" / below / f"{name}{ending}", random_image(rng))
-            write_image(root / "labels" / below / f"{name}.png", random_label(rng, [0, 1, 255]))
+            write_image(root / f"images/{below}{name}{ending}", random_image(rng))
+            write_image(root / f"labels/{below}{name}.png", random_label(rng, [0, 1, 255]))
         if lists:
             (root / f"{split}.txt").write_text("\n".join(names) + "\n")
     return root

@@ -28,9 +28,13 @@ TINY_STREETS = Streets(height=64, width=96, train=6, val=3, test=1)
 
 
 def build_store(
-    out: Path, format_: DatasetFormat = TINY_STREETS, root: Path | None = None, edges: EdgeConfig | None = None
+    out: Path,
+    format_: DatasetFormat = TINY_STREETS,
+    root: Path | None = None,
+    edges: EdgeConfig | None = None,
+    part_rows: int = 1000,
 ) -> Store:
-    """The store of all splits of a dataset, one part a split."""
+    """The store of all splits of a dataset, `part_rows` samples a part."""
     edges = edges or EdgeConfig()
     description = format_.describe(root)
     splits: dict[str, Split] = {}
@@ -39,12 +43,15 @@ def build_store(
         rows = [
             (sample.name, to_arrays(sample, description.label_table, edges)) for sample in format_.samples(root, name)
         ]
-        part = write_part(out / name / "part-0.parquet", rows)
-        assert part is not None
+        written = [
+            write_part(out / name / f"part-{start}.parquet", rows[start : start + part_rows])
+            for start in range(0, len(rows), part_rows)
+        ]
+        parts = tuple(part for part in written if part is not None)
         pixels = sum(np.bincount(arrays.label.ravel(), minlength=256) for _, arrays in rows)
         assert isinstance(pixels, np.ndarray)
         of_class = tuple(int(count) for count in pixels[: len(description.classes)])
-        splits[name] = Split(samples=part.rows, parts=(part,), pixels=of_class, void_pixels=int(pixels[IGNORE_INDEX]))
+        splits[name] = Split(samples=len(rows), parts=parts, pixels=of_class, void_pixels=int(pixels[IGNORE_INDEX]))
     identity = Identity(
         schema_version=SCHEMA_VERSION,
         dataset=format_.name,

@@ -30,7 +30,8 @@ LAYERS: tuple[set[str], ...] = (
     },
     {"gscnn_platform.data", "gscnn_platform.provenance", "gscnn_platform.tracking"},
     {"gscnn_platform.cluster", "gscnn_platform.domains"},
-    {"gscnn_platform.config"},
+    {"gscnn_platform.paths"},
+    {"gscnn_platform.config", "gscnn_platform.manifests"},
     {"gscnn"},
 )
 """From top to bottom. A module imports what is below it, or in its own package, and nothing beside or above it.
@@ -49,6 +50,7 @@ OWNERS: dict[str, set[str]] = {
     "ray.data": {"gscnn_platform.data.precompute", "gscnn_platform.prediction"},
     "ray.train": {"gscnn_platform.training"},
     "ray.tune": {"gscnn_platform.tuning"},
+    "ray.autoscaler": {"gscnn_platform.manifests"},
     "ray": {
         "gscnn_platform.cluster",
         "gscnn_platform.data.precompute",
@@ -60,6 +62,8 @@ OWNERS: dict[str, set[str]] = {
     "optuna": {"gscnn_platform.sweep_figures", "gscnn_platform.tuning"},
     "albumentations": {"gscnn_platform.data.transforms"},
     "tyro": {"jobs"},
+    "botocore": {"gscnn_platform.manifests"},
+    "jsonschema": {"gscnn_platform.manifests"},
 }
 """Third-party package -> the only modules, or packages, that import it. The longest name that fits decides."""
 

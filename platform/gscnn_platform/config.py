@@ -3,10 +3,11 @@
 The model's and the losses' configs are defined beside them, in gscnn.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from gscnn.edges import GradientMethod
 from gscnn.losses import LossConfig
@@ -28,6 +29,8 @@ EXECUTION: Final = {
     "model.activation_checkpointing",
     "data.loader_processes",
     "data.eval_batch_size",
+    "data.cache.folder",
+    "data.cache.gigabytes",
     "training.compile",
     "training.validate_at_start",
     "training.log_every",
@@ -35,6 +38,7 @@ EXECUTION: Final = {
     "training.checkpoint_minutes",
     "training.checkpoint_steps",
     "training.max_failures",
+    "training.collective_timeout_minutes",
     "tracking.uri",
     "tracking.experiment",
     "tracking.system_metrics",
@@ -86,7 +90,15 @@ class OptimizerConfig(Config):
     """SGD with momentum under a polynomial schedule, stepped per optimizer step."""
 
     lr: float = Field(default=0.01, gt=0)
-    """Learning rate at the start (released code: 0.01 for 16 images a step)."""
+    """Learning rate at the start, before `lr_scaling` (released code: 0.01 for 16 images a step)."""
+    lr_scaling: Literal["linear", "sqrt"] | None = None
+    """How the learning rate grows with `training.batch_size / lr_base_batch`: in proportion (arXiv:1706.02677) or with
+    its square root (arXiv:1404.5997); None: not at all."""
+    lr_base_batch: int = Field(default=16, ge=1)
+    """Images a step that `lr` was chosen for; read where `lr_scaling` is set."""
+    warmup_epochs: float = Field(default=0.0, ge=0)
+    """Epochs in which the learning rate rises from next to 0 to its schedule, by the same part at each step; 5 where
+    `lr_scaling` raises it much (arXiv:1706.02677, section 2.2)."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """Momentum (released code: 0.9)."""
     nesterov: bool = False
@@ -97,6 +109,19 @@ class OptimizerConfig(Config):
     """Largest norm of all gradients together, to which longer ones are scaled down; None: no clipping."""
     poly_power: float = Field(default=1.0, ge=0)
     """Exponent of lr * (1 - step / steps) ** power (released code: 1)."""
+
+    def scaled_lr(self, batch_size: int) -> float:
+        """`lr` for so many images a step, as `lr_scaling` has it."""
+        if self.lr_scaling is None:
+            return self.lr
+        growth = batch_size / self.lr_base_batch
+        return self.lr * (growth if self.lr_scaling == "linear" else growth**0.5)
+
+    def describe_lr(self, batch_size: int) -> str:
+        """`learning rate 0.04 (0.01 for 16 images, linear), warm-up over epochs: 5`, for people."""
+        how = f" ({self.lr:g} for {self.lr_base_batch} images, {self.lr_scaling})" if self.lr_scaling else ""
+        rises = f", warm-up over epochs: {self.warmup_epochs:g}" if self.warmup_epochs else ""
+        return f"learning rate {self.scaled_lr(batch_size):g}{how}{rises}"
 
 
 class TrainingConfig(Config):
@@ -134,10 +159,22 @@ class TrainingConfig(Config):
     """Optimizer steps from one checkpoint to the next within an epoch; None: by minutes alone."""
     max_failures: int = Field(default=3, ge=0)
     """Times that a run starts its workers again, from its last checkpoint, after one of them died."""
+    collective_timeout_minutes: float = Field(default=30.0, gt=0)
+    """Minutes that workers wait for one that is alive and silent, as while it fills its cache from a slow store; then
+    all start again."""
     on_nonfinite: Literal["stop", "skip"] = "stop"
     """What a NaN or infinite loss or gradient does: end the run at that step, or leave the step's update out."""
     max_skipped: int = Field(default=10, ge=1)
     """Updates that `on_nonfinite` skip leaves out in a run, at most."""
+
+
+class CacheConfig(Config):
+    """Where a node keeps the parts of a store that is read by URI, for all that runs on it."""
+
+    folder: str | None = None
+    """Folder on the node's own disk; None: $XDG_CACHE_HOME/gscnn, or ~/.cache/gscnn."""
+    gigabytes: float = Field(default=100.0, ge=0)
+    """Size up to which parts are kept; those beyond it are read from the store, row by row."""
 
 
 class DataConfig(Config):
@@ -157,6 +194,7 @@ class DataConfig(Config):
     """Processes a worker reads with; 0 reads in the worker itself, best where cores are few."""
     eval_batch_size: int = Field(default=1, ge=1)
     """Whole images of one size per validation batch, at most."""
+    cache: CacheConfig = CacheConfig()
 
     @property
     def training_edges(self) -> EdgeConfig:
@@ -164,15 +202,41 @@ class DataConfig(Config):
         return self.edges.model_copy(update={"radius": self.boundary_radius or self.edges.radius})
 
 
+_PASSWORD: Final = re.compile(r"^(https?://).*@|^([^/]+://)[^@/]*:.*@")
+"""A URI up to the end of its password, or of a user's name where that may be a token."""
+
+
+def has_password(uri: str) -> bool:
+    """Whether a URI carries a password, or a user's name where that may be a token."""
+    return _PASSWORD.match(uri) is not None
+
+
 class TrackingConfig(Config):
     """Where the run is tracked."""
 
     uri: str | None = None
-    """MLflow tracking URI; None: MLFLOW_TRACKING_URI where it is set, else SQLite in the storage folder."""
+    """MLflow tracking URI without user and password; None: MLFLOW_TRACKING_URI where it is set, else SQLite in the
+    storage folder."""
     experiment: str = "gscnn"
     """MLflow experiment."""
     system_metrics: bool = True
     """Log CPU, memory and GPU use."""
+
+    @field_validator("uri")
+    @classmethod
+    def _without_password(cls, uri: str | None) -> str | None:
+        if uri is not None and has_password(uri):
+            raise ValueError(
+                "tracking.uri carries a user or a password, which logs and MLflow would show: give them by "
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or in ~/.mlflow/credentials (deploy/mlflow.md)"
+            )
+        return uri
+
+    @field_validator("uri", mode="before")
+    @classmethod
+    def _hidden(cls, uri: Any) -> Any:
+        # pydantic's error repeats what the check above was given.
+        return _PASSWORD.sub(r"\1\2***:***@", uri) if isinstance(uri, str) else uri
 
 
 class ExperimentConfig(Config):
@@ -186,7 +250,7 @@ class ExperimentConfig(Config):
     resume: bool = True
     """Whether to go on with a run that died or was stopped; `--no-resume` starts anew."""
     store: str | None = None
-    """Folder that jobs.precompute wrote."""
+    """Folder that jobs.precompute wrote, a path or URI."""
     storage: str | None = None
     """Where checkpoints go: a path or URI that all workers reach; None: ./runs, or ~/gscnn-runs in a submitted job."""
     num_workers: int = Field(default=1, ge=1)
@@ -196,7 +260,8 @@ class ExperimentConfig(Config):
     use_gpu: bool | None = None
     """Whether workers train on GPUs; None: where the cluster has any."""
     cpus_per_worker: int | None = Field(default=None, ge=1)
-    """CPU cores reserved for each worker; None: an equal share of the cluster's."""
+    """CPU cores reserved for each worker; None: as many as let all workers fit on the nodes, or on GPUs its GPU's share
+    of its node's cores."""
     wait_for_nodes: bool = False
     """On an autoscaling cluster: wait for nodes that are not there yet rather than refuse."""
     seed: int = Field(default=0, ge=0)
@@ -218,6 +283,11 @@ class ExperimentConfig(Config):
             )
         if self.min_workers is not None and self.min_workers > self.num_workers:
             raise ValueError(f"min_workers {self.min_workers} is more than num_workers {self.num_workers}")
+        if self.optimizer.warmup_epochs >= self.training.epochs:
+            raise ValueError(
+                f"optimizer.warmup_epochs {self.optimizer.warmup_epochs:g} does not end within training.epochs "
+                f"{self.training.epochs}: choose fewer"
+            )
         needed = 1 if self.training.sync_bn and self.num_workers > 1 else 2
         if self.images_per_batch < needed:
             shares = self.num_workers * self.training.accumulate
@@ -233,6 +303,17 @@ class ExperimentConfig(Config):
     def images_per_batch(self) -> int:
         """Images of one worker's forward pass; some have one more where the workers' number does not divide them."""
         return self.training.batch_size // (self.num_workers * self.training.accumulate)
+
+    def learning_rate(self, step: int, steps_per_epoch: int) -> float:
+        """Of the optimizer step that follows `step` others: polynomial to 0 after the last, below that in the warm-up.
+
+        A pure function of the step, so that a run that goes on needs no state of it.
+        """
+        optimizer = self.optimizer
+        lr = optimizer.scaled_lr(self.training.batch_size)
+        lr *= (1 - step / (steps_per_epoch * self.training.epochs)) ** optimizer.poly_power
+        warmup = optimizer.warmup_epochs * steps_per_epoch
+        return lr * (step + 1) / warmup if step + 1 < warmup else lr
 
 
 def with_overrides(config: ExperimentConfig, overrides: Mapping[str, Any]) -> ExperimentConfig:

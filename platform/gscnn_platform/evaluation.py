@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gscnn.batch import SegBatch
 from gscnn.inference import InferenceConfig, infer
 from gscnn.metrics import DISTANCE_FACTORS, BoundaryF, ConfusionMatrix, SegmentationScores, distance_crop
-from gscnn_platform.config import Config, TrackingConfig
+from gscnn_platform.config import CacheConfig, Config, TrackingConfig
 
 
 class EvaluateConfig(Config):
@@ -22,7 +22,7 @@ class EvaluateConfig(Config):
     checkpoint: str
     """A checkpoint's or a run's folder, or an MLflow run id."""
     store: str
-    """Folder that jobs.precompute wrote."""
+    """Folder that jobs.precompute wrote, a path or URI."""
     split: str = "val"
     """Split of the store to count."""
     compare: str | None = None
@@ -34,6 +34,7 @@ class EvaluateConfig(Config):
     precision: Literal["float32", "bf16"] = "float32"
     """Arithmetic of the forward pass."""
     inference: InferenceConfig = InferenceConfig()
+    cache: CacheConfig = CacheConfig()
     tracking: TrackingConfig = TrackingConfig()
 
 

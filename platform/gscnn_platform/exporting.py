@@ -79,7 +79,7 @@ def export_checkpoint(config: ExportConfig) -> ExportResult:
         CheckpointError, TrackingError: no such checkpoint or run.
         InputError, BadSampleError: frames that are not there or cannot be read.
     """
-    path = Path(cluster.resolve(config.out, "--out"))
+    path = cluster.resolve_local(config.out, "--out")
     _refuse(path, config.overwrite)
     loaded = find_model(config.checkpoint, tracking.tracking_uri(config.tracking, cluster.default_storage()))
     batches = _batches(config, loaded.config.data.edges)

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Literal
 
 import cv2
@@ -27,6 +26,7 @@ from gscnn_platform.data.formats.base import BadSampleError, read_image
 from gscnn_platform.data.images import edge_prior, find_images
 from gscnn_platform.evaluation import autocast
 from gscnn_platform.figures import colourise, overlay
+from gscnn_platform.paths import AnyPath, as_path, below, patiently, write_whole
 from gscnn_platform.training.checkpoints import LoadedModel, find_model
 
 KINDS: Final = ("label", "colour", "edge", "overlay")
@@ -34,6 +34,8 @@ KINDS: Final = ("label", "colour", "edge", "overlay")
 SUMMARY: Final = "predictions.json"
 CHUNK: Final = 8
 """Images that a worker takes at a time: while the model sees one, others are read and written by threads."""
+CORES: Final = 4
+"""CPU cores for a copy of the model, where there are no GPUs and nothing else is asked for."""
 SHOWN: Final = 20
 
 
@@ -47,9 +49,9 @@ class PredictConfig(Config):
     checkpoint: str
     """A checkpoint's or a run's folder, or an MLflow run id."""
     input: str
-    """An image file, a folder that is searched to its depth, or a glob pattern in quotes."""
+    """An image file, a folder that is searched to its depth, or a glob pattern in quotes; a path or URI."""
     out: str
-    """Folder for the pictures; on a cluster, one that all nodes reach."""
+    """Folder for the pictures, a path or URI; on a cluster, one that all nodes reach."""
     overwrite: bool = False
     """Replace pictures that are there already."""
     inference: InferenceConfig = InferenceConfig()
@@ -62,7 +64,7 @@ class PredictConfig(Config):
 
 @dataclass(frozen=True)
 class PredictResult:
-    out: Path
+    out: AnyPath
     predicted: int
     unreadable: dict[str, str]
     """File -> reason."""
@@ -81,7 +83,7 @@ def predict(config: PredictConfig) -> PredictResult:
         CheckpointError, TrackingError: no such checkpoint or run.
         ResourcesError: fewer CPUs or GPUs than workers.
     """
-    out = Path(cluster.resolve(config.out, "--out"))
+    out = as_path(cluster.resolve(config.out, "--out"))
     files = find_images(cluster.resolve(config.input, "--input"), "--input", out)
     _refuse_overwriting(files, out, config.overwrite)
     loaded = find_model(config.checkpoint, tracking.tracking_uri(config.tracking, cluster.default_storage()))
@@ -113,8 +115,9 @@ def describe(result: PredictResult) -> str:
     return "\n".join(lines)
 
 
-def _refuse_overwriting(files: Mapping[str, Path], out: Path, overwrite: bool) -> None:
-    there = [path for name in files for kind in KINDS if (path := out / kind / f"{name}.png").exists()]
+def _refuse_overwriting(files: Mapping[str, AnyPath], out: AnyPath, overwrite: bool) -> None:
+    written = {str(below(path, out)) for path in out.glob("*/**/*.png")}
+    there = [out / picture for name in files for kind in KINDS if (picture := f"{kind}/{name}.png") in written]
     if there and not overwrite:
         raise PredictError(
             f"{len(there)} pictures are there already, such as {there[0]}: add --overwrite, or choose another --out"
@@ -122,16 +125,16 @@ def _refuse_overwriting(files: Mapping[str, Path], out: Path, overwrite: bool) -
 
 
 def _predict_files(
-    config: PredictConfig, loaded: LoadedModel, files: Mapping[str, Path], out: Path
+    config: PredictConfig, loaded: LoadedModel, files: Mapping[str, AnyPath], out: AnyPath
 ) -> Iterator[dict[str, Any]]:
     """One row a file, as they are done, under a progress bar."""
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
-    there = ray.cluster_resources()
-    cpus, gpus = int(there.get("CPU", 1)), int(there.get("GPU", 0))
-    workers = min(config.num_workers or gpus or max(1, cpus // 4), len(files))
-    cpus_each = max(1, cpus // workers)
-    cluster.check_resources(workers, cpus_each, 1 if gpus else 0)
+    there = cluster.alive_nodes()
+    gpus = sum(node.gpus for node in there)
+    workers = min(config.num_workers or gpus or max(1, cluster.room(there, CORES, 0)), len(files))
+    cpus_each = cluster.share(there, workers, int(bool(gpus)))
+    cluster.check_resources(workers, cpus_each, int(bool(gpus)))
     dataset = ray.data.from_items(
         [{"name": name, "file": str(file)} for name, file in files.items()],
         override_num_blocks=-(-len(files) // CHUNK),
@@ -141,8 +144,8 @@ def _predict_files(
         fn_constructor_args=((ray.put(loaded),), config, str(out), cpus_each),
         batch_size=CHUNK,
         num_cpus=cpus_each,
-        num_gpus=1 if gpus else 0,
-        concurrency=workers,
+        num_gpus=int(bool(gpus)),
+        compute=ray.data.ActorPoolStrategy(size=workers),
     )
     with tqdm(total=len(files), desc="predict", unit=" images") as bar:
         for row in dataset.iter_rows():
@@ -162,7 +165,7 @@ class Predictor:
 
     def __init__(self, loaded: LoadedModel | tuple[ray.ObjectRef], config: PredictConfig, out: str, cpus: int) -> None:
         self.loaded: LoadedModel = ray.get(loaded[0]) if isinstance(loaded, tuple) else loaded
-        self.config, self.out = config, Path(out)
+        self.config, self.out = config, as_path(out)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.set_num_threads(cpus)
         self.model = self.loaded.model.to(self.device)
@@ -172,7 +175,7 @@ class Predictor:
         """`name` and `file` of some images -> `file`, `error` (empty where all is well), `seconds` and `peak_gib`."""
         rows = []
         with ThreadPoolExecutor(2) as pool:
-            reads = [pool.submit(read_image, Path(file)) for file in batch["file"]]
+            reads = [pool.submit(read_image, as_path(str(file))) for file in batch["file"]]
             writes: list[Future[None]] = []
             for name, file, read in zip(batch["name"], batch["file"], reads, strict=True):
                 began, error = time.perf_counter(), ""
@@ -218,14 +221,12 @@ class Predictor:
             _write_png(self.out / kind / f"{name}.png", picture)
 
 
-def _write_png(path: Path, picture: np.ndarray) -> None:
+def _write_png(path: AnyPath, picture: np.ndarray) -> None:
     """Whole or not at all, whenever the process ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
     encoded, data = cv2.imencode(".png", np.ascontiguousarray(picture))
     assert encoded
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(data.tobytes())
-    partial.replace(path)
+    patiently(lambda: write_whole(path, data.tobytes()))
 
 
 def _write_summary(config: PredictConfig, loaded: LoadedModel, result: PredictResult, files: Sequence[str]) -> None:

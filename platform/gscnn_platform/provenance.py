@@ -33,7 +33,8 @@ def run_tags(config: ExperimentConfig, store: Store) -> dict[str, str]:
     commit, dirty = git_state()
     versions = {f"version.{name}": importlib.metadata.version(name) for name in PACKAGES}
     return {
-        "mlflow.user": getpass.getuser(),
+        # On a cluster all jobs run as one user of the machine.
+        "mlflow.user": os.environ.get("MLFLOW_TRACKING_USERNAME") or getpass.getuser(),
         "mlflow.source.name": shlex.join(sys.orig_argv[1:]),
         "mlflow.source.git.commit": commit,
         "recipe": config.name,

@@ -41,7 +41,7 @@ STREETS = ExperimentConfig(
     ),
     loss=LossConfig(edge=5),
     augmentation=AugmentationConfig(crop=(96, 128), scale=(0.75, 1.5), colour_jitter=0.15, blur=0.2),
-    optimizer=OptimizerConfig(lr=0.05, nesterov=True, weight_decay=5e-4, poly_power=0.9),
+    optimizer=OptimizerConfig(lr=0.05, lr_base_batch=4, nesterov=True, weight_decay=5e-4, poly_power=0.9),
     training=TrainingConfig(epochs=8, batch_size=4, ema_decay=0.98, validate_every=4, log_every=20),
 )
 """Drawn scenes, minutes on 2 cores: the quickstart.
@@ -66,7 +66,7 @@ CAMVID_TINY = ExperimentConfig(
     model=STREETS.model.model_copy(update={"num_classes": 11}),
     loss=STREETS.loss,
     augmentation=AugmentationConfig(crop=(128, 160), scale=(0.4, 0.8), colour_jitter=0.15, blur=0.0),
-    optimizer=STREETS.optimizer,
+    optimizer=STREETS.optimizer.model_copy(update={"lr_base_batch": 8}),
     training=TrainingConfig(epochs=12, batch_size=8, ema_decay=0.98, validate_every=3, log_every=23),
 )
 """The path of `camvid` within 15 minutes on 2 cores: the network of `streets`, on small crops at half the size."""

@@ -14,6 +14,8 @@ import mlflow
 import psutil
 from mlflow.entities import Run
 
+from gscnn_platform.paths import AnyPath, RemotePath
+
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 30
 EVERY_STEP = list(range(1, STEPS + 1))
@@ -44,18 +46,24 @@ class Driven:
     job: str = "jobs.train"
     before: list[str] = field(default_factory=list)
     """What the command line begins with, to submit it."""
-    storage: Path | None = None
-    """None: the default one."""
+    store: AnyPath | None = None
+    """None: `store` in the folder."""
+    storage: AnyPath | None = None
+    """None: `runs` in the folder."""
     process: subprocess.Popen[bytes] | None = None
     starts: int = 0
 
     @property
-    def run_folder(self) -> Path:
+    def run_folder(self) -> AnyPath:
         return self.runs / self.name
 
     @property
-    def runs(self) -> Path:
+    def runs(self) -> AnyPath:
         return self.storage or self.folder / "runs"
+
+    @property
+    def tracking_uri(self) -> str:
+        return f"sqlite:///{self.runs if isinstance(self.runs, Path) else self.folder / 'runs'}/mlflow.db"
 
     @property
     def log(self) -> Path:
@@ -63,10 +71,19 @@ class Driven:
 
     def start(self) -> None:
         self.starts += 1
-        words = [*self.before, sys.executable, "-m", self.job, "streets", "--store", str(self.folder / "store")]
+        words = [
+            *self.before,
+            sys.executable,
+            "-m",
+            self.job,
+            "streets",
+            "--store",
+            str(self.store or self.folder / "store"),
+        ]
         for key, value in {**TINY, **self.extra}.items():
             words += [f"--{key}", *map(str, value if isinstance(value, tuple) else (value,))]
         words += ["--run-name", self.name, "--storage", str(self.runs), "--tracking.no-system-metrics"]
+        words += ["--tracking.uri", self.tracking_uri] if isinstance(self.runs, RemotePath) else []
         with self.log.open("wb") as out:
             self.process = subprocess.Popen(
                 words, cwd=self.folder, env=self.variables, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
@@ -149,7 +166,7 @@ class Driven:
         return [metric.step for metric in sorted(history, key=lambda metric: metric.timestamp)]
 
     def _client(self) -> mlflow.MlflowClient:
-        return mlflow.MlflowClient(f"sqlite:///{self.runs}/mlflow.db")
+        return mlflow.MlflowClient(self.tracking_uri)
 
 
 def train_workers(process: psutil.Process) -> list[psutil.Process]:

@@ -27,7 +27,7 @@ Rows = list[tuple[str, SampleArrays]]
 @pytest.fixture
 def copy(streets_store: Store, tmp_path: Path) -> Path:
     """A store of one's own, to damage."""
-    return shutil.copytree(streets_store.path, tmp_path / "store")
+    return shutil.copytree(str(streets_store.path), tmp_path / "store")
 
 
 def faults(folder: Path) -> list[str]:
@@ -243,7 +243,7 @@ def test_a_link_that_leads_out_of_the_store_is_refused_and_not_followed(
     copy: Path, streets_store: Store, link: str
 ) -> None:
     shutil.rmtree(copy / link) if (copy / link).is_dir() else (copy / link).unlink()
-    (copy / link).symlink_to(streets_store.path / link)
+    (copy / link).symlink_to(str(streets_store.path / link))
     with pytest.raises(StoreError, match=rf"{TRAIN} leads out of the store by a link"):
         open_store(copy)
     assert faults(copy) == [f"{TRAIN}: leads out of the store by a link"]

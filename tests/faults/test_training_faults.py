@@ -66,7 +66,7 @@ def test_newest_checkpoint_damaged(run: Driven, undisturbed: str) -> None:
     newest = max(path for path in run.run_folder.iterdir() if path.name.startswith("step-"))
     damaged = bytearray((newest / "training.pt").read_bytes())
     damaged[len(damaged) // 2] ^= 1
-    (newest / "training.pt").write_bytes(damaged)
+    (newest / "training.pt").write_bytes(bytes(damaged))
     seconds = run.resume_to_the_end()
     assert run.said(rf"{newest.name} is damaged \(training\.pt is damaged\): going on from the one before it")
     run.assert_as_if_nothing_had_happened(undisturbed)

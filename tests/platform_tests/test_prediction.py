@@ -13,6 +13,7 @@ from gscnn_platform.config import ExperimentConfig, with_overrides
 from gscnn_platform.data.formats.cityscapes import Cityscapes
 from gscnn_platform.data.images import InputError, find_images
 from gscnn_platform.data.store import Identity, Store
+from gscnn_platform.paths import as_path, below
 from gscnn_platform.prediction import KINDS, PredictConfig, PredictError, Predictor, predict
 from gscnn_platform.training.checkpoints import load_model
 from tests.saved import save_checkpoint
@@ -127,6 +128,29 @@ def test_inputs_that_cannot_be_told_apart_or_are_not_there_are_errors(tmp_path: 
     (tmp_path / "in/a.jpg").unlink()
     with pytest.raises(InputError, match="lies inside --input"):
         find_images(str(tmp_path / "in"), "--input", tmp_path / "in/out")
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_files_and_pictures_on_an_object_store_are_those_on_a_disk(
+    tmp_path: Path, tiny_run: ExperimentConfig, streets_store: Store, remote: str
+) -> None:
+    for number, name in enumerate(["a", "deep/b", "deep/c"]):
+        file = image_file(tmp_path / f"in/{name}.png", seed=number)
+        (as_path(remote) / f"in/{name}.png").write_bytes(file.read_bytes())
+    (as_path(remote) / "in/bad.png").write_bytes(b"no image")
+    save_checkpoint(tmp_path / "checkpoint", tiny_run, streets_store)
+    for place, pattern in ((str(tmp_path), "in"), (remote, "in/**/*.png")):
+        config = PredictConfig(
+            checkpoint=str(tmp_path / "checkpoint"), input=f"{place}/{pattern}", out=f"{place}/out", num_workers=1
+        )
+        result = predict(config)
+        assert (result.predicted, list(result.unreadable)) == (3, [f"{remote}/in/bad.png"] if place == remote else [])
+        with pytest.raises(PredictError, match=rf"12 pictures are there already, such as {place}/out/label/a\.png"):
+            predict(config)
+    written = {str(below(file, as_path(remote) / "out")): file for file in (as_path(remote) / "out").glob("**/*.png")}
+    assert len(written) == 12
+    for name, file in written.items():
+        assert file.read_bytes() == (tmp_path / "out" / name).read_bytes()
 
 
 def test_pictures_that_are_there_are_not_overwritten_unasked(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 import json
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
@@ -12,7 +13,7 @@ from mlflow.pytorch import load_model
 
 from gscnn.model import build_model
 from gscnn_platform import tracking
-from gscnn_platform.config import ExperimentConfig, TrackingConfig
+from gscnn_platform.config import ExperimentConfig, TrackingConfig, with_overrides
 from gscnn_platform.data.store import Store
 from gscnn_platform.tracking import writer
 
@@ -35,6 +36,47 @@ def test_the_uri_is_the_configs_then_the_environments_then_sqlite_beside_the_che
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracker")
     assert tracking.tracking_uri(TrackingConfig(), str(tmp_path)) == "http://tracker"
     assert tracking.tracking_uri(TrackingConfig(uri="http://mine"), str(tmp_path)) == "http://mine"
+
+
+@pytest.mark.parametrize(
+    "uri", ["https://ann:se@cret@host:5000/x", "https://secret@host", "postgresql://ann:secret@host/mlflow"]
+)
+def test_a_password_in_the_tracking_uri_is_refused_by_every_way_in_and_never_repeated(
+    uri: str, tiny_run: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    (tmp_path / "outbox.json").write_text("{}")
+    ways: list[tuple[str, Callable[[], object]]] = [
+        ("tracking.uri", lambda: TrackingConfig(uri=uri)),
+        ("tracking.uri", lambda: with_overrides(tiny_run, {"tracking.uri": uri, "training.epochs": 0})),
+        ("MLFLOW_TRACKING_URI", lambda: tracking.tracking_uri(TrackingConfig(), str(tmp_path))),
+        ("--uri", lambda: tracking.read_run(uri, "f" * 32)),
+        ("--uri", lambda: tracking.sync([tmp_path], uri, print)),
+    ]
+    for field, way in ways:
+        with pytest.raises(ValueError, match=rf"{field}.* carries a user or a password") as refused:
+            way()
+        assert "MLFLOW_TRACKING_PASSWORD" in str(refused.value) and "~/.mlflow/credentials" in str(refused.value)
+        assert "cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("uri", ["http://h:5000", "postgresql://ann@h:5432/db", "sqlite:////a:b/c@d.db", "databricks"])
+def test_a_tracking_uri_without_a_password_is_taken_as_it_is(uri: str) -> None:
+    assert TrackingConfig(uri=uri).uri == uri
+
+
+@pytest.mark.parametrize(
+    "content", ["mlflow_tracking_password = secret\n", "[mlflow]\nmlflow_tracking_password = %secret"]
+)
+def test_a_damaged_file_of_credentials_is_named_and_not_shown(
+    content: str, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".mlflow").mkdir()
+    (tmp_path / ".mlflow" / "credentials").write_text(content)
+    with pytest.raises(tracking.TrackingError, match=r"~/.mlflow/credentials cannot be read .* \[mlflow\]") as refused:
+        tracking.set_tags(uri, "f" * 32, {})
+    assert "secret" not in str(refused.value)
 
 
 def test_a_new_run_tells_config_code_data_and_versions(

@@ -97,9 +97,8 @@ def test_what_cannot_be_read_is_an_error_that_names_run_place_and_way_out(uri: s
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # Bound and not listening: a connection is refused.
         place = f"127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(tracking.TrackingError, match=f"http://{place}: ") as refused:
-            tracking.children(f"http://user:secret@{place}", "f" * 32)
-    assert "secret" not in str(refused.value)
+        with pytest.raises(tracking.TrackingError, match=f"http://{place}: "):
+            tracking.children(f"http://{place}", "f" * 32)
 
 
 def test_links_and_texts_of_a_run_hold_no_password() -> None:

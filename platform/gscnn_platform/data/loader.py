@@ -159,6 +159,8 @@ def _loader(
         pin_memory=pin_memory,
         prefetch_factor=4 if processes else None,
         worker_init_fn=_single_threaded,
+        # What a fork copies of Arrow's network clients has none of their threads.
+        multiprocessing_context="forkserver" if processes and dataset.reader.is_remote else None,
     )
 
 

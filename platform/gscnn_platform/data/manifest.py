@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any, Final
 
 import numpy as np
@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_core import from_json
 
 from gscnn_platform.config import Config, EdgeConfig
+from gscnn_platform.paths import AnyPath, write_whole
 
 MANIFEST: Final = "manifest.json"
 
@@ -106,17 +107,17 @@ class Manifest(Config):
     splits: dict[str, Split]
     skipped: tuple[Skipped, ...] = ()
 
-    def command(self, path: str | Path, edges: EdgeConfig, *flags: str) -> str:
+    def command(self, path: str | AnyPath, edges: EdgeConfig, *flags: str) -> str:
         """The command that builds this store anew at `path` with other edge settings."""
         return precompute_command(self.identity.dataset, path, edges, *flags)
 
-    def mend(self, folder: Path) -> str:
+    def mend(self, folder: AnyPath) -> str:
         """The end of a message about a damaged store: what to do."""
         rebuild = self.command(folder, self.identity.edges, "--overwrite")
         return f"python -m jobs.verify --store {folder} lists every fault, and this builds the store anew: {rebuild}"
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: AnyPath) -> Manifest:
     """The manifest of the store in `folder`.
 
     Raises:
@@ -129,10 +130,14 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def parse_manifest(folder: Path) -> tuple[Manifest, list[str]]:
+def parse_manifest(folder: AnyPath) -> tuple[Manifest, list[str]]:
     """The manifest, and all in which it contradicts itself. Raises as `read_manifest` where it cannot be read."""
     file = folder / MANIFEST
-    if not file.is_file():
+    try:
+        found = file.is_file()
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be read: {error}") from error
+    if not found:
         reason = "there is no such folder" if not folder.exists() else f"it has no {MANIFEST}"
         raise StoreError(f"{folder} is no store, {reason}: run: python -m jobs.precompute DATASET --out {folder}")
     size = file.stat().st_size
@@ -157,10 +162,10 @@ def parse_manifest(folder: Path) -> tuple[Manifest, list[str]]:
     return manifest, faults
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Makes `folder` a store; called when all of its parts are written."""
+def write_manifest(folder: AnyPath, manifest: Manifest) -> None:
+    """Makes `folder` a store, at once; called when all of its parts are written."""
     content = sealed({"store_version": STORE_VERSION, **manifest.model_dump(mode="json")})
-    (folder / MANIFEST).write_text(json.dumps(content, indent=1) + "\n")
+    write_whole(folder / MANIFEST, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -169,7 +174,7 @@ def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
     return {**rest, "checksum": hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()}
 
 
-def precompute_command(dataset: str, out: str | Path, edges: EdgeConfig, *flags: str) -> str:
+def precompute_command(dataset: str, out: str | AnyPath, edges: EdgeConfig, *flags: str) -> str:
     """The command line that builds such a store."""
     root = "" if dataset == "streets" else " --root FOLDER_OF_THE_RAW_DATA"
     changed = edges.model_dump(exclude_defaults=True)
@@ -190,7 +195,7 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str 
             yield f"{prefix}{key} is {ours[key]} in the store, {theirs[key]} is asked for"
 
 
-def _check_versions(folder: Path, content: dict[str, Any]) -> None:
+def _check_versions(folder: AnyPath, content: dict[str, Any]) -> None:
     versions = {
         "store_version": (content.get("store_version", 1), STORE_VERSION),
         "schema_version": (content.get("identity", {}).get("schema_version"), SCHEMA_VERSION),
@@ -203,7 +208,7 @@ def _check_versions(folder: Path, content: dict[str, Any]) -> None:
             )
 
 
-def _rebuild(folder: Path, identity: Any) -> str:
+def _rebuild(folder: AnyPath, identity: Any) -> str:
     """The command, from an identity that another version of this code may have written."""
     try:
         known = Identity.model_validate(identity)

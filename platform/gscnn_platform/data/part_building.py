@@ -1,7 +1,9 @@
 """One part of a store: raw samples -> a Parquet file and a report. What every task of precompute runs."""
 
+import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from gscnn_platform.data.images import edge_prior
 from gscnn_platform.data.manifest import Part, Skipped
 from gscnn_platform.data.parts import SampleArrays, write_part
 from gscnn_platform.data.storage import Failure
+from gscnn_platform.paths import AnyPath, RemotePath, patiently, upload
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,9 @@ class BuildJob:
     """What every task is given: all samples, and how and where to write them."""
 
     samples: dict[str, list[Sample]]
-    folder: Path
+    folder: AnyPath
+    prefix: str
+    """How the names of this build's files start."""
     edges: EdgeConfig
     label_table: dict[int, int]
 
@@ -70,16 +75,23 @@ def build_part(chunk: Chunk, job: BuildJob) -> PartReport:
             begun += 1
             yield sample.name, arrays
 
-    file = job.folder / chunk.split / f"part-{uuid.uuid4().hex}.parquet"
+    name = f"{job.prefix}{uuid.uuid4().hex}.parquet"
     part, samples, size, failure = None, 0, 0, None
-    try:
-        part = write_part(file, rows())
-        if part is not None:
-            samples, size = part.rows, part.bytes
-    except OSError as error:
-        failure = Failure.of(error)
-        samples, size = max(begun - 1, 0), file.stat().st_size if file.exists() else 0
-        file.unlink(missing_ok=True)
+    with _local_folder(job.folder, chunk.split) as folder:
+        file = folder / name
+        try:
+            part = write_part(file, rows())
+            if part is not None:
+                samples, size = part.rows, part.bytes
+                if isinstance(job.folder, RemotePath):
+                    place = job.folder / part.file
+                    patiently(lambda: upload(file, place))
+        except OSError as error:
+            failure = Failure.of(error)
+            if part is None:
+                samples, size = max(begun - 1, 0), file.stat().st_size if file.exists() else 0
+            part = None
+            file.unlink(missing_ok=True)
     return PartReport(
         split=chunk.split,
         part=part,
@@ -97,3 +109,14 @@ def to_arrays(sample: Sample, label_table: dict[int, int], edges: EdgeConfig) ->
     label = remap(raw_label, label_table, sample.label if isinstance(sample, FileSample) else sample.name)
     gradient = edge_prior(image, edges)
     return SampleArrays(image, label, gradient, boundary_map(label, edges.radius, IGNORE_INDEX, edges.void_edges))
+
+
+@contextmanager
+def _local_folder(folder: AnyPath, split: str) -> Iterator[Path]:
+    """Where a split's parts are written: in the store, or on this node's disk to be uploaded."""
+    if isinstance(folder, Path):
+        yield folder / split
+        return
+    with tempfile.TemporaryDirectory(prefix="gscnn-") as temporary:
+        (Path(temporary) / split).mkdir()
+        yield Path(temporary) / split

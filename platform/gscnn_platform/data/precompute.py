@@ -3,14 +3,13 @@
 import hashlib
 import logging
 import os
-import shutil
-import uuid
+import re
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -21,6 +20,7 @@ from tqdm import tqdm
 from gscnn.batch import IGNORE_INDEX
 from gscnn_platform import cluster
 from gscnn_platform.config import Config, EdgeConfig
+from gscnn_platform.data.destination import Destination, destination
 from gscnn_platform.data.formats.base import BadSampleError, DatasetError, DatasetFormat, Sample
 from gscnn_platform.data.manifest import (
     MANIFEST,
@@ -33,17 +33,20 @@ from gscnn_platform.data.manifest import (
     StoreError,
     differences,
     read_manifest,
-    write_manifest,
 )
 from gscnn_platform.data.part_building import BuildJob, Chunk, PartReport, build_part
 from gscnn_platform.data.parts import file_digest
 from gscnn_platform.data.storage import Failure, Progress, storage_error, writing
 from gscnn_platform.data.store import check_files
+from gscnn_platform.paths import AnyPath, RemotePath, as_path
 
 PART_ROWS: Final = 64
 """Samples a file at most: about 25 MB of CamVid and 400 MB of Cityscapes."""
 
 SHOWN_ERRORS: Final = 20
+
+OF_A_BUILD: Final = re.compile(r"part-[0-9a-f]{8}-[0-9a-f]{32}\.parquet")
+"""Names of parts in a remote store."""
 
 
 class BadDatasetError(ValueError):
@@ -56,9 +59,9 @@ class PrecomputeConfig(Config):
     format: SerializeAsAny[DatasetFormat]
     """The raw dataset's layout."""
     out: str
-    """Folder of the store to be; on a cluster, one that all nodes reach."""
+    """Folder of the store to be, a path or URI; on a cluster, one that all nodes reach."""
     root: str | None = None
-    """Folder of the raw dataset; none for streets, which are drawn."""
+    """Folder of the raw dataset, a path or URI; none for streets, which are drawn."""
     edges: EdgeConfig = EdgeConfig()
     on_bad_sample: Literal["error", "skip"] = "error"
     """Whether a sample that cannot be used ends the build, or is left out and listed in the manifest."""
@@ -70,7 +73,7 @@ class PrecomputeConfig(Config):
 
 @dataclass(frozen=True)
 class PrecomputeResult:
-    path: Path
+    path: AnyPath
     manifest: Manifest
     built: bool
     """False where the store was there already."""
@@ -88,7 +91,7 @@ def precompute(config: PrecomputeConfig) -> PrecomputeResult:
             store.
         StorageError: the store cannot be written, most often for want of space.
     """
-    out = Path(cluster.resolve(config.out, "--out"))
+    out = as_path(cluster.resolve(config.out, "--out"))
     root = _check_root(config)
     description = config.format.describe(root)
     samples = {split: config.format.samples(root, split) for split in description.splits}
@@ -106,14 +109,13 @@ def precompute(config: PrecomputeConfig) -> PrecomputeResult:
     existing = _existing(out, identity, config.overwrite)
     if existing is not None:
         return PrecomputeResult(out, existing, built=False)
-    partial_folder = out.with_name(f".{out.name}.partial-{uuid.uuid4().hex[:8]}")
+    place = destination(out)
+    progress = Progress(out, place.disk, total=sum(len(of_split) for of_split in samples.values()))
     try:
-        progress = Progress(out, total=sum(len(of_split) for of_split in samples.values()))
-        manifest = _build(config, identity, samples, partial_folder, progress)
-        with writing(partial_folder, progress):
-            _replace(partial_folder, out)
+        manifest = _build(config, identity, samples, place, progress)
     finally:
-        shutil.rmtree(partial_folder, ignore_errors=True)
+        with suppress(OSError):
+            place.discard()
     return PrecomputeResult(out, manifest, built=True)
 
 
@@ -121,22 +123,19 @@ def _build(
     config: PrecomputeConfig,
     identity: Identity,
     samples: dict[str, list[Sample]],
-    folder: Path,
+    place: Destination,
     progress: Progress,
 ) -> Manifest:
     cluster.connect()
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # Its plan and its own progress, a dozen lines.
-    job = BuildJob(samples, folder, config.edges, identity.label_table)
+    job = BuildJob(samples, place.folder, place.prefix, config.edges, identity.label_table)
     written = {split: _Written() for split in samples}
-    with writing(folder, progress):
-        for split in samples:
-            (folder / split).mkdir(parents=True)
+    with writing(progress):
+        place.prepare(samples)
     with tqdm(total=progress.total, unit=" samples", desc=f"precompute {identity.dataset}") as bar:
-        for report in _reports(job, config.part_rows, progress):
+        for report in _reports(job, config.part_rows, progress, place):
             bar.update(report.samples + len(report.bad))
             written[report.split].add(report)
-    for split, of_split in written.items():
-        of_split.remove_strays(folder / split)
     skipped = [bad for of_split in written.values() for bad in sorted(of_split.bad, key=lambda bad: bad.name)]
     if skipped and config.on_bad_sample == "error":
         raise BadDatasetError(_list_of(skipped, progress.total))
@@ -145,8 +144,8 @@ def _build(
     if empty:
         raise BadDatasetError(f"no sample of split {', '.join(empty)} can be used. {_list_of(skipped, progress.total)}")
     manifest = Manifest(fingerprint=identity.fingerprint, identity=identity, splits=splits, skipped=tuple(skipped))
-    with writing(folder, progress):
-        write_manifest(folder, manifest)
+    with writing(progress):
+        place.publish(manifest)
     return manifest
 
 
@@ -164,12 +163,6 @@ class _Written:
             self.pixels += np.asarray(report.pixels)
         self.bad += report.bad
 
-    def remove_strays(self, folder: Path) -> None:
-        """A task that Ray had to run twice leaves the first attempt's file behind."""
-        for file in folder.glob("*.parquet"):
-            if f"{folder.name}/{file.name}" not in self.parts:
-                file.unlink()
-
     def manifest(self, num_classes: int) -> Split:
         return Split(
             samples=sum(part.rows for part in self.parts.values()),
@@ -179,11 +172,11 @@ class _Written:
         )
 
 
-def _reports(job: BuildJob, part_rows: int, progress: Progress) -> Iterator[PartReport]:
+def _reports(job: BuildJob, part_rows: int, progress: Progress, place: Destination) -> Iterator[PartReport]:
     """Lets Ray Data write all parts on all nodes; what comes back is a small row a part.
 
     Raises:
-        StorageError: after the last task has ended and all of theirs is removed.
+        StorageError: a task could not write.
     """
     chunks = [
         {"split": split, "start": start, "stop": min(start + part_rows, len(of_split))}
@@ -201,10 +194,9 @@ def _reports(job: BuildJob, part_rows: int, progress: Progress) -> Iterator[Part
             yield report
         if failure is None and report.failure is not None:
             failure = report.failure
-            # With no folder to write to, the tasks that are left end at once.
-            shutil.rmtree(job.folder, ignore_errors=True)
+            if not place.abort():
+                break
     if failure is not None:
-        shutil.rmtree(job.folder, ignore_errors=True)
         raise storage_error(progress, failure)
 
 
@@ -213,14 +205,14 @@ def _build_part(chunk: dict[str, Any], job: BuildJob) -> dict[str, str]:
     return {"report": build_part(Chunk.model_validate(chunk), job).model_dump_json()}
 
 
-def _check_root(config: PrecomputeConfig) -> Path | None:
+def _check_root(config: PrecomputeConfig) -> AnyPath | None:
     if not config.format.needs_root:
         if config.root is not None:
             raise DatasetError(f"--root is {config.root!r}, but {config.format.name} is drawn, not read: leave it out")
         return None
     if config.root is None:
         raise DatasetError(f"{config.format.name} is read from files: add --root FOLDER_OF_THE_RAW_DATA")
-    return Path(cluster.resolve(config.root, "--root"))
+    return as_path(cluster.resolve(config.root, "--root"))
 
 
 def _content(samples: dict[str, list[Sample]]) -> str:
@@ -239,11 +231,13 @@ def _content(samples: dict[str, list[Sample]]) -> str:
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
 
-def _existing(out: Path, identity: Identity, overwrite: bool) -> Manifest | None:
+def _existing(out: AnyPath, identity: Identity, overwrite: bool) -> Manifest | None:
     """The manifest at `out` if it is whole and what was asked for; None where the way is free."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
     if not (out / MANIFEST).is_file():
+        if isinstance(out, RemotePath) and all(OF_A_BUILD.fullmatch(file.name) for file in out.files()):
+            return None  # What a build left there that was killed.
         raise StoreError(f"--out {out} exists and is no store: name another folder, or remove it")
     if overwrite:
         try:
@@ -263,26 +257,13 @@ def _existing(out: Path, identity: Identity, overwrite: bool) -> Manifest | None
     )
 
 
-def _is_whole(out: Path, manifest: Manifest) -> bool:
+def _is_whole(out: AnyPath, manifest: Manifest) -> bool:
     """Whether each file has the bytes that were written, so that what reading finds damaged is built anew."""
     parts = [part for split in manifest.splits.values() for part in split.parts]
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         digests = pool.map(lambda part: file_digest(out / part.file), parts)
         bar = tqdm(zip(parts, digests, strict=True), total=len(parts), unit=" files", desc=f"check {out}", leave=False)
         return all(digest == part.sha256 for part, digest in bar)
-
-
-def _replace(new: Path, out: Path) -> None:
-    old = out.with_name(f".{out.name}.old-{uuid.uuid4().hex[:8]}")
-    if out.exists():
-        out.rename(old)
-    try:
-        new.rename(out)
-    except OSError:
-        if old.exists():
-            old.rename(out)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _list_of(bad: list[Skipped], total: int) -> str:

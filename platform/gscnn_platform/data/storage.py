@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from gscnn_platform.config import Config
+from gscnn_platform.paths import AnyPath, RemotePath
 
 FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 """A full disk, or a quota that is used up."""
@@ -44,8 +45,10 @@ class Failure(Config):
 class Progress:
     """How far a build has come, to tell from it what the whole takes."""
 
-    out: Path
+    out: AnyPath
     """Folder of the store to be."""
+    disk: Path
+    """What its parts are written to first."""
     total: int
     """Samples of the whole store."""
     samples: int = 0
@@ -62,25 +65,25 @@ class Progress:
 def storage_error(progress: Progress, failure: Failure) -> StorageError:
     """The error for a user, to be made when what was written of the new store is removed again."""
     out = progress.out
-    unharmed = f"Nothing half-made is left, and what was at {out} before is as it was."
+    left = "No part of this build is read" if isinstance(out, RemotePath) else "Nothing half-made is left"
+    unharmed = f"{left}, and what was at {out} before is as it was."
     if failure.number not in FULL:
         return StorageError(f"--out {out} cannot be written: {failure.reason}. {unharmed}")
-    existing = next(path for path in out.parents if path.exists())
+    free = readable(shutil.disk_usage(progress.disk).free)
     needed = "unknown" if progress.needed is None else f"about {readable(progress.needed)}"
     return StorageError(
         f"--out {out}: the disk or its quota was full after {progress.samples} of {progress.total} samples "
-        f"({failure.reason}). Needed: {needed}; free in {existing}: {readable(shutil.disk_usage(existing).free)}. "
+        f"({failure.reason}). Needed: {needed}; free in {progress.disk}: {free}. "
         f"{unharmed} Make space and run the same command again, or name a folder on another disk"
     )
 
 
 @contextmanager
-def writing(folder: Path, progress: Progress) -> Iterator[None]:
-    """Turns an OSError of the block, which only writes, into a StorageError, and removes `folder`."""
+def writing(progress: Progress) -> Iterator[None]:
+    """Turns an OSError of the block, which only writes, into a StorageError."""
     try:
         yield
     except OSError as error:
-        shutil.rmtree(folder, ignore_errors=True)
         raise storage_error(progress, Failure.of(error)) from error
 
 

@@ -1,18 +1,20 @@
 """The store: what precompute writes and training reads. A folder of Parquet files (`parts`) and one manifest.json.
 
-The manifest is written last: a folder without it is no store.
+The manifest is written last: a folder without it is no store. A store that is named by URI is read from copies on this
+node's disk (`part_cache`), as far as these have room.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, TypeVar
 
 import pyarrow.parquet as pq
 
-from gscnn_platform.config import DataConfig
+from gscnn_platform.config import CacheConfig, DataConfig
+from gscnn_platform.data import part_cache
 from gscnn_platform.data.manifest import (
     Identity,
     Manifest,
+    Part,
     StaleStoreError,
     StoreError,
     differences,
@@ -26,7 +28,9 @@ from gscnn_platform.data.parts import (
     quick_fault,
     read_arrays,
     read_keys,
+    wrong_size,
 )
+from gscnn_platform.paths import AnyPath, RemotePath, as_path, below, patiently
 
 __all__ = [
     "Identity",
@@ -38,6 +42,8 @@ __all__ = [
     "open_store",
 ]
 
+Result = TypeVar("Result")
+
 SHOWN_FAULTS: Final = 5
 
 MOST_OPEN: Final = 256
@@ -47,42 +53,65 @@ MOST_OPEN: Final = 256
 class Store:
     """An opened store, read only."""
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
+    def __init__(self, path: AnyPath, manifest: Manifest, cache: CacheConfig) -> None:
         self.path = path
         self.manifest = manifest
+        self.cache = cache
 
     @property
     def num_classes(self) -> int:
         return len(self.manifest.identity.classes)
 
     def split(self, name: str) -> "SplitReader":
-        """Raises StoreError where there is no such split, or where its samples' names cannot be read."""
+        """For reading; of a remote store, when its parts are fetched to this node.
+
+        Raises StoreError where there is no such split, or where its samples' names cannot be read.
+        """
         if name not in self.manifest.splits:
             raise StoreError(f"{self.path} has no split {name!r}; it has: {', '.join(self.manifest.splits)}")
-        files = [self.path / part.file for part in self.manifest.splits[name].parts]
-        return SplitReader(files, self.manifest.mend(self.path))
+        parts = self.manifest.splits[name].parts
+        mend = self.manifest.mend(self.path)
+        if not isinstance(self.path, RemotePath):
+            return SplitReader([self.path / part.file for part in parts], mend)
+        places = [self.path / part.file for part in parts]
+        in_use = {part.sha256 for split in self.manifest.splits.values() for part in split.parts}
+        try:
+            copies = part_cache.fetch(self.cache, list(zip(places, parts, strict=True)), in_use)
+        except (OSError, StoreError) as error:
+            raise StoreError(f"{self.path} cannot be fetched: {error}; {mend}") from error
+        return SplitReader(copies, mend, places)
 
 
 class SplitReader:
-    """Random access to the samples of a split, in the order of their names. Cheap to pickle; opens files on demand."""
+    """Random access to the samples of a split, in the order of their names. Cheap to pickle; opens files on demand.
 
-    def __init__(self, files: Sequence[Path], mend: str) -> None:
-        self.files = files
+    Args:
+        files: what is read: the store's parts, or copies of them.
+        mend: what to do about a file that is damaged.
+        places: of the parts in the store; where a copy cannot be read, its part is.
+    """
+
+    def __init__(self, files: Sequence[AnyPath], mend: str, places: Sequence[AnyPath] | None = None) -> None:
+        self.files, self._stored = list(files), places or files
         self._mend = mend
-        """What to do about a file that is damaged."""
+        self._opened: dict[int, pq.ParquetFile] = {}
         rows: list[tuple[str, int, int, int, int]] = []
-        for number, file in enumerate(files):
+        for number in range(len(files)):
             try:
-                with open_part(file) as opened:
-                    keys = read_keys(opened, range(opened.num_row_groups))
+                keys = self._read(number, lambda opened: read_keys(opened, range(opened.num_row_groups)))
+                self._opened.pop(number).close()
             except (*READ_ERRORS, StoreError) as error:
-                raise StoreError(f"{file} cannot be read: {error}; {mend}") from error
+                raise StoreError(f"{self.files[number]} cannot be read: {error}; {mend}") from error
             rows += [(name, height, width, number, row) for row, (name, height, width) in enumerate(keys)]
         rows.sort()
         self.names = [row[0] for row in rows]
         self.sizes = [(row[1], row[2]) for row in rows]
         self._places = [(row[3], row[4]) for row in rows]
-        self._opened: dict[int, pq.ParquetFile] = {}
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether some of it is read over the network."""
+        return any(isinstance(file, RemotePath) for file in self.files)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -95,11 +124,26 @@ class SplitReader:
         """
         part, row = self._places[index]
         columns = ARRAYS if boundary else ARRAYS[:3]
+        size = self.sizes[index]
         try:
-            return SampleArrays(**read_arrays(self._file(part), row, *self.sizes[index], columns))
+            return SampleArrays(**self._read(part, lambda opened: read_arrays(opened, row, *size, columns)))
         except (*READ_ERRORS, StoreError) as error:
             place = f"{self.files[part]}, row {row} (sample {self.names[index]})"
             raise StoreError(f"{place} cannot be read: {error}; {self._mend}") from error
+
+    def _read(self, part: int, of: Callable[[pq.ParquetFile], Result]) -> Result:
+        """What `of` gives of a part, opened; of one that is read over the network, with patience."""
+        if isinstance(self.files[part], RemotePath):
+            return patiently(lambda: of(self._file(part)))
+        try:
+            return of(self._file(part))
+        except (*READ_ERRORS, StoreError):
+            if self.files[part] == self._stored[part]:
+                raise
+            # A copy that went bad, or that made way for another store's.
+            self._opened.pop(part, None)
+            self.files[part] = self._stored[part]
+            return self._read(part, of)
 
     def _file(self, part: int) -> pq.ParquetFile:
         if part not in self._opened:
@@ -112,18 +156,24 @@ class SplitReader:
         return {**self.__dict__, "_opened": {}}
 
 
-def open_store(path: str | Path, expected: DataConfig | None = None, num_classes: int | None = None) -> Store:
+def open_store(path: str | AnyPath, expected: DataConfig | None = None, num_classes: int | None = None) -> Store:
     """Opens the store at `path` and checks it against its manifest and against what a run expects of it.
 
-    Of every file the size and the footer's checksum are compared, which takes under a millisecond a file. A damaged
-    row is found when it is read; jobs.verify reads them all.
+    Of every file the size and the footer's checksum are compared, which takes under a millisecond a file; of a remote
+    one the size, by one listing of all. A damaged row is found when it is read, or its part when it is fetched;
+    jobs.verify reads them all.
+
+    Args:
+        path: folder or URI.
+        expected: what the run asks for, and where it keeps copies of a remote store.
+        num_classes: of the model.
 
     Raises:
         StoreError: no store there, a broken manifest, or files that do not fit it.
         StaleStoreError: written by another version of this code, or other edge settings, another fingerprint or class
             count than expected; the message names the field and the command that mends it.
     """
-    folder = Path(path)
+    folder = as_path(path)
     manifest = read_manifest(folder)
     check_files(folder, manifest)
     if expected is not None:
@@ -134,20 +184,38 @@ def open_store(path: str | Path, expected: DataConfig | None = None, num_classes
             f"{folder} has {count} classes ({', '.join(manifest.identity.classes)}), the model has model.num_classes "
             f"{num_classes}: use the recipe of dataset {manifest.identity.dataset!r} or add --model.num-classes {count}"
         )
-    return Store(folder, manifest)
+    return Store(folder, manifest, expected.cache if expected else CacheConfig())
 
 
-def check_files(folder: Path, manifest: Manifest) -> None:
-    """Compares each file's size and footer with the manifest. Raises StoreError naming the files that do not fit."""
-    parts = [part for split in manifest.splits.values() for part in split.parts]
-    faults = [f"{folder / part.file} {what}" for part in parts if (what := quick_fault(folder, part)) is not None]
+def check_files(folder: AnyPath, manifest: Manifest) -> None:
+    """Compares the files with the manifest. Raises StoreError naming those that do not fit."""
+    faults = [f"{folder / part.file} {what}" for part, what in _faults(folder, manifest)]
     if faults:
         more = f"; and {len(faults) - SHOWN_FAULTS} more files" if len(faults) > SHOWN_FAULTS else ""
         shown = "; ".join(faults[:SHOWN_FAULTS])
         raise StoreError(f"{folder} is damaged: {shown}{more}; {manifest.mend(folder)}")
 
 
-def _check_expected(folder: Path, manifest: Manifest, expected: DataConfig) -> None:
+def _faults(folder: AnyPath, manifest: Manifest) -> Iterator[tuple[Part, str]]:
+    parts = [part for split in manifest.splits.values() for part in split.parts]
+    if isinstance(folder, RemotePath):
+        try:
+            sizes = {str(below(file, folder)): size for file, size in folder.files().items()}
+        except OSError as error:
+            raise StoreError(f"{folder} cannot be read: {error}") from error
+        whats = ((part, _remote_fault(sizes.get(part.file), part)) for part in parts)
+    else:
+        whats = ((part, quick_fault(folder, part)) for part in parts)
+    return ((part, what) for part, what in whats if what is not None)
+
+
+def _remote_fault(size: int | None, part: Part) -> str | None:
+    if size is None:
+        return "is missing"
+    return None if size == part.bytes else wrong_size(size, part)
+
+
+def _check_expected(folder: AnyPath, manifest: Manifest, expected: DataConfig) -> None:
     stale = list(differences(manifest.identity.edges.model_dump(), expected.edges.model_dump(), "edges."))
     if stale:
         rebuild = manifest.command(folder, expected.edges, "--overwrite")

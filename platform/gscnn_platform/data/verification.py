@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Lock
 
 import numpy as np
@@ -30,11 +29,12 @@ from gscnn_platform.data.parts import (
     read_arrays,
     read_keys,
 )
+from gscnn_platform.paths import AnyPath, as_path, below
 
 
 class VerifyConfig(Config):
     store: str
-    """Folder that jobs.precompute wrote."""
+    """Folder that jobs.precompute wrote, a path or URI."""
     threads: int | None = Field(default=None, ge=1)
     """Files that are read at a time; None: as many as there are CPU cores."""
 
@@ -56,7 +56,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Verification:
-    store: Path
+    store: AnyPath
     samples: int
     files: int
     bytes: int
@@ -74,7 +74,7 @@ def verify(config: VerifyConfig) -> Verification:
         StoreError: there is no store, or no manifest that says what to compare with.
     """
     began = time.perf_counter()
-    folder = Path(cluster.resolve(config.store, "--store"))
+    folder = as_path(cluster.resolve(config.store, "--store"))
     manifest, contradictions = parse_manifest(folder)
     faults = [Fault(MANIFEST, what) for what in contradictions]
     parts = [(split, part) for split, of_split in manifest.splits.items() for part in of_split.parts]
@@ -91,7 +91,7 @@ def verify(config: VerifyConfig) -> Verification:
     faults += [fault for read in reads for fault in read.faults]
     for name, split in manifest.splits.items():
         faults += _split_faults(name, split, [read for read in reads if read.split == name])
-    found = {file.relative_to(folder).as_posix() for file in folder.rglob("*.parquet")}
+    found = {str(below(file, folder)) for file in folder.glob("**/*.parquet")}
     strays = sorted(found - {part.file for _, part in parts})
     faults += [Fault(file, "is not in the manifest, and is never read") for file in strays]
     size = sum(part.bytes for _, part in parts)
@@ -111,7 +111,7 @@ class _PartRead:
     """One part, and what was found in it."""
 
     def __init__(
-        self, folder: Path, split: str, part: Part, identity: Identity, advance: Callable[[int], None]
+        self, folder: AnyPath, split: str, part: Part, identity: Identity, advance: Callable[[int], None]
     ) -> None:
         self.folder, self.split, self.part, self.identity, self.advance = folder, split, part, identity, advance
         self.faults: list[Fault] = []
@@ -151,7 +151,7 @@ class _PartRead:
     def _check_row(self, opened: pq.ParquetFile, row: int) -> None:
         try:
             keys = read_keys(opened, [row])
-        except StoreError as error:
+        except READ_ERRORS as error:
             self._fault(f"name and size cannot be read: {error}", row)
             return
         if len(keys) != 1:
@@ -163,7 +163,7 @@ class _PartRead:
         for key in ARRAYS:
             try:
                 arrays |= read_arrays(opened, row, height, width, [key])
-            except StoreError as error:
+            except (*READ_ERRORS, StoreError) as error:
                 self._fault(f"{key} cannot be read: {error}", row, name)
         for what in self._wrong_values(arrays):
             self._fault(what, row, name)

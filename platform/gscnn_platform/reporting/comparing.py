@@ -30,7 +30,7 @@ def compare_runs(
     """
     if not references:
         raise ValueError("name the runs or sweeps to compare: MLflow run ids, run names or folders")
-    path = Path(cluster.resolve(out, "--out"))
+    path = cluster.resolve_local(out, "--out")
     comparison = compare([find(reference, uri) for reference in references], EXECUTION, metric, different_data)
     print(comparison, flush=True)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -70,8 +70,8 @@ def _open_store(config: EvaluateConfig, loaded: Sequence[LoadedModel]) -> Store:
     path = cluster.resolve(config.store, "--store")
     store: Store | None = None
     for model in loaded:
-        splits = {"fingerprint": None, "train_split": config.split, "val_split": config.split}
-        store = open_store(path, model.config.data.model_copy(update=splits), model.config.model.num_classes)
+        ours = {"fingerprint": None, "train_split": config.split, "val_split": config.split, "cache": config.cache}
+        store = open_store(path, model.config.data.model_copy(update=ours), model.config.model.num_classes)
         classes = store.manifest.identity.classes
         if classes != model.dataset.classes:
             raise StaleStoreError(f"{path} has classes {classes}, the model was trained on {model.dataset.classes}")
@@ -95,7 +95,7 @@ def _names(loaded: Sequence[LoadedModel]) -> list[str]:
 
 def _page_path(config: EvaluateConfig, models: Sequence[Evaluated]) -> Path:
     if config.report is not None:
-        return Path(cluster.resolve(config.report, "--report"))
+        return cluster.resolve_local(config.report, "--report")
     storage = cluster.default_storage()
     stem = "-vs-".join(evaluated.name.replace(" ", "-") for evaluated in models)
     return Path(storage) / "evaluation" / f"{stem}-{config.split}.html"

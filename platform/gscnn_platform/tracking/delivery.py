@@ -21,6 +21,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from gscnn_platform.tracking.journal import Entry, Journal, entries, parts, read_json, write_json
+from gscnn_platform.tracking.refusals import check_credentials
 
 NOTE: Final = "mlflow.note.content"
 """Tag that the UI shows as a run's description, in Markdown."""
@@ -46,7 +47,9 @@ def client_of(uri: str) -> mlflow.MlflowClient:
     Raises:
         OSError: nothing listens there.
         MlflowException: it does not work.
+        TrackingError: the file of credentials is damaged.
     """
+    check_credentials()
     # MLflow would wait 120 s and try seven times, the last after 64 s; here whoever calls tries again.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")

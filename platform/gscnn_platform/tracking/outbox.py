@@ -23,6 +23,7 @@ from gscnn_platform.tracking.journal import (
     refused,
     undelivered,
 )
+from gscnn_platform.tracking.refusals import refusal
 
 POLL: Final = 1.0
 """Seconds between looks at the journal, and so between its trips to the disk."""
@@ -279,7 +280,7 @@ class Outbox:
         # Stores of artifacts raise classes of their own that are not installed everywhere, such as botocore's.
         # Whatever it is, the entry stays first in line and is sent again.
         except Exception as error:
-            self.error = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+            self.error = refusal(error) or f"{type(error).__name__}: {error}".splitlines()[0][:300]
             return False
         self.error = None
         return sent

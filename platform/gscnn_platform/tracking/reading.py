@@ -19,6 +19,7 @@ from mlflow.exceptions import MlflowException
 
 from gscnn_platform.tracking.delivery import client_of
 from gscnn_platform.tracking.journal import TrackingError
+from gscnn_platform.tracking.refusals import check_no_password, reason
 
 SWEEP: Final = "gscnn.sweep"
 """Tag of a sweep's parent run: the name of its search space."""
@@ -85,7 +86,8 @@ def find_run(uri: str, reference: str) -> str:
         try:
             return client.get_run(reference).info.run_id
         except MlflowException as error:
-            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            # A server with users says so of any id that is no run's.
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "PERMISSION_DENIED"):
                 raise
         quote = '"' if "'" in reference else "'"
         found = _search(client, None, f"attributes.run_name = {quote}{reference}{quote}")
@@ -155,6 +157,7 @@ def picture(uri: str, run_id: str, epoch: int | None) -> tuple[int, bytes] | Non
 
 @contextmanager
 def _reading(uri: str, what: str) -> Iterator[mlflow.MlflowClient]:
+    check_no_password(uri, "the tracking URI (--uri or that of the run's folder)")
     try:
         # SQLite would make an empty store of a name with a typing error.
         if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
@@ -162,7 +165,7 @@ def _reading(uri: str, what: str) -> Iterator[mlflow.MlflowClient]:
         yield client_of(uri)
     except (MlflowException, OSError) as error:
         raise TrackingError(
-            f"{what} cannot be read at {_shown(uri)}: {error}; name another tracking URI with --uri or "
+            f"{what} cannot be read at {_shown(uri)}: {reason(error)}; name another tracking URI with --uri or "
             "MLFLOW_TRACKING_URI"
         ) from error
 

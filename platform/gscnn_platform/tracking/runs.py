@@ -31,6 +31,7 @@ from gscnn_platform.provenance import run_tags
 from gscnn_platform.tracking.delivery import CHECKPOINT, EVALUATION, NOTE, artifact_link, client_of
 from gscnn_platform.tracking.journal import TrackingError
 from gscnn_platform.tracking.outbox import Left, Outbox, Say, silent
+from gscnn_platform.tracking.refusals import check_no_password, reason, unusable
 from gscnn_platform.tracking.sync import deliver
 
 EXPERIMENT_TAGS: Final = {"mlflow.experimentKind": "custom_model_development"}
@@ -44,9 +45,15 @@ MOST_PARAM: Final = 6000
 
 
 def tracking_uri(config: TrackingConfig, storage: str) -> str:
-    """The config's URI, else MLFLOW_TRACKING_URI, else SQLite in the storage folder (or here, for a remote one)."""
-    if config.uri or os.environ.get("MLFLOW_TRACKING_URI"):
-        return config.uri or os.environ["MLFLOW_TRACKING_URI"]
+    """The config's URI, else MLFLOW_TRACKING_URI, else SQLite in the storage folder (or here, for a remote one).
+
+    Raises:
+        TrackingError: MLFLOW_TRACKING_URI carries a password.
+    """
+    uri = config.uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if uri:
+        check_no_password(uri, "MLFLOW_TRACKING_URI")
+        return uri
     folder = Path.home() / "gscnn-runs" if "://" in storage else Path(storage)
     folder.mkdir(parents=True, exist_ok=True)
     return f"sqlite:///{folder / 'mlflow.db'}"
@@ -82,9 +89,7 @@ def create_run(
         run = found[0] if found else client.create_run(experiment, run_name=run_name, tags=all_tags)
         _describe(client, run.info.run_id, config, store)
     except (MlflowException, OSError) as error:
-        raise TrackingError(
-            f"tracking URI {uri} does not work: {error}; set --tracking.uri or MLFLOW_TRACKING_URI"
-        ) from error
+        raise unusable(uri, error) from error
     return run.info.run_id
 
 
@@ -268,7 +273,7 @@ def log_evaluation(
             if name.endswith(".html"):
                 _link(client, run_id, f"{EVALUATION}/{name}", f"evaluation page {name.removesuffix('.html')}")
     except (MlflowException, OSError) as error:
-        raise TrackingError(f"run {run_id} at {uri}: {error}") from error
+        raise TrackingError(f"run {run_id} at {uri}: {reason(error)}") from error
 
 
 def is_run_id(text: str) -> bool:
@@ -290,7 +295,7 @@ def checkpoint_of_run(uri: str, run_id: str) -> Iterator[str]:
             if client.list_artifacts(run_id, CHECKPOINT):
                 place = client.download_artifacts(run_id, CHECKPOINT, folder)
         except (MlflowException, OSError) as error:
-            raise TrackingError(f"no checkpoint of MLflow run {run_id} at {uri}: {error}") from error
+            raise TrackingError(f"no checkpoint of MLflow run {run_id} at {uri}: {reason(error)}") from error
         if place is None:
             raise TrackingError(f"no checkpoint of MLflow run {run_id} at {uri}: name its folder instead")
         yield place

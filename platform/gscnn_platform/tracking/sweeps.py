@@ -12,6 +12,7 @@ from gscnn_platform.provenance import run_tags
 from gscnn_platform.tracking.delivery import client_of
 from gscnn_platform.tracking.journal import TrackingError
 from gscnn_platform.tracking.reading import PARENT, SWEEP
+from gscnn_platform.tracking.refusals import reason, unusable
 from gscnn_platform.tracking.runs import FOLDER, experiment_of, log_dataset, log_params
 
 OVERRIDES: Final = "gscnn.overrides"
@@ -57,9 +58,7 @@ def create_sweep(
         log_params(client, run.info.run_id, {**flatten(config.model_dump()), **searched})
         log_dataset(client, run.info.run_id, store)
     except (MlflowException, OSError) as error:
-        raise TrackingError(
-            f"tracking URI {uri} does not work: {error}; set --tracking.uri or MLFLOW_TRACKING_URI"
-        ) from error
+        raise unusable(uri, error) from error
     return run.info.run_id
 
 
@@ -80,7 +79,7 @@ def set_tags(uri: str, run_id: str, tags: Mapping[str, str]) -> None:
         for key, value in tags.items():
             client.set_tag(run_id, key, value)
     except (MlflowException, OSError) as error:
-        raise TrackingError(f"run {run_id} at {uri}: {error}") from error
+        raise TrackingError(f"run {run_id} at {uri}: {reason(error)}") from error
 
 
 def register(uri: str, name: str, run_id: str, metrics: Mapping[str, float], fingerprint: str) -> str:
@@ -113,7 +112,7 @@ def register(uri: str, name: str, run_id: str, metrics: Mapping[str, float], fin
         version = str(made.version)
         client.set_registered_model_alias(name, ALIAS, version)
     except (MlflowException, OSError) as error:
-        raise TrackingError(f"registering {name!r} at {uri}: {error}") from error
+        raise TrackingError(f"registering {name!r} at {uri}: {reason(error)}") from error
     return version
 
 
@@ -134,7 +133,7 @@ def run_of_model(uri: str, reference: str) -> str:
             found = client.get_model_version(name, version)
     except (MlflowException, OSError) as error:
         raise TrackingError(
-            f"{reference} at {uri}: {error}; write models:/NAME@ALIAS or models:/NAME/VERSION"
+            f"{reference} at {uri}: {reason(error)}; write models:/NAME@ALIAS or models:/NAME/VERSION"
         ) from error
     if not found.run_id:
         raise TrackingError(f"{reference} at {uri} was registered without its run: name a run or a checkpoint instead")

@@ -9,6 +9,7 @@ from typing import Final
 from gscnn_platform.tracking.delivery import check_listening
 from gscnn_platform.tracking.journal import HEADER, Address, HeldError, Journal, TrackingError, address_of, parts
 from gscnn_platform.tracking.outbox import Left, Outbox, Say, left_in, silent
+from gscnn_platform.tracking.refusals import check_no_password
 
 PATIENCE: Final = 20.0
 """Seconds that jobs.sync-tracking waits while nothing gets through."""
@@ -76,8 +77,9 @@ def sync(folders: Iterable[Path], uri: str | None, say: Say) -> bool:
         Whether nothing is left.
 
     Raises:
-        TrackingError: a folder has no outbox.
+        TrackingError: a folder has no outbox, or `uri` carries a password.
     """
+    check_no_password(uri or "", "--uri")
     done = True
     for outbox in find_outboxes(folders):
         before, began = left_in(outbox), time.monotonic()

@@ -24,6 +24,7 @@ from gscnn.model import DeepLabV3Plus, GatedSCNN, build_model
 from gscnn_platform import tracking
 from gscnn_platform.config import ExperimentConfig
 from gscnn_platform.data.store import Identity
+from gscnn_platform.paths import as_path, filesystem_of, patiently
 
 MODEL, TRAINING = "model.pt", "training.pt"
 CONFIG, DATASET, METRICS, RUN = "config.json", "dataset.json", "metrics.json", "run.json"
@@ -87,7 +88,15 @@ def save(folder: Path, content: Content, resumable: bool = True) -> None:
 
 
 def keep(run_folder: str, step: int, content: Content, best: bool) -> None:
-    """Writes a run's checkpoint of a step, also as its best one where it is, and removes those that it supersedes."""
+    """Writes a run's checkpoint of a step, also as its best one where it is, and removes those that it supersedes.
+
+    Raises:
+        OSError: of a remote folder, after PATIENCE_SECONDS of further attempts.
+    """
+    patiently(lambda: _keep(run_folder, step, content, best))
+
+
+def _keep(run_folder: str, step: int, content: Content, best: bool) -> None:
     name = checkpoint_name(STEP, step)
     _write(run_folder, name, content, resumable=True)
     # Those of later steps were damaged: the run had to go on from one before them.
@@ -100,30 +109,30 @@ def keep(run_folder: str, step: int, content: Content, best: bool) -> None:
 
 
 def _write(run_folder: str, name: str, content: Content, resumable: bool) -> None:
-    filesystem, root = FileSystem.from_uri(run_folder)
     # A step that is done again, after a damaged checkpoint of it say, finds a folder there.
     discard(run_folder, name)
-    filesystem.create_dir(f"{root}/{name}")
-    if isinstance(filesystem, LocalFileSystem):
-        save(Path(root) / name, content, resumable)
+    place = as_path(run_folder) / name
+    place.mkdir(parents=True)
+    if isinstance(place, Path):
+        save(place, content, resumable)
         return
     with tempfile.TemporaryDirectory() as folder:
         save(Path(folder), content, resumable)
-        _copy(sorted(str(file) for file in Path(folder).iterdir()), None, f"{root}/{name}", filesystem)
+        _copy([str(file) for file in Path(folder).iterdir()], LocalFileSystem(), place.path, place.filesystem)
 
 
 def clone(checkpoint: str, run_folder: str) -> None:
     """Makes another run's checkpoint, a path or URI, the only one that this run goes on from."""
-    source, path = FileSystem.from_uri(checkpoint)
-    filesystem, root = FileSystem.from_uri(run_folder)
+    source, path = filesystem_of(checkpoint)
+    filesystem, root = filesystem_of(run_folder)
     name = path.rpartition("/")[2]
     discard(run_folder, name)
-    filesystem.create_dir(f"{root}/{name}")
+    (as_path(run_folder) / name).mkdir(parents=True)
     _copy([entry.path for entry in source.get_file_info(FileSelector(path))], source, f"{root}/{name}", filesystem)
     discard(run_folder, *(other for other in _names(run_folder, STEP) if other != name))
 
 
-def _copy(files: list[str], source: FileSystem | None, folder: str, filesystem: FileSystem) -> None:
+def _copy(files: list[str], source: FileSystem, folder: str, filesystem: FileSystem) -> None:
     """The checksums come last: a copy that was cut short has none."""
     for file in sorted(files, key=lambda each: each.endswith(CHECKSUMS)):
         copy_files(file, f"{folder}/{file.rpartition('/')[2]}", source, filesystem)
@@ -131,7 +140,7 @@ def _copy(files: list[str], source: FileSystem | None, folder: str, filesystem: 
 
 def discard(run_folder: str, *names: str) -> None:
     """Removes what there is of these checkpoints of a run."""
-    filesystem, root = FileSystem.from_uri(run_folder)
+    filesystem, root = filesystem_of(run_folder)
     for name in names:
         if filesystem.get_file_info(f"{root}/{name}").type == FileType.Directory:
             filesystem.delete_dir(f"{root}/{name}")
@@ -149,7 +158,7 @@ def best_of_run(run_folder: str) -> str | None:
 
 
 def _whole(run_folder: str, prefix: str) -> list[str]:
-    filesystem, root = FileSystem.from_uri(run_folder)
+    filesystem, root = filesystem_of(run_folder)
     names = _names(run_folder, prefix)
     infos = filesystem.get_file_info([f"{root}/{name}/{CHECKSUMS}" for name in names])
     return [name for name, info in zip(names, infos, strict=True) if info.type == FileType.File]
@@ -157,7 +166,7 @@ def _whole(run_folder: str, prefix: str) -> list[str]:
 
 def _names(run_folder: str, prefix: str) -> list[str]:
     """Folders in a run's whose names start with `prefix`, sorted; none where it is not there."""
-    filesystem, root = FileSystem.from_uri(run_folder)
+    filesystem, root = filesystem_of(run_folder)
     entries = filesystem.get_file_info(FileSelector(root, allow_not_found=True))
     folders = [entry.base_name for entry in entries if entry.type == FileType.Directory]
     return sorted(name for name in folders if name.startswith(prefix))
@@ -191,7 +200,7 @@ def load_training_state(checkpoint: str) -> dict[str, Any]:
 
 def metrics_of(checkpoint: str) -> dict[str, float]:
     """What was known at a checkpoint, a path or URI: step, total_steps, epoch and the scores of the last validation."""
-    filesystem, path = FileSystem.from_uri(checkpoint)
+    filesystem, path = filesystem_of(checkpoint)
     with filesystem.open_input_stream(f"{path}/{METRICS}") as stream:
         return json.loads(stream.read())
 
@@ -248,7 +257,8 @@ def as_folder(path: str) -> Iterator[Path]:
     if not is_uri and not Path(path).expanduser().is_dir():
         raise CheckpointError(f"{path} is no folder: name a checkpoint's or a run's folder, or an MLflow run id")
     named = path.rstrip("/") if is_uri else str(Path(path).expanduser().absolute())
-    with Checkpoint(best_of_run(named) or named).as_directory() as folder:
+    filesystem, inside = filesystem_of(best_of_run(named) or named)
+    with Checkpoint(inside, filesystem).as_directory() as folder:
         yield Path(folder)
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from enum import IntEnum
 from typing import cast
 
@@ -50,7 +51,9 @@ class Control:
         # Its own group on the CPU: one over NCCL would make every step wait for the GPU. 0.1 to 0.3 ms a step.
         self._group = None
         if world_size > 1:
-            self._group = cast(torch.distributed.ProcessGroup, torch.distributed.new_group(backend="gloo"))
+            patience = timedelta(minutes=config.collective_timeout_minutes)
+            group = torch.distributed.new_group(backend="gloo", timeout=patience)
+            self._group = cast(torch.distributed.ProcessGroup, group)
 
     def after_step(self) -> Signal:
         """What all workers do now; every worker calls this after every step."""

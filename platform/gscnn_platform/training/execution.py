@@ -1,12 +1,13 @@
 """The two ways to run a WorkerJob: on Ray Train's workers, or in this process where one worker is all there is."""
 
 from collections.abc import Callable
+from math import ceil
 from typing import Any
 
 import ray
 import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
-from ray.train.torch import TorchTrainer
+from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from gscnn_platform import cluster
@@ -24,15 +25,23 @@ def resources(config: ExperimentConfig) -> tuple[bool, int]:
 
     Raises:
         ResourcesError: the cluster has less, and the run does not wait for nodes.
-        ValueError: synchronised batch norm without GPUs.
+        ValueError: synchronised batch norm without GPUs, or a wait for nodes of which it is not said whether they are
+            to have GPUs.
     """
-    there = ray.cluster_resources()
-    use_gpu = bool(there.get("GPU")) if config.use_gpu is None else config.use_gpu
+    there = cluster.alive_nodes()
+    has_gpus = any(node.gpus for node in there)
+    use_gpu = has_gpus if config.use_gpu is None else config.use_gpu
+    needed = config.min_workers or config.num_workers
+    cpus = config.cpus_per_worker or cluster.share(there, config.num_workers, int(use_gpu))
+    if config.wait_for_nodes and config.use_gpu is None and not has_gpus and cluster.lacking(needed, cpus, 0):
+        raise ValueError(
+            "--wait-for-nodes, and no node with a GPU is there yet: say --use-gpu True to wait for those, or --use-gpu "
+            "False to train on the CPU"
+        )
     if config.training.sync_bn and not use_gpu:
         raise ValueError("training.sync_bn works on GPUs only, and the workers get none: add --training.no-sync-bn")
-    cpus = config.cpus_per_worker or max(1, int(there.get("CPU", 1)) // config.num_workers)
     if not config.wait_for_nodes:
-        cluster.check_resources(config.min_workers or config.num_workers, cpus, int(use_gpu))
+        cluster.check_resources(needed, cpus, int(use_gpu))
     return use_gpu, cpus
 
 
@@ -49,6 +58,7 @@ def train_on_workers(job: WorkerJob, storage: str, stopper: Stopper, tell: Tell)
     link: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(DriverLink).remote()
     trainer = TorchTrainer(
         run_worker,
+        torch_config=TorchConfig(timeout_s=ceil(60 * config.training.collective_timeout_minutes)),
         train_loop_config={"job": job.model_dump(mode="json"), "link": link},
         scaling_config=ScalingConfig(
             num_workers=config.num_workers if config.min_workers is None else (config.min_workers, config.num_workers),

@@ -15,10 +15,12 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 import psutil
-from pyarrow.fs import FileSelector, FileSystem, FileType
+from pyarrow.fs import FileSelector, FileType
 from pydantic import ValidationError
 
 from gscnn_platform.config import EXECUTION, Config, ExperimentConfig, flatten
+from gscnn_platform.data.storage import StorageError
+from gscnn_platform.paths import as_path, filesystem_of, write_whole
 
 RECORD: Final = "record.json"
 ALIVE: Final = "alive.json"
@@ -68,8 +70,7 @@ def choose_run(
     if is_trial:
         return name, record
     if record is None:
-        filesystem, root = FileSystem.from_uri(folder)
-        if filesystem.get_file_info(root).type != FileType.NotFound:
+        if as_path(folder).exists():
             raise ResumeError(f"--run-name {name!r}: {folder} exists and is no run: choose another, or leave it out")
         return name, None
     if not config.resume or record.state == "finished":
@@ -113,6 +114,15 @@ def tracked_as(folder: str) -> tuple[str, str] | None:
 
 
 @contextmanager
+def usable(storage: str) -> Iterator[None]:
+    """Turns an OSError of the block, which looks for runs or begins one, into a StorageError."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"--storage {storage} cannot be used: {error}") from error
+
+
+@contextmanager
 def alive(folder: str) -> Iterator[None]:
     """Says, while open, that this process drives the run."""
     owner = {"host": socket.gethostname(), "pid": os.getpid(), "began": psutil.Process().create_time()}
@@ -124,7 +134,8 @@ def alive(folder: str) -> Iterator[None]:
             with suppress(OSError):
                 write_json(folder, ALIVE, {**owner, "at": time.time()})
 
-    write_json(folder, ALIVE, {**owner, "at": time.time()})
+    with usable(folder.rpartition("/")[0]):
+        write_json(folder, ALIVE, {**owner, "at": time.time()})
     thread = threading.Thread(target=beat, name="alive", daemon=True)
     thread.start()
     try:
@@ -132,8 +143,9 @@ def alive(folder: str) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-        filesystem, root = FileSystem.from_uri(folder)
-        filesystem.delete_file(f"{root}/{ALIVE}")
+        # Where the storage does not answer, silence tells.
+        with suppress(OSError):
+            (as_path(folder) / ALIVE).unlink()
 
 
 def _unfinished_like(config: ExperimentConfig, storage: str, fingerprint: str) -> RunRecord | None:
@@ -169,7 +181,7 @@ def is_driven(folder: str) -> bool:
         except (FileNotFoundError, ValueError):
             return False
         if owner["host"] == socket.gethostname():
-            return psutil.pid_exists(owner["pid"]) and psutil.Process(owner["pid"]).create_time() == owner["began"]
+            return _lives(owner["pid"], owner["began"])
         silence = time.time() - owner["at"]
         if silence < 0 or silence > DEAD_SECONDS:
             return False
@@ -182,6 +194,16 @@ def is_driven(folder: str) -> bool:
             return False
 
 
+def _lives(pid: int, began: float) -> bool:
+    """Whether this process of this host runs; one that was killed and that nobody waits for, as in a container whose
+    first process is no init, keeps its number and does not."""
+    try:
+        process = psutil.Process(pid)
+        return process.create_time() == began and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def _owner_of(folder: str) -> str:
     try:
         owner = read_json(folder, ALIVE)
@@ -192,23 +214,18 @@ def _owner_of(folder: str) -> str:
 
 def folders_in(storage: str, prefix: str) -> list[str]:
     """Names of the folders in `storage`, a path or URI, that start with `prefix`."""
-    filesystem, root = FileSystem.from_uri(storage)
+    filesystem, root = filesystem_of(storage)
     entries = filesystem.get_file_info(FileSelector(root, allow_not_found=True))
     return [e.base_name for e in entries if e.type == FileType.Directory and e.base_name.startswith(prefix)]
 
 
 def read_json(folder: str, name: str) -> dict[str, Any]:
     """Raises FileNotFoundError, and ValueError where it is no JSON."""
-    filesystem, root = FileSystem.from_uri(folder)
-    with filesystem.open_input_stream(f"{root}/{name}") as stream:
-        return json.loads(stream.read())
+    return json.loads((as_path(folder) / name).read_bytes())
 
 
 def write_json(folder: str, name: str, content: dict[str, Any]) -> None:
     """Replaces the file at once: a reader sees the old one or the new one."""
-    filesystem, root = FileSystem.from_uri(folder)
-    filesystem.create_dir(root)
-    partial = f"{root}/.{name}.partial"
-    with filesystem.open_output_stream(partial) as stream:
-        stream.write(json.dumps(content, indent=1).encode())
-    filesystem.move(partial, f"{root}/{name}")
+    place = as_path(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    write_whole(place / name, json.dumps(content, indent=1).encode())

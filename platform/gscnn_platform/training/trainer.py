@@ -1,5 +1,6 @@
 """The driver's side of training: checks everything, starts or resumes the run, names what came out."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -65,7 +66,8 @@ def run_training(config: ExperimentConfig, trial: Trial | None = None) -> Traini
     """
     store = _open_store(config)
     storage = cluster.resolve(config.storage, "--storage") if config.storage else cluster.default_storage()
-    run_name, before = resume.choose_run(config, storage, store.manifest.fingerprint, is_trial=trial is not None)
+    with resume.usable(storage):
+        run_name, before = resume.choose_run(config, storage, store.manifest.fingerprint, is_trial=trial is not None)
     folder = f"{storage}/{run_name}"
     build_model(config.model)  # Finds missing pretrained weights here rather than on every worker.
     cluster.connect()
@@ -155,7 +157,9 @@ def _new_run(config: ExperimentConfig, run_name: str, storage: str, store: Store
 def outbox_of(storage: str, run_name: str) -> str:
     """What waits for the tracking server: beside the checkpoints, or at home where these are remote."""
     if "://" in storage:
-        return str(Path.home() / "gscnn-runs" / "outbox" / run_name)
+        # The same name may stand for another run in another storage.
+        which = hashlib.sha256(storage.encode()).hexdigest()[:8]
+        return str(Path.home() / "gscnn-runs" / "outbox" / f"{run_name}-{which}")
     return f"{storage}/{run_name}/tracking"
 
 

@@ -83,7 +83,7 @@ class TrainingWorker:
         self.model = model.to(device).to(memory_format=self.memory_format)
         self.optimizer = torch.optim.SGD(
             self.model.parameters(),
-            lr=optimizer.lr,
+            lr=optimizer.scaled_lr(training.batch_size),
             momentum=optimizer.momentum,
             nesterov=optimizer.nesterov,
             weight_decay=optimizer.weight_decay,
@@ -114,9 +114,8 @@ class TrainingWorker:
 
     @property
     def learning_rate(self) -> float:
-        """Of the next step: polynomial, from the config's at the first step to 0 after the last."""
-        optimizer = self.config.optimizer
-        return optimizer.lr * (1 - self.step / self.total_steps) ** optimizer.poly_power
+        """Of the next step."""
+        return self.config.learning_rate(self.step, self.steps)
 
     def state(self) -> dict[str, Any]:
         """All that any worker needs to go on after `step` steps, on however many workers.
@@ -153,7 +152,8 @@ class TrainingWorker:
         asks for it.
         """
         training = self.config.training
-        self._say(f"training on {describe_epoch(len(self.train_reader), training.batch_size)}")
+        samples = describe_epoch(len(self.train_reader), training.batch_size)
+        self._say(f"training on {samples} · {self.config.optimizer.describe_lr(training.batch_size)}")
         if self.step == 0 and training.validate_at_start:
             self.validate()
         elif self.step:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import ray
 from ray import tune
 from ray.tune import FailureConfig, PlacementGroupFactory, RunConfig, TuneConfig
 
@@ -161,15 +160,11 @@ def _with_resources(config: SweepConfig) -> tuple[SweepConfig, int]:
     Raises:
         ResourcesError: not even for one.
     """
-    there = ray.cluster_resources()
-    use_gpu = bool(there.get("GPU")) if config.use_gpu is None else config.use_gpu
-    cores = int(there.get("CPU", 1))
-    shared = cores // int(there["GPU"]) if use_gpu and there.get("GPU") else 1
-    cpus = config.cpus_per_worker or max(1, shared)
+    there = cluster.alive_nodes()
+    use_gpu = any(node.gpus for node in there) if config.use_gpu is None else config.use_gpu
+    cpus = config.cpus_per_worker or (cluster.share(there, config.num_workers, 1) if use_gpu else 1)
     cluster.check_resources(config.num_workers, cpus, int(use_gpu))
-    room = cores // (cpus * config.num_workers)
-    if use_gpu:
-        room = min(room, int(there.get("GPU", 0)) // config.num_workers)
+    room = cluster.room(there, cpus, int(use_gpu)) // config.num_workers
     room = max(1, min(room, config.max_concurrent or room))
     changes = {
         "use_gpu": use_gpu,

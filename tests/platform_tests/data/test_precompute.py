@@ -12,14 +12,17 @@ from gscnn_platform.config import EdgeConfig
 from gscnn_platform.data.formats import FORMATS
 from gscnn_platform.data.formats.base import DatasetError
 from gscnn_platform.data.precompute import BadDatasetError, PrecomputeConfig, PrecomputeResult, precompute
+from gscnn_platform.data.storage import StorageError
 from gscnn_platform.data.store import StoreError, open_store
+from gscnn_platform.paths import as_path, below
 from tests.layouts import write_camvid, write_cityscapes, write_folder
+from tests.s3 import Endpoint, Mode
 from tests.stores import TINY_STREETS, flip_bit
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
-def build(root: Path | None, out: Path, format_: str = "camvid", **fields: Any) -> PrecomputeResult:
+def build(root: Path | None, out: Path | str, format_: str = "camvid", **fields: Any) -> PrecomputeResult:
     config = PrecomputeConfig(format=FORMATS[format_], out=str(out), root=None if root is None else str(root), **fields)
     return precompute(config)
 
@@ -169,11 +172,57 @@ def test_an_interrupted_build_leaves_the_old_store_and_no_half_one(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gscnn_platform.data.precompute.write_manifest", interrupted)
+    monkeypatch.setattr("gscnn_platform.data.destination.write_manifest", interrupted)
     with pytest.raises(KeyboardInterrupt):
         build(root, out, edges=EdgeConfig(radius=4), overwrite=True)
     assert open_store(out).manifest == before
     assert not leftovers(tmp_path)
+
+
+def test_a_store_on_an_object_store_is_replaced_at_once_and_its_old_parts_go(tmp_path: Path, remote: str) -> None:
+    root, out = write_camvid(tmp_path / "raw", frames=5), as_path(remote)
+
+    def parts_there() -> set[str]:
+        return {str(below(file, out)) for file in out.glob("**/*.parquet")}
+
+    killed = f"train/part-01234567-{'0' * 32}.parquet"
+    (out / killed).write_bytes(b"left by a build that was killed")
+    local, first = build(root, tmp_path / "store", part_rows=2), build(root, remote, part_rows=2)
+    assert first.manifest.identity == local.manifest.identity
+    assert {split: of.pixels for split, of in first.manifest.splits.items()} == {
+        split: of.pixels for split, of in local.manifest.splits.items()
+    }
+    assert not build(root, remote, part_rows=2).built
+    with pytest.raises(StoreError, match=r"holds another store: edges.radius .* add --overwrite"):
+        build(root, remote, edges=EdgeConfig(radius=4))
+    before = parts_there()
+    (root / "train" / "0001TP_train000.png").write_bytes(b"")
+    with pytest.raises(BadDatasetError, match="1 of 10 samples"):
+        build(root, remote, overwrite=True, part_rows=2)
+    assert parts_there() == before
+    assert open_store(remote).manifest == first.manifest
+    second = build(root, remote, edges=EdgeConfig(radius=4), overwrite=True, on_bad_sample="skip").manifest
+    assert open_store(remote).manifest == second
+    assert parts_there() == {killed, *(part.file for of in second.splits.values() for part in of.parts)}
+
+
+def test_an_endpoint_that_fails_under_a_build_leaves_the_old_store(
+    tmp_path: Path, remote: str, s3: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_camvid(tmp_path / "raw")
+    before = build(root, remote).manifest
+
+    def failing(*_: object) -> None:
+        s3.mode = Mode.REFUSE
+        raise OSError("AWS Error ACCESS_DENIED during PutObject operation")
+
+    monkeypatch.setattr("gscnn_platform.data.destination.write_manifest", failing)
+    with pytest.raises(
+        StorageError, match=rf"--out {remote} cannot be written: .*ACCESS_DENIED.*No part of this build"
+    ):
+        build(root, remote, edges=EdgeConfig(radius=4), overwrite=True)
+    s3.mend()
+    assert open_store(remote).manifest == before
 
 
 def test_a_missing_root_is_an_error_before_anything_is_started(tmp_path: Path) -> None:

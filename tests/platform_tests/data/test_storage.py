@@ -32,6 +32,7 @@ def build_train(folder: Path, part_rows: int = 6) -> PartReport:
     job = BuildJob(
         samples={"train": TINY_STREETS.samples(None, "train")},
         folder=folder,
+        prefix="part-",
         edges=EdgeConfig(),
         label_table=TINY_STREETS.describe(None).label_table,
     )
@@ -52,7 +53,7 @@ def test_a_part_for_which_there_is_no_space_is_reported_and_removed(disk: Path) 
 
 
 def test_the_error_names_folder_need_and_free_space_and_the_way_out(tmp_path: Path) -> None:
-    progress = Progress(tmp_path / "store", total=200, samples=8, bytes=8_000_000)
+    progress = Progress(tmp_path / "store", tmp_path, total=200, samples=8, bytes=8_000_000)
     message = str(storage_error(progress, FULL))
     for expected in (
         f"--out {tmp_path}/store: the disk or its quota was full after 8 of 200 samples",
@@ -63,15 +64,13 @@ def test_the_error_names_folder_need_and_free_space_and_the_way_out(tmp_path: Pa
         f"what was at {tmp_path}/store before is as it was",
     ):
         assert expected in message
-    assert "Needed: unknown" in str(storage_error(Progress(tmp_path / "a/b", total=200), FULL))
+    assert "Needed: unknown" in str(storage_error(Progress(tmp_path / "a/b", tmp_path, total=200), FULL))
 
 
 def test_another_error_of_writing_is_named_as_what_it_is(tmp_path: Path) -> None:
-    (tmp_path / "half").mkdir()
     denied = PermissionError(errno.EACCES, "Permission denied", "/data")
     with (
         pytest.raises(StorageError, match=r"--out .*store cannot be written: \[Errno 13\] Permission denied: '/data'"),
-        writing(tmp_path / "half", Progress(tmp_path / "store", total=9)),
+        writing(Progress(tmp_path / "store", tmp_path, total=9)),
     ):
         raise denied
-    assert not list(tmp_path.iterdir())

@@ -17,7 +17,7 @@ from tests.stores import TINY_STREETS, build_store, edit_manifest
 @pytest.fixture
 def copy(streets_store: Store, tmp_path: Path) -> Path:
     """A store of one's own, to damage."""
-    return shutil.copytree(streets_store.path, tmp_path / "store")
+    return shutil.copytree(str(streets_store.path), tmp_path / "store")
 
 
 def test_rows_hold_exactly_what_was_written(streets_store: Store) -> None:

@@ -4,8 +4,10 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from gscnn_platform.config import EXECUTION, ExperimentConfig, flatten, with_overrides
@@ -97,10 +99,12 @@ def test_a_run_whose_driver_was_killed_on_this_host_is_free_at_once(tmp_path: Pa
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     folder = tmp_path / "streets-20260101-000000"
-    subprocess.run(
-        [sys.executable, "-c", code, str(folder)], env={**os.environ, "PYTHONPATH": ".:platform"}, check=False
-    )
+    killed = subprocess.Popen([sys.executable, "-c", code, str(folder)], env={**os.environ, "PYTHONPATH": ".:platform"})
+    while psutil.Process(killed.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.1)
     assert (folder / resume.ALIVE).exists()
+    assert chosen(tmp_path, STREETS) == "streets-20260101-000000", "nobody has waited for its end yet"
+    killed.wait()
     assert chosen(tmp_path, STREETS) == "streets-20260101-000000"
 
 

@@ -56,8 +56,9 @@ def test_a_run_repeated_from_its_seed_ends_with_the_same_weights(
 def test_a_run_resumed_at_any_step_ends_with_the_weights_of_an_undisturbed_one(
     tiny_run: ExperimentConfig, streets_store: Store, killed_after: int
 ) -> None:
-    """Three steps are an epoch; the dual-task term draws noise in each."""
-    config = with_overrides(tiny_run, {"training.checkpoint_steps": 1, "loss.dual": 1.0})
+    """Three steps are an epoch, four and a half the warm-up; the dual-task term draws noise in each."""
+    changes = {"training.checkpoint_steps": 1, "loss.dual": 1.0, "optimizer.warmup_epochs": 1.5}
+    config = with_overrides(tiny_run, changes)
     undisturbed = worker_of(config, streets_store)
     states: dict[int, bytes] = {}
 
@@ -126,6 +127,34 @@ def test_the_learning_rate_falls_polynomially_to_zero(tiny_run: ExperimentConfig
     train(worker, Control(tiny_run.training, asked=lambda: (rates.append(worker.learning_rate), Signal.GO_ON)[1]))
     assert worker.steps == 3
     assert rates == pytest.approx([tiny_run.optimizer.lr * (1 - step / 6) ** 0.9 for step in range(7)])
+
+
+def test_steps_are_taken_at_the_learning_rate_of_scaling_and_warm_up(
+    tiny_run: ExperimentConfig, streets_store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two images a step where `lr` is meant for four: half of it, risen to over the first epoch's three steps."""
+    changes = {"optimizer.lr_scaling": "linear", "optimizer.warmup_epochs": 1.0, "optimizer.poly_power": 0.0}
+    worker = worker_of(with_overrides(tiny_run, changes), streets_store)
+    taken: list[float] = []
+    control = Control(
+        tiny_run.training, asked=lambda: (taken.append(worker.optimizer.param_groups[0]["lr"]), Signal.GO_ON)[1]
+    )
+    train(worker, control)
+    lr = tiny_run.optimizer.lr / 2
+    assert taken == pytest.approx([lr / 3, 2 * lr / 3, lr, lr, lr, lr])
+    printed = capsys.readouterr().out
+    assert f"· learning rate {lr:g} ({2 * lr:g} for 4 images, linear), warm-up over epochs: 1" in printed
+
+
+def test_synchronised_batch_norm_is_over_all_workers_and_in_every_layer(
+    tiny_run: ExperimentConfig, streets_store: Store
+) -> None:
+    worker = worker_of(with_overrides(tiny_run, {"training.sync_bn": True}), streets_store)
+    norms = [each for each in worker.model.modules() if isinstance(each, torch.nn.modules.batchnorm._BatchNorm)]
+    assert len(norms) > 20
+    for norm in norms:
+        assert isinstance(norm, torch.nn.SyncBatchNorm)
+        assert norm.process_group is None, "torch's default group, which is the whole world and no node's own"
 
 
 def test_every_image_of_a_step_weighs_the_same_however_unevenly_they_are_shared(

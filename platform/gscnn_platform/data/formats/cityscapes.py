@@ -7,7 +7,6 @@ The splits are train and val: the labels of test are not public. Source of ids a
 labels.py. Its id -1 (licence plate) cannot occur, as no uint8 file stores it.
 """
 
-from pathlib import Path
 from typing import ClassVar
 
 from gscnn.batch import IGNORE_INDEX
@@ -21,6 +20,7 @@ from gscnn_platform.data.formats.base import (
     require_split,
     visible_files,
 )
+from gscnn_platform.paths import AnyPath, below
 
 SPLITS = ("train", "val")
 RAW_IDS = 34
@@ -57,7 +57,7 @@ class Cityscapes(DatasetFormat):
     name: ClassVar[str] = "cityscapes"
     needs_root: ClassVar[bool] = True
 
-    def describe(self, root: Path | None) -> DatasetDescription:
+    def describe(self, root: AnyPath | None) -> DatasetDescription:
         """The 19 evaluated classes; every other raw id is void. Raises DatasetError where train is missing."""
         root = require_root(root, self.name)
         present = tuple(split for split in SPLITS if any(folder.is_dir() for folder in _folders(root, split)))
@@ -79,7 +79,7 @@ class Cityscapes(DatasetFormat):
             splits=present,
         )
 
-    def samples(self, root: Path | None, split: str) -> list[Sample]:
+    def samples(self, root: AnyPath | None, split: str) -> list[Sample]:
         """Samples named CITY/NAME. Raises DatasetError where a folder is missing or empty."""
         root = require_root(root, self.name)
         require_split(split, self.describe(root).splits, root)
@@ -92,11 +92,11 @@ class Cityscapes(DatasetFormat):
         )
 
 
-def _folders(root: Path, split: str) -> tuple[Path, Path]:
+def _folders(root: AnyPath, split: str) -> tuple[AnyPath, AnyPath]:
     return root / "leftImg8bit" / split, root / "gtFine" / split
 
 
-def _by_name(folder: Path, ending: str) -> dict[str, Path]:
+def _by_name(folder: AnyPath, ending: str) -> dict[str, AnyPath]:
     """CITY/NAME -> path, for every file CITY/NAME + `ending` below `folder`."""
     paths = visible_files(folder, (ending.lower(),), "*/*")
-    return {path.relative_to(folder).as_posix()[: -len(ending)]: path for path in paths}
+    return {below(path, folder).as_posix()[: -len(ending)]: path for path in paths}

@@ -20,7 +20,6 @@ import colorsys
 import re
 from collections import Counter
 from collections.abc import Hashable
-from pathlib import Path
 from typing import Annotated, ClassVar
 
 import yaml
@@ -38,6 +37,7 @@ from gscnn_platform.data.formats.base import (
     require_split,
     visible_files,
 )
+from gscnn_platform.paths import AnyPath, below
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 LABEL_ENDINGS = (".png", ".tif", ".tiff", ".bmp")
@@ -77,7 +77,7 @@ class Folder(DatasetFormat):
     name: ClassVar[str] = "folder"
     needs_root: ClassVar[bool] = True
 
-    def describe(self, root: Path | None) -> DatasetDescription:
+    def describe(self, root: AnyPath | None) -> DatasetDescription:
         """What classes.yaml says, and the splits. Raises DatasetError naming file, field, value and the way out."""
         root = require_root(root, self.name)
         path = root / "classes.yaml"
@@ -99,7 +99,7 @@ class Folder(DatasetFormat):
         table = {IGNORE_INDEX: IGNORE_INDEX} | {raw: train_ids[name] for raw, name in raw_to_name.items()}
         return DatasetDescription(names, _colours(spec.classes), table, _splits(root))
 
-    def samples(self, root: Path | None, split: str) -> list[Sample]:
+    def samples(self, root: AnyPath | None, split: str) -> list[Sample]:
         """The split's samples. Raises DatasetError where a folder is missing or empty, or two files share a name."""
         root = require_root(root, self.name)
         require_split(split, _splits(root), root)
@@ -129,7 +129,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _read_classes(path: Path) -> ClassesFile:
+def _read_classes(path: AnyPath) -> ClassesFile:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -167,7 +167,7 @@ def _colours(entries: tuple[ClassEntry, ...]) -> tuple[tuple[int, int, int], ...
     return tuple(chosen)
 
 
-def _split_folders(root: Path) -> set[str]:
+def _split_folders(root: AnyPath) -> set[str]:
     """Folders right below images/ or labels/ that count as splits, or nothing where the splits are lists."""
     listed = [root / f"{split}.txt" for split in LISTS if (root / f"{split}.txt").is_file()]
     by_folder = (root / "images" / "train").is_dir() or (root / "labels" / "train").is_dir()
@@ -182,7 +182,7 @@ def _split_folders(root: Path) -> set[str]:
     return {child.name for parent in parents for child in parent.iterdir() if child.is_dir() and child.name[0] != "."}
 
 
-def _splits(root: Path) -> tuple[str, ...]:
+def _splits(root: AnyPath) -> tuple[str, ...]:
     """The splits, train first. Raises DatasetError where there is no train, or where a split's folder is missing."""
     for part in ("images", "labels"):
         if not (root / part).is_dir():
@@ -203,22 +203,22 @@ def _splits(root: Path) -> tuple[str, ...]:
     return tuple(sorted(found, key=lambda split: (LISTS.index(split) if split in LISTS else len(LISTS), split)))
 
 
-def _by_name(folder: Path, endings: tuple[str, ...]) -> dict[str, Path]:
+def _by_name(folder: AnyPath, endings: tuple[str, ...]) -> dict[str, AnyPath]:
     """Path below `folder` without its ending -> file. Raises DatasetError where two files share a name."""
-    found: dict[str, Path] = {}
+    found: dict[str, AnyPath] = {}
     for path in visible_files(folder, endings):
-        name = path.relative_to(folder).with_suffix("").as_posix()
+        name = below(path, folder).with_suffix("").as_posix()
         if name in found:
             raise DatasetError(f"{found[name]} and {path.name} have one name, {name!r}; rename or remove one of them")
         found[name] = path
     return found
 
 
-def _listed(list_file: Path, images: Path) -> dict[str, Path]:
+def _listed(list_file: AnyPath, images: AnyPath) -> dict[str, AnyPath]:
     """Name -> image, for each line of `list_file`. Raises DatasetError naming the line that is wrong."""
     by_name = _by_name(images, IMAGE_ENDINGS)
-    by_path = {path.relative_to(images).as_posix(): name for name, path in by_name.items()}
-    found: dict[str, Path] = {}
+    by_path = {below(path, images).as_posix(): name for name, path in by_name.items()}
+    found: dict[str, AnyPath] = {}
     for number, line in enumerate(list_file.read_text(encoding="utf-8-sig").splitlines(), start=1):
         entry = COMMENT.sub("", line).strip().removeprefix("./")
         if not entry:

@@ -7,7 +7,6 @@ thin things first, so that image and label agree pixel for pixel and no wire is 
 import hashlib
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, ClassVar
 
 import cv2
@@ -29,6 +28,7 @@ from gscnn_platform.data.formats.streets_stage import (
     WIRE,
     Colour,
 )
+from gscnn_platform.paths import AnyPath
 
 SCENE_VERSION = 1
 """Raise it with every change that alters a drawn byte: stores made before are then known to be stale."""
@@ -71,12 +71,12 @@ class Streets(DatasetFormat):
     seed: Annotated[int, Field(ge=0)] = 0
     """Of numpy's default generator, together with the split and the scene's number; no unit."""
 
-    def describe(self, root: Path | None = None) -> DatasetDescription:
+    def describe(self, root: AnyPath | None = None) -> DatasetDescription:
         """The nine classes; raw labels are train ids, 255 is void. `root` is not read."""
         table = {train_id: train_id for train_id in range(len(CLASSES))} | {IGNORE_INDEX: IGNORE_INDEX}
         return DatasetDescription(tuple(CLASSES), tuple(CLASSES.values()), table, SPLITS)
 
-    def samples(self, root: Path | None, split: str) -> list[Sample]:
+    def samples(self, root: AnyPath | None, split: str) -> list[Sample]:
         """The split's scenes, named 00000, 00001, ...; nothing is drawn yet. Raises DatasetError on another split."""
         require_split(split, SPLITS, "streets")
         count = {"train": self.train, "val": self.val, "test": self.test}[split]

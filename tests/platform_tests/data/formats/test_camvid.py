@@ -124,7 +124,7 @@ def test_a_colour_label_is_refused(sample: FileSample) -> None:
 def test_a_grey_label_of_four_bits_is_refused_because_pillow_would_stretch_its_values(sample: FileSample) -> None:
     data = bytearray(sample.label.read_bytes())
     data[24] = 4  # The bit depth in the PNG's header.
-    sample.label.write_bytes(data)
+    sample.label.write_bytes(bytes(data))
     with pytest.raises(BadSampleError, match="a grey label of 4 bits"):
         sample.read()
 

@@ -1,0 +1,110 @@
+"""Where a build writes its parts, and how they become the store at once: on a file system, and on an object store."""
+
+import shutil
+import tempfile
+import uuid
+from collections.abc import Collection
+from pathlib import Path
+
+from gscnn_platform.data.manifest import MANIFEST, Manifest, StoreError, read_manifest, write_manifest
+from gscnn_platform.paths import AnyPath, RemotePath, below, patiently
+
+
+class LocalDestination:
+    """Parts and manifest are written to a folder beside `out`, which then takes its name."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.folder = out.with_name(f".{out.name}.partial-{uuid.uuid4().hex[:8]}")
+        """For the parts, in a folder for each split."""
+        self.prefix = "part-"
+        """How the names of this build's files start."""
+        self.disk = next(path for path in out.parents if path.exists())
+        """What tasks write to first."""
+
+    def prepare(self, splits: Collection[str]) -> None:
+        """Raises OSError."""
+        for split in splits:
+            (self.folder / split).mkdir(parents=True)
+
+    def abort(self) -> bool:
+        """Whether the tasks that are left end at once, where one could not write: they have no folder to write to."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return True
+
+    def publish(self, manifest: Manifest) -> None:
+        """Makes the parts the store at `out`. Raises OSError; what was there before is then as it was."""
+        parts = {part.file for split in manifest.splits.values() for part in split.parts}
+        for file in self.folder.glob("*/*.parquet"):
+            # A task that Ray had to run twice leaves the first attempt's file behind.
+            if str(below(file, self.folder)) not in parts:
+                file.unlink()
+        write_manifest(self.folder, manifest)
+        old = self.out.with_name(f".{self.out.name}.old-{uuid.uuid4().hex[:8]}")
+        if self.out.exists():
+            self.out.rename(old)
+        try:
+            self.folder.rename(self.out)
+        except OSError:
+            if old.exists():
+                old.rename(self.out)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+
+    def discard(self) -> None:
+        """Removes all that this build has written, unless it was published."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class RemoteDestination:
+    """Parts are written to `out` itself, under names of this build; they are the store once the manifest names them.
+
+    An object store cannot rename a folder, and replaces one file at once.
+    """
+
+    def __init__(self, out: RemotePath) -> None:
+        self.folder = out
+        self.prefix = f"part-{uuid.uuid4().hex[:8]}-"
+        self.disk = Path(tempfile.gettempdir())
+        self._published = False
+
+    def prepare(self, splits: Collection[str]) -> None:
+        for split in splits:
+            (self.folder / split).mkdir()
+
+    def abort(self) -> bool:
+        return False
+
+    def publish(self, manifest: Manifest) -> None:
+        replaced = self._parts_there()
+        patiently(lambda: write_manifest(self.folder, manifest))
+        self._published = True
+        kept = {part.file for split in manifest.splits.values() for part in split.parts}
+        for file in self.folder.files():
+            where = str(below(file, self.folder))
+            if where not in kept and (where in replaced or file.name.startswith(self.prefix)):
+                file.unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        if self._published:
+            return
+        for file in self.folder.files():
+            if file.name.startswith(self.prefix):
+                file.unlink(missing_ok=True)
+
+    def _parts_there(self) -> set[str]:
+        """Of the store that is replaced; empty where there is none that can be read."""
+        if not (self.folder / MANIFEST).is_file():
+            return set()
+        try:
+            before = read_manifest(self.folder)
+        except StoreError:
+            return set()
+        return {part.file for split in before.splits.values() for part in split.parts}
+
+
+Destination = LocalDestination | RemoteDestination
+
+
+def destination(out: AnyPath) -> Destination:
+    return RemoteDestination(out) if isinstance(out, RemotePath) else LocalDestination(out)

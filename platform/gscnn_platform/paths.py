@@ -1,0 +1,304 @@
+"""Files by path or by URI: pathlib's Path on this machine, a RemotePath like it on s3://, gs://, abfs:// and others.
+
+Arrow reads and writes them; schemes that it does not know are fsspec's. Credentials and endpoints come from the
+environment (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, GOOGLE_APPLICATION_CREDENTIALS), never from a URI, which is logged.
+"""
+
+import errno
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path, PurePosixPath
+from typing import Final, Literal, NamedTuple, TypeVar
+
+import fsspec
+import pyarrow as pa
+from pyarrow.fs import (
+    FileInfo,
+    FileSelector,
+    FileSystem,
+    FileType,
+    FSSpecHandler,
+    LocalFileSystem,
+    PyFileSystem,
+    copy_files,
+)
+
+from gscnn_platform.config import has_password
+
+Result = TypeVar("Result")
+
+PATIENCE_SECONDS: Final = 120.0
+"""How long reads and writes of a run under way go on trying, beyond the 6 s that Arrow takes over 31 attempts."""
+FIRST_PAUSE: Final = 2.0
+"""Seconds before the first further attempt; each pause is twice the one before."""
+
+OBJECT_STORES: Final = ("s3", "gcs", "abfs")
+"""Arrow's names of those whose folders exist by their files alone, and whose files appear whole or not at all."""
+
+PASSING: Final = re.compile(
+    r"NETWORK_CONNECTION|SLOW_DOWN|THROTTL|INTERNAL_FAILURE|REQUEST_TIMEOUT|UNAVAILABLE|DEADLINE_EXCEEDED|curlCode|"
+    r"HTTP status (5\d\d|429)|[Tt]imed? ?out|Connection"
+)
+"""What Arrow says of a network's errors and of a server's that has too much to do; it gives them no errno."""
+
+
+ARROWS: Final = ("s3://", "gs://", "gcs://", "abfs://", "abfss://", "hdfs://")
+"""Schemes that Arrow knows: a path of these is made without asking the network for its file system."""
+
+
+class LocationError(ValueError):
+    """A URI that cannot be used; the message says why."""
+
+
+@dataclass(frozen=True, order=True)
+class RemotePath:
+    """A file or folder on a file system of Arrow's; the part of pathlib's Path that this project uses."""
+
+    uri: str
+    """Without a slash at its end."""
+
+    def __str__(self) -> str:
+        return self.uri
+
+    def __truediv__(self, below: str | PurePosixPath) -> "RemotePath":
+        return RemotePath(f"{self.uri}/{below}")
+
+    @property
+    def name(self) -> str:
+        return self.uri.rpartition("/")[2]
+
+    @property
+    def stem(self) -> str:
+        return PurePosixPath(self.name).stem
+
+    @property
+    def suffix(self) -> str:
+        return PurePosixPath(self.name).suffix
+
+    @property
+    def parent(self) -> "RemotePath":
+        return RemotePath(self.uri.rpartition("/")[0])
+
+    @property
+    def filesystem(self) -> FileSystem:
+        return filesystem_of(self.uri)[0]
+
+    @property
+    def path(self) -> str:
+        """As the file system names it."""
+        return filesystem_of(self.uri)[1]
+
+    def exists(self) -> bool:
+        return self._info().type != FileType.NotFound
+
+    def is_file(self) -> bool:
+        return self._info().type == FileType.File
+
+    def is_dir(self) -> bool:
+        return self._info().type == FileType.Directory
+
+    def stat(self) -> "RemoteStat":
+        """Raises FileNotFoundError."""
+        info = self._info()
+        if info.type == FileType.NotFound:
+            raise FileNotFoundError(errno.ENOENT, "there is no such file", self.uri)
+        return RemoteStat(info.size or 0)
+
+    def files(self) -> dict["RemotePath", int]:
+        """All files below, with their bytes; none where there is no such folder."""
+        root = self.path
+        selector = FileSelector(root, allow_not_found=True, recursive=True)
+        found: list[FileInfo] = self.filesystem.get_file_info(selector)
+        return {
+            self / info.path[len(root) + 1 :]: info.size
+            for info in sorted(found, key=lambda info: info.path)
+            if info.type == FileType.File
+        }
+
+    def iterdir(self) -> Iterator["RemotePath"]:
+        """Files and folders right in it, sorted; none where there is no such folder."""
+        found: list[FileInfo] = self.filesystem.get_file_info(FileSelector(self.path, allow_not_found=True))
+        return (self / info.base_name for info in sorted(found, key=lambda info: info.path))
+
+    def glob(self, pattern: str) -> Iterator["RemotePath"]:
+        """The files below that match, sorted; `**/` stands for any number of folders, as in pathlib."""
+        expression = re.compile(_regular(pattern))
+        return (file for file in self.files() if expression.fullmatch(file.uri[len(self.uri) + 1 :]))
+
+    def open(self, mode: Literal["rb"]) -> pa.NativeFile:
+        """For reading anywhere in it. Raises OSError."""
+        assert mode == "rb"
+        return self.filesystem.open_input_file(self.path)
+
+    def read_bytes(self) -> bytes:
+        with self.filesystem.open_input_stream(self.path) as stream:
+            return stream.read()
+
+    def read_text(self, encoding: str = "utf-8") -> str:
+        return self.read_bytes().decode(encoding)
+
+    def write_bytes(self, content: bytes) -> None:
+        """On an object store the file appears whole or not at all."""
+        with self.filesystem.open_output_stream(self.path) as stream:
+            stream.write(content)
+
+    def write_text(self, content: str) -> None:
+        self.write_bytes(content.encode())
+
+    def mkdir(self, parents: bool = True, exist_ok: bool = True) -> None:
+        if self.filesystem.type_name not in OBJECT_STORES:
+            self.filesystem.create_dir(self.path, recursive=parents)
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        try:
+            self.filesystem.delete_file(self.path)
+        except FileNotFoundError:
+            if not missing_ok:
+                raise
+
+    def _info(self) -> FileInfo:
+        return self.filesystem.get_file_info(self.path)
+
+
+class RemoteStat(NamedTuple):
+    """What a RemotePath knows of os.stat_result."""
+
+    st_size: int
+    """Bytes."""
+
+
+AnyPath = Path | RemotePath
+
+
+def as_path(location: str | AnyPath) -> AnyPath:
+    """A path as it is; the RemotePath of a URI, or the Path of one of this machine's.
+
+    What follows the bucket is taken as it is written, as the AWS CLI does: %20 is no space.
+
+    Raises:
+        LocationError: a URI of a kind that is not known, or one with a secret or options in it.
+    """
+    if not isinstance(location, str):
+        return location
+    if "://" not in location:
+        return Path(location)
+    if location.startswith("file://"):
+        return Path(location.removeprefix("file://"))
+    _check(location)
+    if not location.startswith(ARROWS):
+        filesystem_of(location)
+    return RemotePath(location.rstrip("/"))
+
+
+def filesystem_of(location: str) -> tuple[FileSystem, str]:
+    """Arrow's file system of an absolute path or a URI, and the name that the file system has for it.
+
+    Raises:
+        LocationError: as `as_path`.
+    """
+    if "://" not in location or location.startswith("file://"):
+        return LocalFileSystem(), location.removeprefix("file://")
+    _check(location)
+    anchor = _anchor(location)
+    try:
+        filesystem, root = _filesystem(anchor, os.getpid())
+    except (pa.ArrowInvalid, ValueError, ImportError) as error:
+        raise LocationError(f"{location} cannot be used: {error}") from error
+    return filesystem, root + location.rstrip("/")[len(anchor) :]
+
+
+def below(file: AnyPath, folder: AnyPath) -> PurePosixPath:
+    """The way from a folder to what lies below it. Raises ValueError where it does not."""
+    return pure(file).relative_to(pure(folder))
+
+
+def pure(path: AnyPath) -> PurePosixPath:
+    """Its parts; of a URI those after its scheme."""
+    return PurePosixPath(path.uri.partition("://")[2] if isinstance(path, RemotePath) else path)
+
+
+def upload(file: Path, to: RemotePath) -> None:
+    """Raises OSError; an object store then has nothing new."""
+    copy_files(str(file), to.path, LocalFileSystem(), to.filesystem)
+
+
+def write_whole(file: AnyPath, content: bytes) -> None:
+    """Writes or replaces a file at once: a reader sees the old one or the new one, whenever the writer ends.
+
+    Raises:
+        OSError: what was there before is still there.
+    """
+    if isinstance(file, RemotePath):
+        file.write_bytes(content)
+        return
+    partial = file.with_name(f".{file.name}.partial")
+    try:
+        partial.write_bytes(content)
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def patiently(action: Callable[[], Result], seconds: float = PATIENCE_SECONDS) -> Result:
+    """What `action` gives, tried again for a while where it raises an OSError that may pass: of a network, say.
+
+    Raises:
+        OSError: the last attempt's, or at once one that would come again.
+    """
+    until, pause = time.monotonic() + seconds, FIRST_PAUSE
+    while True:
+        try:
+            return action()
+        except OSError as error:
+            if not may_pass(error) or time.monotonic() + pause > until:
+                raise
+            sys.stderr.write(f"trying again in {pause:.0f} s: {error}\n")
+        time.sleep(pause)
+        pause *= 2
+
+
+def may_pass(error: OSError) -> bool:
+    """Whether another attempt may not meet this error: it is a network's, or a server's that has too much to do."""
+    return isinstance(error, ConnectionError | TimeoutError) or bool(PASSING.search(str(error)))
+
+
+def _check(location: str) -> None:
+    if has_password(location):
+        hidden = f"{location.partition('://')[0]}://...@{location.rpartition('@')[2]}"
+        raise LocationError(f"{hidden}: a URI is logged: put its secret into the environment")
+    if re.search(r"\?\w+=", location):
+        raise LocationError(f"{location}: options in a URI are not taken: name an endpoint by AWS_ENDPOINT_URL")
+
+
+def _anchor(uri: str) -> str:
+    """`s3://bucket`: what a file system is found by."""
+    scheme, _, rest = uri.partition("://")
+    return f"{scheme}://{rest.partition('/')[0]}"
+
+
+@cache
+def _filesystem(anchor: str, _process: int) -> tuple[FileSystem, str]:
+    # One for each process: what a fork copies of Arrow's clients has none of their threads.
+    # A file of less than 5 MB then is one request to S3 instead of three.
+    options = "?allow_delayed_open=true" if anchor.startswith("s3://") else ""
+    try:
+        filesystem, root = FileSystem.from_uri(anchor + options)
+    except pa.ArrowInvalid as unknown:
+        try:
+            found, root = fsspec.core.url_to_fs(anchor)
+        except ValueError:
+            raise unknown from None
+        filesystem = PyFileSystem(FSSpecHandler(found))
+    return filesystem, root.rstrip("/")
+
+
+def _regular(pattern: str) -> str:
+    """A glob pattern as a regular expression."""
+    translated = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    parts = re.split(r"(\*\*/|\*\*|\*|\?|\[[^]/]+\])", pattern)
+    return "".join(part if part.startswith("[") else translated.get(part) or re.escape(part) for part in parts)

@@ -1,0 +1,81 @@
+"""Requests that a tracking server refuses for want of rights, in the words of who can mend that."""
+
+import configparser
+from typing import Final
+
+from mlflow.exceptions import MlflowException
+from mlflow.utils.credentials import read_mlflow_creds
+from requests import HTTPError
+
+from gscnn_platform.config import has_password
+from gscnn_platform.tracking.journal import TrackingError
+
+CREDENTIALS: Final = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or ~/.mlflow/credentials"
+"""Where MLflow takes a user's name and password from, at every request anew."""
+
+
+def check_no_password(uri: str, field: str) -> None:
+    """Refuses a tracking URI with a password in it, which logs, run records and MLflow itself would show.
+
+    Raises:
+        TrackingError: it has one; the message does not repeat it.
+    """
+    if has_password(uri):
+        raise TrackingError(
+            f"{field} carries a user or a password, which logs and MLflow would show: give them by {CREDENTIALS} "
+            "(deploy/mlflow.md)"
+        )
+
+
+def check_credentials() -> None:
+    """Refuses a file of credentials that MLflow cannot read: its own error shows the line, password and all.
+
+    Raises:
+        TrackingError: as it says.
+    """
+    try:
+        read_mlflow_creds()
+    except configparser.Error as error:
+        raise TrackingError(
+            f"~/.mlflow/credentials cannot be read ({type(error).__name__}): it has a line [mlflow], then "
+            "mlflow_tracking_username = NAME and mlflow_tracking_password = PASSWORD, with %% for each %"
+        ) from None
+
+
+def refusal(error: Exception) -> str | None:
+    """What to do about an answer of 401 or 403, in one line; None for any other error."""
+    status = _status(error)
+    if status not in (401, 403):
+        return None
+    user = read_mlflow_creds().username
+    if status == 401 and user is None:
+        return f"the server asks who you are (401): set {CREDENTIALS} (deploy/mlflow.md)"
+    if status == 401:
+        return f"the server does not take this password of user {user!r} (401): mend {CREDENTIALS} (deploy/mlflow.md)"
+    if "Invalid Host header" in str(error):
+        return "the server is not to be called by this name (403): its MLFLOW_SERVER_ALLOWED_HOSTS must have it"
+    return (
+        f"the server does not let user {user!r} do this, or there is no such run (403): ask the experiment's owner for "
+        "EDIT, or take another one by --tracking.experiment (deploy/mlflow.md)"
+    )
+
+
+def reason(error: Exception) -> str:
+    """Why a request failed."""
+    return refusal(error) or str(error)
+
+
+def unusable(uri: str, error: Exception) -> TrackingError:
+    """What is said of a tracking URI at which no run can be made."""
+    refused = refusal(error)
+    if refused:
+        return TrackingError(f"tracking URI {uri}: {refused}")
+    return TrackingError(f"tracking URI {uri} does not work: {error}; set --tracking.uri or MLFLOW_TRACKING_URI")
+
+
+def _status(error: Exception) -> int | None:
+    """The answer's HTTP status; None where there was no answer."""
+    if isinstance(error, HTTPError) and error.response is not None:  # What the proxy of artifacts answered.
+        return error.response.status_code
+    # Of other errors MLflow says 400 or 500.
+    return error.get_http_status_code() if isinstance(error, MlflowException) else None

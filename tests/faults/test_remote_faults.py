@@ -1,0 +1,49 @@
+"""Store and checkpoints on an object store that fails, as a local S3 endpoint does. `make faults`."""
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from gscnn_platform.paths import RemotePath, as_path, below, upload
+from tests.faults.driven import Driven
+from tests.faults.table import note
+from tests.s3 import Endpoint, Mode
+
+pytestmark = pytest.mark.slow
+
+OUTAGE_SECONDS = 25
+
+
+@pytest.fixture
+def remote_run(run: Driven, remote: str, tmp_path: Path) -> Driven:
+    """A run whose store and checkpoints are on the endpoint, and whose nodes have an empty cache."""
+    place = as_path(remote)
+    assert isinstance(place, RemotePath)
+    for file in (run.folder / "store").rglob("*.*"):
+        upload(file, place / "store" / str(below(file, run.folder / "store")))
+    run.store, run.storage = place / "store", place / "runs"
+    run.environment = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    return run
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_object_store_out_of_reach(remote_run: Driven, undisturbed: str, s3: Endpoint, cached: bool) -> None:
+    remote_run.name += f"_{'cached' if cached else 'remote'}"
+    remote_run.extra = {} if cached else {"data.cache.gigabytes": 0, "data.loader-processes": 1}
+    s3.bytes_per_second = 2_000_000
+    remote_run.start()
+    remote_run.at_step(6)
+    with s3.failing(Mode.OVERLOADED):
+        remote_run.wait_for("trying again in")
+        time.sleep(OUTAGE_SECONDS)
+    began = time.monotonic()
+    remote_run.at_step(12)
+    seconds = time.monotonic() - began
+    remote_run.signal(signal.SIGKILL)
+    remote_run.end()
+    remote_run.resume_to_the_end()
+    remote_run.assert_as_if_nothing_had_happened(undisturbed)
+    what = f"503 to every request for {OUTAGE_SECONDS} s, parts {'in the cache' if cached else 'read row by row'}"
+    note("object store out of reach", f"{what}; then the driver killed", "nothing: the run waits for it", seconds)

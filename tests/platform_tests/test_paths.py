@@ -1,0 +1,136 @@
+import errno
+import threading
+import time
+from pathlib import Path, PurePosixPath
+
+import boto3
+import pytest
+
+from gscnn_platform import paths
+from gscnn_platform.paths import LocationError, RemotePath, as_path, below, may_pass, patiently, upload, write_whole
+from tests.s3 import BUCKET, Endpoint, Mode
+
+
+@pytest.fixture
+def folder(remote: str) -> RemotePath:
+    found = as_path(remote)
+    assert isinstance(found, RemotePath)
+    return found
+
+
+def test_a_path_and_a_file_uri_are_files_of_this_machine() -> None:
+    assert as_path("/a b/c%20d") == Path("/a b/c%20d")
+    assert as_path("file:///a b/c%20d") == Path("/a b/c%20d")
+
+
+def test_a_remote_file_has_pathlibs_parts_and_its_uri_comes_back(folder: RemotePath) -> None:
+    file = folder / "train" / "50% é.tar.PNG"
+    as_pure = PurePosixPath(file.uri)
+    assert (file.name, file.stem, file.suffix) == (as_pure.name, as_pure.stem, as_pure.suffix)
+    assert (file.parent, file.parent.parent) == (folder / "train", folder)
+    assert below(file, folder) == PurePosixPath("train/50% é.tar.PNG")
+    file.write_bytes(b"12")
+    again = as_path(str(file))
+    assert again == file
+    assert again.read_bytes() == b"12"
+
+
+def test_files_are_found_as_pathlib_finds_them(folder: RemotePath, tmp_path: Path) -> None:
+    for name in ("a.png", "b.jpg", "x/a.png", "x/y/c.png", "x/y/.d.png", "z/[1].png"):
+        (folder / name).write_bytes(b"1")
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"1")
+    for pattern in ("*", "*.png", "**/*", "**/*.png", "x/**/*.png", "*/*", "x/y/[a-c].p?g", "nothing/*"):
+        here = {below(file, tmp_path) for file in tmp_path.glob(pattern) if file.is_file()}
+        assert {below(file, folder) for file in folder.glob(pattern)} == here, pattern
+    assert [each.name for each in folder.iterdir()] == ["a.png", "b.jpg", "x", "z"]
+    assert list((folder / "nothing").iterdir()) == []
+
+
+def test_what_is_there_is_told_from_what_is_not(folder: RemotePath) -> None:
+    (folder / "x/a").write_text("grüß")
+    assert ((folder / "x").is_dir(), (folder / "x").is_file()) == (True, False)
+    assert ((folder / "x/a").is_file(), (folder / "x/a").stat().st_size) == (True, 6)
+    assert (folder / "x/a").read_text() == "grüß"
+    assert not (folder / "y").exists()
+    with pytest.raises(FileNotFoundError):
+        (folder / "y").read_bytes()
+    with pytest.raises(FileNotFoundError):
+        (folder / "y").stat()
+    (folder / "x/a").unlink()
+    (folder / "x/a").unlink(missing_ok=True)
+    assert not (folder / "x/a").exists()
+
+
+def test_what_is_written_is_what_another_client_reads(folder: RemotePath, tmp_path: Path) -> None:
+    content = bytes(range(256)) * 60_000  # Of 15 MB, more than one part of an upload.
+    (tmp_path / "big").write_bytes(content)
+    upload(tmp_path / "big", folder / "big")
+    write_whole(folder / "small", b"3")
+    key = folder.path.removeprefix(f"{BUCKET}/")
+    read = {
+        name: boto3.client("s3").get_object(Bucket=BUCKET, Key=f"{key}/{name}")["Body"].read()
+        for name in ("big", "small")
+    }
+    assert read == {"big": content, "small": b"3"}
+
+
+def test_fsspec_reads_what_arrow_does_not_know() -> None:
+    folder = as_path("memory://somewhere/below")
+    folder.mkdir()
+    write_whole(folder / "a", b"1")
+    assert [str(file) for file in folder.glob("*")] == ["memory://somewhere/below/a"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("nope://x/y", "nope://x/y cannot be used: .*nope"),
+        ("s3://key:secret@bucket/x", r"s3://\.\.\.@bucket/x: a URI is logged: put its secret into the environment"),
+        ("s3://bucket/x?endpoint_override=localhost:1", "options in a URI are not taken: .* AWS_ENDPOINT_URL"),
+    ],
+)
+def test_a_uri_that_cannot_be_used_is_refused_and_no_secret_repeated(uri: str, message: str) -> None:
+    with pytest.raises(LocationError, match=message) as refused:
+        as_path(uri)
+    assert "secret@" not in str(refused.value)
+
+
+def test_a_local_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "a"
+    write_whole(file, b"old")
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="full"):
+        write_whole(file, b"new")
+    assert file.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_patience_outlives_an_endpoint_that_fails_for_a_while(
+    s3: Endpoint, folder: RemotePath, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(paths, "FIRST_PAUSE", 0.2)
+    (folder / "a").write_bytes(b"1")
+    s3.mode = Mode.OVERLOADED
+    # Arrow gives up after 6 s.
+    threading.Timer(8, s3.mend).start()
+    assert patiently((folder / "a").read_bytes) == b"1"
+    assert "trying again in 0 s: " in capfd.readouterr().err
+
+
+def test_what_comes_again_is_raised_at_once(s3: Endpoint, folder: RemotePath, tmp_path: Path) -> None:
+    for action in (
+        (folder / "nothing").read_bytes,
+        (tmp_path / "nothing").read_bytes,
+        lambda: as_path("s3://no-such-bucket/x").write_bytes(b"1"),
+    ):
+        began = time.monotonic()
+        with pytest.raises(OSError):
+            patiently(action)
+        assert time.monotonic() - began < 1.5
+    assert not may_pass(OSError(errno.ENOSPC, "No space left on device"))
+    assert not may_pass(OSError("could not verify page integrity, CRC checksum verification failed"))

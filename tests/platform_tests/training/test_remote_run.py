@@ -1,0 +1,117 @@
+"""A run whose store and checkpoints are on an object store, in this process; with Ray Train: tests/faults."""
+
+import hashlib
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from gscnn.model import build_model
+from gscnn_platform.config import ExperimentConfig, with_overrides
+from gscnn_platform.data.storage import StorageError
+from gscnn_platform.data.store import Store
+from gscnn_platform.paths import AnyPath, as_path, below
+from gscnn_platform.training import checkpoints, resume
+from gscnn_platform.training.resume import ResumeError, choose_run
+from gscnn_platform.training.trainer import Trial, run_training
+from tests.s3 import Endpoint, Mode
+from tests.saved import content_of
+
+
+def names(run: str) -> list[str]:
+    return sorted(path.name for path in as_path(run).iterdir())
+
+
+def put(store: Store, to: AnyPath) -> str:
+    assert isinstance(store.path, Path)
+    for file in store.path.rglob("*.*"):
+        (to / str(below(file, store.path))).write_bytes(file.read_bytes())
+    return str(to)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_run_on_an_object_store_that_fails_for_a_while_has_the_weights_of_a_local_one(
+    tiny_run: ExperimentConfig,
+    streets_store: Store,
+    remote: str,
+    s3: Endpoint,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    def weights_of(storage: str, store: str, outage: bool) -> str:
+        def tell(scores: dict[str, float]) -> None:
+            if outage and scores["epoch"] == 1:
+                s3.mode = Mode.OVERLOADED
+                threading.Timer(7, s3.mend).start()
+
+        changes = {
+            "store": store,
+            "storage": storage,
+            "run_name": "run",
+            "tracking.uri": f"sqlite:///{tmp_path}/mlflow.db",
+            "data.cache.gigabytes": 0,
+            "cpus_per_worker": 1,
+        }
+        result = run_training(with_overrides(tiny_run, changes), Trial(tags={}, tell=tell))
+        assert result.last_checkpoint == f"{storage}/run/step-00000006"
+        assert checkpoints.load_model(result.best_checkpoint).metrics["val/miou"] == result.best_metrics["val/miou"]
+        return hashlib.sha256((as_path(result.last_checkpoint) / checkpoints.MODEL).read_bytes()).hexdigest()
+
+    here = weights_of(str(tmp_path / "runs"), str(streets_store.path), outage=False)
+    there = weights_of(f"{remote}/runs", put(streets_store, as_path(remote) / "store"), outage=True)
+    assert there == here
+    assert resume.ALIVE not in names(f"{remote}/runs/run")
+
+
+def test_checkpoints_on_an_object_store_are_kept_found_and_checked_as_on_a_disk(
+    tiny_run: ExperimentConfig, streets_store: Store, remote: str
+) -> None:
+    run, model = f"{remote}/runs/mine", build_model(tiny_run.model).eval()
+    for step, miou in ((3, 0.3), (6, 0.6), (9, 0.1), (12, 0.2)):
+        checkpoints.keep(run, step, content_of(model, tiny_run, streets_store, miou), best=miou in (0.3, 0.6))
+    assert names(run) == ["best-00000006", "step-00000009", "step-00000012"]
+    assert checkpoints.steps_of_run(run) == ["step-00000012", "step-00000009"]
+    assert checkpoints.metrics_of(f"{run}/step-00000009")["val/miou"] == 0.1
+    loaded = checkpoints.load_model(run)
+    image, gradient = torch.randn(1, 3, 64, 96), torch.rand(1, 1, 64, 96)
+    with torch.inference_mode():
+        torch.testing.assert_close(loaded.model(image, gradient), model(image, gradient), rtol=0, atol=0)
+    checkpoints.clone(f"{run}/step-00000009", f"{remote}/runs/other")
+    assert names(f"{remote}/runs/other") == ["step-00000009"]
+    file = as_path(f"{run}/step-00000012/{checkpoints.TRAINING}")
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(checkpoints.CheckpointError, match=r"training\.pt is damaged"):
+        checkpoints.load_training_state(f"{run}/step-00000012")
+    (as_path(f"{run}/step-00000012") / checkpoints.CHECKSUMS).unlink()
+    assert checkpoints.steps_of_run(run) == ["step-00000009"]
+
+
+def test_a_run_on_an_object_store_is_found_again(tiny_run: ExperimentConfig, remote: str) -> None:
+    config = tiny_run.model_copy(update={"run_name": "mine"})
+    assert choose_run(config, remote, "data") == ("mine", None)
+    record = resume.RunRecord(
+        name="mine", config=config, fingerprint="data", tracking_uri="sqlite:///x", run_id="0" * 32, state="stopped"
+    )
+    resume.write_record(f"{remote}/mine", record)
+    assert choose_run(config, remote, "data") == ("mine", record)
+    assert choose_run(tiny_run.model_copy(update={"name": "mine"}), remote, "data")[1] is None
+    with resume.alive(f"{remote}/mine"), pytest.raises(ResumeError, match="'mine' is running: process"):
+        choose_run(config, remote, "data")
+    assert names(f"{remote}/mine") == [resume.RECORD]
+
+
+def test_storage_that_cannot_be_used_is_an_error_before_anything_is_started(
+    tiny_run: ExperimentConfig, s3: Endpoint
+) -> None:
+    def start(storage: str) -> None:
+        run_training(tiny_run.model_copy(update={"storage": storage, "cpus_per_worker": 1}), Trial({}, lambda _: None))
+
+    with pytest.raises(StorageError, match=r"--storage s3://no-such-bucket/x cannot be used: .*NO_SUCH_BUCKET"):
+        start("s3://no-such-bucket/x")
+    with s3.failing(Mode.REFUSE), pytest.raises(StorageError, match="--storage s3://bucket/x cannot be used: "):
+        start("s3://bucket/x")
+    with pytest.raises(ValueError, match="nope://x cannot be used"):
+        start("nope://x")
