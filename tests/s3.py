@@ -34,6 +34,8 @@ class Endpoint:
         self.cut_after, self.cuts = 0, 0
         self.answered = 0
         """Bytes of all answers so far."""
+        self.reads = 0
+        """GET requests so far."""
         logging.getLogger("werkzeug").setLevel(logging.WARNING)  # A line for each request.
         self._moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         self._moto.start()
@@ -95,6 +97,7 @@ class Endpoint:
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while chunk := await reader.read(CHUNK):
             self._check()
+            self.reads += chunk.startswith(b"GET ")
             writer.write(chunk)
             await writer.drain()
         writer.close()

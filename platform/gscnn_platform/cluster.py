@@ -26,6 +26,9 @@ def connect() -> None:
     """
     if ray.is_initialized():
         return
+    # That a cluster of our own asks for a token is as it should be, and Ray warns of it at every start.
+    setup = logging.getLogger("ray._private.authentication.authentication_token_setup")
+    setup.addFilter(lambda record: "authentication is enabled" not in record.getMessage())
     pythonpath = _missing_pythonpath()
     runtime_env = {"env_vars": {"PYTHONPATH": pythonpath}} if pythonpath else None
     ray.init(runtime_env=runtime_env, logging_level=logging.WARNING)

@@ -42,6 +42,20 @@ def test_worker_killed_mid_epoch(run: Driven, undisturbed: str) -> None:
     note("worker killed mid-epoch", "SIGKILL", "steps since the last checkpoint", seconds)
 
 
+def test_worker_frozen(run: Driven, undisturbed: str) -> None:
+    run.extra = {"training.collective-timeout-minutes": 0.5}
+    run.start()
+    run.at_step(16)
+    began = time.monotonic()
+    run.workers()[-1].suspend()
+    run.wait_for(r"going on after step", seconds=300)
+    seconds = time.monotonic() - began
+    assert run.end() == 0, run.log.read_text()[-3000:]
+    run.assert_as_if_nothing_had_happened(undisturbed)
+    how = "SIGSTOP under `--training.collective-timeout-minutes 0.5`"
+    note("worker alive and silent", how, "steps since the last checkpoint", seconds)
+
+
 def test_sigterm(run: Driven, undisturbed: str) -> None:
     run.start()
     run.at_step(6)

@@ -14,6 +14,7 @@ from ray import tune
 from gscnn_platform import tracking
 from gscnn_platform.config import Config
 from gscnn_platform.domains import SearchSpace
+from gscnn_platform.paths import as_path
 from gscnn_platform.sweep_figures import TrialPoint, draw_sweep
 from gscnn_platform.tracking import Outbox, TrackingError
 from gscnn_platform.training import checkpoints, resume
@@ -209,9 +210,9 @@ class Board:
                 Image.fromarray(picture).save(png, format="png")
                 outbox.artifact(png.getvalue(), ARTIFACTS, f"{name}.png")
             outbox.artifact(self._csv().encode(), ARTIFACTS, "trials.csv", self._note(list(pictures)))
-            table = Path(self.folder.removeprefix("file://")) / TRIALS
+            table = as_path(self.folder) / TRIALS
             if table.exists():
-                outbox.artifact(table, ARTIFACTS, TRIALS)
+                outbox.artifact(table.read_bytes(), ARTIFACTS, TRIALS)
 
     def _csv(self) -> str:
         """A row a trial; times in seconds from the start of the sweep."""

@@ -85,6 +85,20 @@ def test_a_remote_store_is_the_local_one_however_much_of_it_has_room(
     assert_same(reader, parts_of_two.split("train"))
 
 
+def test_a_row_that_is_read_remotely_is_one_request_for_what_is_asked(uri: str, s3: Endpoint) -> None:
+    reader = open_with(uri, 0).split("train")
+    for index in range(len(reader)):
+        reader.read(index)  # Opens the parts.
+    s3.reads = s3.answered = 0
+    whole = [reader.read(index) for index in range(len(reader))]
+    assert s3.reads == len(reader)
+    of_all, s3.answered = s3.answered, 0
+    assert all(reader.read(index, boundary=False).boundary is None for index in range(len(reader)))
+    assert s3.reads == 2 * len(reader)
+    assert s3.answered < of_all
+    assert whole
+
+
 @pytest.mark.parametrize("processes", [0, 2])
 def test_batches_of_a_remote_store_are_those_of_the_local_one(
     uri: str, parts_of_two: Store, tiny_run: ExperimentConfig, processes: int
