@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 BIN := .venv/bin
 RUN := PYTHONPATH=.:platform $(BIN)/python
 
-.PHONY: setup quickstart test faults lint ui bench bench-metrics
+.PHONY: setup quickstart test faults hosts-test lint ui bench bench-metrics
 
 setup: .venv/installed
 
@@ -25,6 +25,12 @@ faults: setup  ## kills trainings, servers and disks for real; prints docs/opera
 	rm -f faults-table.md
 	FAULTS_TABLE=faults-table.md $(RUN) -m pytest tests/faults tests/platform_tests/tuning -m "slow or not slow" --durations=0
 	cat faults-table.md
+
+hosts-test: setup  ## three hosts on this machine: `ray up`, a training, a power cut; prints docs/cluster.md's table
+	@tests/hosts/packages.sh
+	rm -f hosts-table.md
+	HOSTS_TABLE=hosts-table.md $(RUN) -m pytest tests/hosts -m slow --durations=0
+	@test ! -f hosts-table.md || cat hosts-table.md
 
 lint: setup
 	$(BIN)/ruff check .

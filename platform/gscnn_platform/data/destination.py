@@ -3,7 +3,8 @@
 import shutil
 import tempfile
 import uuid
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
 
 from gscnn_platform.data.manifest import MANIFEST, Manifest, StoreError, read_manifest, write_manifest
@@ -66,7 +67,6 @@ class RemoteDestination:
         self.folder = out
         self.prefix = f"part-{uuid.uuid4().hex[:8]}-"
         self.disk = Path(tempfile.gettempdir())
-        self._published = False
 
     def prepare(self, splits: Collection[str]) -> None:
         for split in splits:
@@ -78,22 +78,26 @@ class RemoteDestination:
     def publish(self, manifest: Manifest) -> None:
         replaced = self._parts_there()
         patiently(lambda: write_manifest(self.folder, manifest))
-        self._published = True
-        kept = {part.file for split in manifest.splits.values() for part in split.parts}
-        for file in self.folder.files():
-            where = str(below(file, self.folder))
-            if where not in kept and (where in replaced or file.name.startswith(self.prefix)):
-                file.unlink(missing_ok=True)
+        # What is left of others than the manifest names is never read.
+        with suppress(OSError):
+            self._remove(lambda where: where in replaced or self._is_ours(where))
 
     def discard(self) -> None:
-        if self._published:
-            return
+        self._remove(self._is_ours)
+
+    def _is_ours(self, where: str) -> bool:
+        return where.rpartition("/")[2].startswith(self.prefix)
+
+    def _remove(self, superfluous: Callable[[str], bool]) -> None:
+        """Of the parts that the manifest does not name, as it is now: a write of it may arrive that seemed to fail."""
+        named = self._parts_there()
         for file in self.folder.files():
-            if file.name.startswith(self.prefix):
+            where = str(below(file, self.folder))
+            if where not in named and superfluous(where):
                 file.unlink(missing_ok=True)
 
     def _parts_there(self) -> set[str]:
-        """Of the store that is replaced; empty where there is none that can be read."""
+        """Of the store that is at `out`; empty where there is none that can be read."""
         if not (self.folder / MANIFEST).is_file():
             return set()
         try:
