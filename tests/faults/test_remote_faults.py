@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gscnn_platform.data.store import StoreError, open_store
 from gscnn_platform.paths import RemotePath, as_path, below, upload
 from tests.faults.driven import Driven
 from tests.faults.table import note
@@ -47,3 +48,11 @@ def test_object_store_out_of_reach(remote_run: Driven, undisturbed: str, s3: End
     remote_run.assert_as_if_nothing_had_happened(undisturbed)
     what = f"503 to every request for {OUTAGE_SECONDS} s, parts {'in the cache' if cached else 'read row by row'}"
     note("object store out of reach", f"{what}; then the driver killed", "nothing: the run waits for it", seconds)
+
+
+@pytest.mark.parametrize("mode", [Mode.REFUSE, Mode.STALL])
+def test_store_out_of_reach_when_it_is_opened(remote_run: Driven, s3: Endpoint, mode: Mode) -> None:
+    began = time.monotonic()
+    with s3.failing(mode), pytest.raises(StoreError, match=f"{remote_run.store} cannot be read: .*NETWORK_CONNECTION"):
+        open_store(str(remote_run.store))
+    note("object store out of reach at the start", f"{mode.value}", "nothing: an error", time.monotonic() - began)

@@ -8,15 +8,17 @@ import pytest
 import torch
 
 from gscnn.model import build_model
-from gscnn_platform.config import ExperimentConfig, with_overrides
+from gscnn_platform.config import ExperimentConfig, TrackingConfig, with_overrides
 from gscnn_platform.data.storage import StorageError
 from gscnn_platform.data.store import Store
+from gscnn_platform.evaluation import EvaluateConfig
 from gscnn_platform.paths import AnyPath, as_path, below
+from gscnn_platform.reporting.job import evaluate_checkpoint
 from gscnn_platform.training import checkpoints, resume
 from gscnn_platform.training.resume import ResumeError, choose_run
 from gscnn_platform.training.trainer import Trial, run_training
 from tests.s3 import Endpoint, Mode
-from tests.saved import content_of
+from tests.saved import content_of, save_checkpoint
 
 
 def names(run: str) -> list[str]:
@@ -87,6 +89,28 @@ def test_checkpoints_on_an_object_store_are_kept_found_and_checked_as_on_a_disk(
         checkpoints.load_training_state(f"{run}/step-00000012")
     (as_path(f"{run}/step-00000012") / checkpoints.CHECKSUMS).unlink()
     assert checkpoints.steps_of_run(run) == ["step-00000009"]
+
+
+def test_an_evaluation_by_uri_counts_what_a_local_one_counts(
+    tiny_run: ExperimentConfig, streets_store: Store, remote: str, tmp_path: Path
+) -> None:
+    save_checkpoint(tmp_path / "checkpoint", tiny_run, streets_store)
+    for file in (tmp_path / "checkpoint").iterdir():
+        (as_path(remote) / "checkpoint" / file.name).write_bytes(file.read_bytes())
+    tables = [
+        evaluate_checkpoint(
+            EvaluateConfig(
+                checkpoint=f"{place}/checkpoint",
+                store=store,
+                report=str(tmp_path / "page.html"),
+                tracking=TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db"),
+            )
+        )
+        .models[0]
+        .report.table()
+        for place, store in ((tmp_path, str(streets_store.path)), (remote, put(streets_store, as_path(remote) / "s")))
+    ]
+    assert tables[0] == tables[1]
 
 
 def test_a_run_on_an_object_store_is_found_again(tiny_run: ExperimentConfig, remote: str) -> None:
