@@ -35,7 +35,8 @@ Result = TypeVar("Result")
 PATIENCE_SECONDS: Final = 120.0
 """How long reads and writes of a run under way go on trying, beyond the 6 s that Arrow takes over 31 attempts."""
 FIRST_PAUSE: Final = 2.0
-"""Seconds before the first further attempt; each pause is twice the one before."""
+LONGEST_PAUSE: Final = 10.0
+"""Seconds before a further attempt; each pause is twice the one before, up to the longest."""
 
 OBJECT_STORES: Final = ("s3", "gcs", "abfs")
 """Arrow's names of those whose folders exist by their files alone, and whose files appear whole or not at all."""
@@ -259,7 +260,7 @@ def patiently(action: Callable[[], Result], seconds: float = PATIENCE_SECONDS) -
                 raise
             sys.stderr.write(f"trying again in {pause:.0f} s: {error}\n")
         time.sleep(pause)
-        pause *= 2
+        pause = min(2 * pause, LONGEST_PAUSE)
 
 
 def may_pass(error: OSError) -> bool:

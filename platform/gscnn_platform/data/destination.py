@@ -6,9 +6,13 @@ import uuid
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from gscnn_platform.data.manifest import MANIFEST, Manifest, StoreError, read_manifest, write_manifest
-from gscnn_platform.paths import AnyPath, RemotePath, below, patiently
+from gscnn_platform.data.storage import StorageError
+from gscnn_platform.paths import AnyPath, RemotePath, below, patiently, write_whole
+
+PROBE: Final = ".writable"
 
 
 class LocalDestination:
@@ -112,3 +116,19 @@ Destination = LocalDestination | RemoteDestination
 
 def destination(out: AnyPath) -> Destination:
     return RemoteDestination(out) if isinstance(out, RemotePath) else LocalDestination(out)
+
+
+def check_writable(out: AnyPath) -> None:
+    """Tries to write to a remote folder that has no store yet, before all of the raw data are read for one.
+
+    Raises:
+        StorageError: it cannot be written, or does not answer.
+    """
+    if not isinstance(out, RemotePath):
+        return
+    try:
+        if not (out / MANIFEST).is_file():
+            write_whole(out / PROBE, b"")
+            (out / PROBE).unlink()
+    except OSError as error:
+        raise StorageError(f"--out {out} cannot be written: {error}") from error

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from gscnn.batch import IGNORE_INDEX
 from gscnn_platform import cluster
 from gscnn_platform.config import Config, EdgeConfig
-from gscnn_platform.data.destination import Destination, destination
+from gscnn_platform.data.destination import Destination, check_writable, destination
 from gscnn_platform.data.formats.base import BadSampleError, DatasetError, DatasetFormat, Sample
 from gscnn_platform.data.manifest import (
     MANIFEST,
@@ -92,6 +92,7 @@ def precompute(config: PrecomputeConfig) -> PrecomputeResult:
         StorageError: the store cannot be written, most often for want of space.
     """
     out = as_path(cluster.resolve(config.out, "--out"))
+    check_writable(out)
     root = _check_root(config)
     description = config.format.describe(root)
     samples = {split: config.format.samples(root, split) for split in description.splits}

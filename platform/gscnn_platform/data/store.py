@@ -5,6 +5,7 @@ node's disk (`part_cache`), as far as these have room.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 import pyarrow.parquet as pq
@@ -30,7 +31,7 @@ from gscnn_platform.data.parts import (
     read_keys,
     wrong_size,
 )
-from gscnn_platform.paths import AnyPath, RemotePath, as_path, below, patiently
+from gscnn_platform.paths import AnyPath, RemotePath, as_path, below, may_pass, patiently
 
 __all__ = [
     "Identity",
@@ -78,7 +79,7 @@ class Store:
         try:
             copies = part_cache.fetch(self.cache, list(zip(places, parts, strict=True)), in_use)
         except (OSError, StoreError) as error:
-            raise StoreError(f"{self.path} cannot be fetched: {error}; {mend}") from error
+            raise StoreError(f"{self.path} cannot be fetched: {error}; {_way_out(error, mend)}") from error
         return SplitReader(copies, mend, places)
 
 
@@ -101,7 +102,7 @@ class SplitReader:
                 keys = self._read(number, lambda opened: read_keys(opened, range(opened.num_row_groups)))
                 self._opened.pop(number).close()
             except (*READ_ERRORS, StoreError) as error:
-                raise StoreError(f"{self.files[number]} cannot be read: {error}; {mend}") from error
+                raise StoreError(f"{self.files[number]} cannot be read: {error}; {_way_out(error, mend)}") from error
             rows += [(name, height, width, number, row) for row, (name, height, width) in enumerate(keys)]
         rows.sort()
         self.names = [row[0] for row in rows]
@@ -129,7 +130,7 @@ class SplitReader:
             return SampleArrays(**self._read(part, lambda opened: read_arrays(opened, row, *size, columns)))
         except (*READ_ERRORS, StoreError) as error:
             place = f"{self.files[part]}, row {row} (sample {self.names[index]})"
-            raise StoreError(f"{place} cannot be read: {error}; {self._mend}") from error
+            raise StoreError(f"{place} cannot be read: {error}; {_way_out(error, self._mend)}") from error
 
     def _read(self, part: int, of: Callable[[pq.ParquetFile], Result]) -> Result:
         """What `of` gives of a part, opened; of one that is read over the network, with patience."""
@@ -140,8 +141,10 @@ class SplitReader:
         except (*READ_ERRORS, StoreError):
             if self.files[part] == self._stored[part]:
                 raise
-            # A copy that went bad, or that made way for another store's.
+            # A copy that went bad, to be fetched anew by the next run, or that made way for another store's.
             self._opened.pop(part, None)
+            with suppress(OSError):
+                self.files[part].unlink(missing_ok=True)
             self.files[part] = self._stored[part]
             return self._read(part, of)
 
@@ -154,6 +157,12 @@ class SplitReader:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_opened": {}}
+
+
+def _way_out(error: Exception, mend: str) -> str:
+    if isinstance(error, OSError) and may_pass(error):
+        return "once the store answers, the same command goes on"
+    return mend
 
 
 def open_store(path: str | AnyPath, expected: DataConfig | None = None, num_classes: int | None = None) -> Store:

@@ -225,6 +225,12 @@ def test_an_endpoint_that_fails_under_a_build_leaves_the_old_store(
     assert open_store(remote).manifest == before
 
 
+@pytest.mark.usefixtures("s3")
+def test_a_bucket_that_cannot_be_written_is_an_error_before_the_raw_data_are_read(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"--out s3://no-such-bucket/x cannot be written: .*NO_SUCH_BUCKET"):
+        build(tmp_path / "nowhere", "s3://no-such-bucket/x")
+
+
 def test_a_missing_root_is_an_error_before_anything_is_started(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="add --root"):
         build(None, tmp_path / "store")

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import torch
 
+from gscnn_platform import paths
 from gscnn_platform.config import CacheConfig, DataConfig, ExperimentConfig, with_overrides
 from gscnn_platform.data import part_cache
 from gscnn_platform.data.formats import FORMATS
 from gscnn_platform.data.loader import batches, whole_images
 from gscnn_platform.data.manifest import Part
+from gscnn_platform.data.parts import file_digest
 from gscnn_platform.data.store import SplitReader, Store, StoreError, open_store
 from gscnn_platform.data.verification import VerifyConfig, verify
 from gscnn_platform.paths import AnyPath, RemotePath, as_path, below, upload
@@ -151,6 +153,9 @@ def test_a_copy_that_went_bad_is_not_trained_on_and_mends_itself(
     for copy in cache.glob("*.parquet"):
         flip_bit(copy, position)
     assert_same(open_with(uri, 1).split("train"), parts_of_two.split("train"))
+    next_run = open_with(uri, 1).split("train")
+    assert {file_digest(file) for file in next_run.files} == {part.sha256 for _, part in parts_of(open_store(uri))}
+    assert not any(isinstance(file, RemotePath) for file in next_run.files)
 
 
 def test_a_copy_that_makes_way_under_a_reader_is_read_from_the_store(
@@ -228,6 +233,18 @@ def test_a_raw_dataset_on_the_endpoint_is_the_local_one(
 def test_an_endpoint_that_does_not_answer_is_an_error_that_names_the_store(uri: str, s3: Endpoint) -> None:
     with s3.failing(Mode.REFUSE), pytest.raises(StoreError, match=f"{uri} cannot be read: .*NETWORK_CONNECTION"):
         open_store(uri)
+
+
+def test_a_store_that_is_gone_for_good_while_it_is_read_is_said_to_be_out_of_reach_and_not_damaged(
+    uri: str, s3: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "FIRST_PAUSE", 1000.0)
+    reader = open_with(uri, 0).split("train")
+    with (
+        s3.failing(Mode.REFUSE),
+        pytest.raises(StoreError, match="cannot be read: .* once the store answers, the same"),
+    ):
+        reader.read(0)
 
 
 @pytest.mark.parametrize("known_before", [True, False])
