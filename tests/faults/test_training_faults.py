@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 from tests.faults.driven import ROOT, Driven
@@ -75,8 +76,10 @@ def test_sigterm(run: Driven, undisturbed: str) -> None:
 def test_newest_checkpoint_damaged(run: Driven, undisturbed: str) -> None:
     run.start()
     run.at_step(16)
+    workers = run.workers()
     run.signal(signal.SIGKILL)
     run.end()
+    psutil.wait_procs(workers, timeout=60)  # Until then they may write another one.
     newest = max(path for path in run.run_folder.iterdir() if path.name.startswith("step-"))
     damaged = bytearray((newest / "training.pt").read_bytes())
     damaged[len(damaged) // 2] ^= 1
