@@ -1,16 +1,10 @@
 """Collects the rows of docs/operate.md's fault table, one a fault that was injected."""
 
-import os
-from pathlib import Path
+from tests.tables import add_row
 
-HEADER = "| fault | how it was injected | what was lost | seconds until training went on |\n| --- | --- | --- | --- |\n"
+COLUMNS = ("fault", "how it was injected", "what was lost", "seconds until training went on")
 
 
 def note(fault: str, how: str, lost: str, seconds: float) -> None:
-    """Adds a row to the file that FAULTS_TABLE names; without it, to none."""
-    named = os.environ.get("FAULTS_TABLE")
-    if named is None:
-        return
-    file = Path(named)
-    before = file.read_text() if file.exists() else HEADER
-    file.write_text(f"{before}| {fault} | {how} | {lost} | {seconds:.0f} |\n")
+    """A row, where FAULTS_TABLE names a file."""
+    add_row("FAULTS_TABLE", COLUMNS, fault, how, lost, f"{seconds:.0f}")

@@ -1,22 +1,15 @@
 """Collects the rows of docs/cluster.md's table, one a step that a user takes."""
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-HEADER = "| step | seconds |\n| --- | --- |\n"
+from tests.tables import add_row
 
 
 def note(step: str, seconds: float) -> None:
-    """Adds a row to the file that HOSTS_TABLE names; without it, to none."""
-    named = os.environ.get("HOSTS_TABLE")
-    if named is None:
-        return
-    file = Path(named)
-    before = file.read_text() if file.exists() else HEADER
-    file.write_text(f"{before}| {step} | {seconds:.0f} |\n")
+    """A row, where HOSTS_TABLE names a file."""
+    add_row("HOSTS_TABLE", ("step", "seconds"), step, f"{seconds:.0f}")
 
 
 @contextmanager
