@@ -47,7 +47,6 @@ PASSING: Final = re.compile(
 )
 """What Arrow says of a network's errors and of a server's that has too much to do; it gives them no errno."""
 
-
 ARROWS: Final = ("s3://", "gs://", "gcs://", "abfs://", "abfss://", "hdfs://")
 """Schemes that Arrow knows: a path of these is made without asking the network for its file system."""
 
@@ -265,7 +264,9 @@ def patiently(action: Callable[[], Result], seconds: float = PATIENCE_SECONDS) -
 
 def may_pass(error: OSError) -> bool:
     """Whether another attempt may not meet this error: it is a network's, or a server's that has too much to do."""
-    return isinstance(error, ConnectionError | TimeoutError) or bool(PASSING.search(str(error)))
+    if error.errno is not None:
+        return isinstance(error, ConnectionError | TimeoutError)
+    return bool(PASSING.search(str(error)))
 
 
 def _check(location: str) -> None:

@@ -133,4 +133,6 @@ def test_what_comes_again_is_raised_at_once(s3: Endpoint, folder: RemotePath, tm
             patiently(action)
         assert time.monotonic() - began < 1.5
     assert not may_pass(OSError(errno.ENOSPC, "No space left on device"))
+    assert not may_pass(FileNotFoundError(errno.ENOENT, "No such file or directory", "/data/Connection timed out"))
+    assert may_pass(OSError(errno.ETIMEDOUT, "Connection timed out"))
     assert not may_pass(OSError("could not verify page integrity, CRC checksum verification failed"))
