@@ -1,0 +1,35 @@
+"""What can be configured: ExperimentConfig and its parts. Each field's unit and source stand in the line below it.
+
+The model's and the losses' configs are gscnn's.
+"""
+
+from gscnn.losses import LossConfig
+from gscnn.model import ModelConfig
+from gscnn_platform.config.augmentation import AugmentationConfig
+from gscnn_platform.config.base import Config
+from gscnn_platform.config.data import CacheConfig, DataConfig
+from gscnn_platform.config.edges import EdgeConfig
+from gscnn_platform.config.experiment import EXECUTION, ExperimentConfig
+from gscnn_platform.config.optimizer import OptimizerConfig
+from gscnn_platform.config.overrides import flatten, with_overrides
+from gscnn_platform.config.tracking import TrackingConfig, has_password
+from gscnn_platform.config.training import Metric, TrainingConfig
+
+__all__ = [
+    "EXECUTION",
+    "AugmentationConfig",
+    "CacheConfig",
+    "Config",
+    "DataConfig",
+    "EdgeConfig",
+    "ExperimentConfig",
+    "LossConfig",
+    "Metric",
+    "ModelConfig",
+    "OptimizerConfig",
+    "TrackingConfig",
+    "TrainingConfig",
+    "flatten",
+    "has_password",
+    "with_overrides",
+]

@@ -1,0 +1,9 @@
+"""The base of all configs."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Config(BaseModel):
+    """Base of all configs: values cannot be changed after the start, and unknown names are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,0 +1,17 @@
+"""Edge prior and edge label of a store."""
+
+from pydantic import Field
+
+from gscnn.edges import GradientMethod
+from gscnn_platform.config.base import Config
+
+
+class EdgeConfig(Config):
+    """Edge prior and edge label of a store. Part of its fingerprint."""
+
+    gradient: GradientMethod = "canny"
+    """Edge prior that the shape stream reads (gscnn.edges.image_gradient)."""
+    radius: int = Field(default=2, ge=1, le=32)
+    """Distance in pixels up to which another class makes a pixel a boundary (released code: 2)."""
+    void_edges: bool = False
+    """Whether void and the frame count as a class of their own, as in the released code."""

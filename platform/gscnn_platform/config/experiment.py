@@ -1,0 +1,120 @@
+"""One training run, whole."""
+
+from typing import Final, Self
+
+from pydantic import Field, model_validator
+
+from gscnn.losses import LossConfig
+from gscnn.model import ModelConfig
+from gscnn_platform.config.augmentation import AugmentationConfig
+from gscnn_platform.config.base import Config
+from gscnn_platform.config.data import DataConfig
+from gscnn_platform.config.optimizer import OptimizerConfig
+from gscnn_platform.config.tracking import TrackingConfig
+from gscnn_platform.config.training import TrainingConfig
+
+EXECUTION: Final = {
+    "run_name",
+    "store",
+    "storage",
+    "num_workers",
+    "min_workers",
+    "use_gpu",
+    "cpus_per_worker",
+    "wait_for_nodes",
+    "resume",
+    "model.activation_checkpointing",
+    "data.loader_processes",
+    "data.eval_batch_size",
+    "data.cache.folder",
+    "data.cache.gigabytes",
+    "training.compile",
+    "training.validate_at_start",
+    "training.log_every",
+    "training.pictures",
+    "training.checkpoint_minutes",
+    "training.checkpoint_steps",
+    "training.max_failures",
+    "training.collective_timeout_minutes",
+    "tracking.uri",
+    "tracking.experiment",
+    "tracking.system_metrics",
+}
+"""Fields that say how a run is carried out, not what it computes: it may go on under others, and none is searched."""
+
+
+class ExperimentConfig(Config):
+    """One training run, whole."""
+
+    name: str
+    """Name of the recipe."""
+    run_name: str | None = None
+    """Name of the run and of its folder; None: an unfinished run of the same settings and data, else the recipe's name
+    and the time."""
+    resume: bool = True
+    """Whether to go on with a run that died or was stopped; `--no-resume` starts anew."""
+    store: str | None = None
+    """Folder that jobs.precompute wrote, a path or URI."""
+    storage: str | None = None
+    """Where checkpoints go: a path or URI that all workers reach; None: ./runs, or ~/gscnn-runs in a submitted job."""
+    num_workers: int = Field(default=1, ge=1)
+    """Processes that train together; one GPU each where there are GPUs."""
+    min_workers: int | None = Field(default=None, ge=1)
+    """Workers that are enough to go on with where nodes are lost; None: all, so that the run waits for them."""
+    use_gpu: bool | None = None
+    """Whether workers train on GPUs; None: where the cluster has any."""
+    cpus_per_worker: int | None = Field(default=None, ge=1)
+    """CPU cores reserved for each worker; None: as many as let all workers fit on the nodes, or on GPUs its GPU's share
+    of its node's cores."""
+    wait_for_nodes: bool = False
+    """On an autoscaling cluster: wait for nodes that are not there yet rather than refuse."""
+    seed: int = Field(default=0, ge=0)
+    """Start of all randomness: weights, order of samples, augmentation."""
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    data: DataConfig = DataConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    training: TrainingConfig = TrainingConfig()
+    tracking: TrackingConfig = TrackingConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.model.architecture == "deeplabv3plus" and (self.loss.edge or self.loss.attention):
+            raise ValueError(
+                f"loss.edge is {self.loss.edge} and loss.attention is {self.loss.attention}, but deeplabv3plus "
+                "has no edge logits: set both to 0"
+            )
+        if self.min_workers is not None and self.min_workers > self.num_workers:
+            raise ValueError(f"min_workers {self.min_workers} is more than num_workers {self.num_workers}")
+        if self.optimizer.warmup_epochs >= self.training.epochs:
+            raise ValueError(
+                f"optimizer.warmup_epochs {self.optimizer.warmup_epochs:g} does not end within training.epochs "
+                f"{self.training.epochs}: choose fewer"
+            )
+        needed = 1 if self.training.sync_bn and self.num_workers > 1 else 2
+        if self.images_per_batch < needed:
+            shares = self.num_workers * self.training.accumulate
+            raise ValueError(
+                f"training.batch_size {self.training.batch_size} leaves {self.images_per_batch} images to each of "
+                f"num_workers {self.num_workers} x training.accumulate {self.training.accumulate} batches; the pooled "
+                f"ASPP branch normalises over a batch and needs 2, or training.sync_bn over several workers and 1: "
+                f"choose {needed * shares} or more"
+            )
+        return self
+
+    @property
+    def images_per_batch(self) -> int:
+        """Images of one worker's forward pass; some have one more where the workers' number does not divide them."""
+        return self.training.batch_size // (self.num_workers * self.training.accumulate)
+
+    def learning_rate(self, step: int, steps_per_epoch: int) -> float:
+        """Of the optimizer step that follows `step` others: polynomial to 0 after the last, below that in the warm-up.
+
+        A pure function of the step, so that a run that goes on needs no state of it.
+        """
+        optimizer = self.optimizer
+        lr = optimizer.scaled_lr(self.training.batch_size)
+        lr *= (1 - step / (steps_per_epoch * self.training.epochs)) ** optimizer.poly_power
+        warmup = optimizer.warmup_epochs * steps_per_epoch
+        return lr * (step + 1) / warmup if step + 1 < warmup else lr

@@ -1,0 +1,44 @@
+"""Where a run is tracked in MLflow."""
+
+import re
+from typing import Any, Final
+
+from pydantic import field_validator
+
+from gscnn_platform.config.base import Config
+
+_PASSWORD: Final = re.compile(r"^(https?://).*@|^([^/]+://)[^@/]*:.*@")
+"""A URI up to the end of its password, or of a user's name where that may be a token."""
+
+
+def has_password(uri: str) -> bool:
+    """Whether a URI carries a password, or a user's name where that may be a token."""
+    return _PASSWORD.match(uri) is not None
+
+
+class TrackingConfig(Config):
+    """Where the run is tracked."""
+
+    uri: str | None = None
+    """MLflow tracking URI without user and password; None: MLFLOW_TRACKING_URI where it is set, else SQLite in the
+    storage folder."""
+    experiment: str = "gscnn"
+    """MLflow experiment."""
+    system_metrics: bool = True
+    """Log CPU, memory and GPU use."""
+
+    @field_validator("uri")
+    @classmethod
+    def _without_password(cls, uri: str | None) -> str | None:
+        if uri is not None and has_password(uri):
+            raise ValueError(
+                "tracking.uri carries a user or a password, which logs and MLflow would show: give them by "
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or in ~/.mlflow/credentials (deploy/mlflow.md)"
+            )
+        return uri
+
+    @field_validator("uri", mode="before")
+    @classmethod
+    def _hidden(cls, uri: Any) -> Any:
+        # pydantic's error repeats what the check above was given.
+        return _PASSWORD.sub(r"\1\2***:***@", uri) if isinstance(uri, str) else uri
