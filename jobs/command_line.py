@@ -8,7 +8,7 @@ from typing import TypeVar
 import tyro
 from pydantic import ValidationError
 
-from gscnn_platform.training.stopping import TrainingStoppedError
+from gscnn_platform.interrupts import TrainingStoppedError
 
 T = TypeVar("T")
 

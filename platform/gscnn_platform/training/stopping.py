@@ -17,16 +17,6 @@ T = TypeVar("T")
 POLL_SECONDS: Final = 1.0
 
 
-class TrainingStoppedError(Exception):
-    """A signal or a sweep ended the run before its last step; its last checkpoint is whole."""
-
-    def __init__(self, message: str, number: int | None, as_planned: bool = False) -> None:
-        super().__init__(message)
-        self.as_planned = as_planned
-        """Whether a sweep's scheduler has seen enough, so that the run counts as finished."""
-        self.exit_status = 128 + (number or signal.SIGTERM)
-
-
 class DriverLink:
     """What driver and workers have to say to each other: an actor, since Train's workers get no signals.
 

@@ -15,7 +15,8 @@ from gscnn_platform.training.execution import resources, train_here, train_on_wo
 from gscnn_platform.training.loop import WorkerJob
 from gscnn_platform.training.progress import say
 from gscnn_platform.training.resume import RunRecord, State
-from gscnn_platform.training.stopping import Stopper, TrainingStoppedError
+from gscnn_platform.interrupts import TrainingStoppedError
+from gscnn_platform.training.stopping import Stopper
 
 
 @dataclass(frozen=True)

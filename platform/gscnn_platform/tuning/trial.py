@@ -18,7 +18,7 @@ from ray import tune
 from gscnn_platform import tracking
 from gscnn_platform.config import Config, ExperimentConfig, with_overrides
 from gscnn_platform.domains import VARIANT, SearchSpace
-from gscnn_platform.training.stopping import TrainingStoppedError
+from gscnn_platform.interrupts import TrainingStoppedError
 from gscnn_platform.training.trainer import Trial, run_training
 from gscnn_platform.training.worker import NonFiniteLossError
 from gscnn_platform.tuning.searching import EPOCH, NUMBER, SCORE, number_of

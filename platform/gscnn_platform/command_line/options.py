@@ -1,0 +1,63 @@
+"""The options of a job, by the fields of its config or the parameters of its function."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Self
+
+from pydantic import BaseModel
+
+
+@dataclass(frozen=True)
+class Option:
+    key: str
+    """Dotted, as in the config."""
+    default: Any
+    doc: str
+
+    @property
+    def flag(self) -> str:
+        return spelled(self.key)
+
+
+@dataclass(frozen=True)
+class Options:
+    all: tuple[Option, ...]
+
+    @classmethod
+    def of(cls, target: BaseModel | type[BaseModel] | Callable[..., object]) -> Self:
+        """Of a config, whose values are the defaults, of a config's class, or of a function."""
+        if isinstance(target, BaseModel) or (inspect.isclass(target) and issubclass(target, BaseModel)):
+            return cls(tuple(_fields(target, "")))
+        parameters = inspect.signature(target).parameters.values()
+        return cls(tuple(Option(each.name, each.default, "") for each in parameters))
+
+    def flags(self) -> list[str]:
+        """All that may be typed, the negations of switches included."""
+        named = [option.flag for option in self.all]
+        return named + [_negated(option.key) for option in self.all if isinstance(option.default, bool)]
+
+    def first(self, keys: tuple[str, ...]) -> tuple[Option, ...]:
+        """Those of `keys`, in that order; all where there are none."""
+        by_key = {option.key: option for option in self.all}
+        return tuple(by_key[key] for key in keys) or self.all
+
+
+def spelled(key: str) -> str:
+    """`--training.batch-size` of training.batch_size."""
+    return f"--{key.replace('_', '-')}"
+
+
+def _negated(key: str) -> str:
+    folder, dot, leaf = spelled(key)[2:].rpartition(".")
+    return f"--{folder}{dot}no-{leaf}"
+
+
+def _fields(target: BaseModel | type[BaseModel], prefix: str) -> Iterator[Option]:
+    of_class = target if inspect.isclass(target) else type(target)
+    for name, field in of_class.model_fields.items():
+        value = getattr(target, name) if isinstance(target, BaseModel) else field.get_default(call_default_factory=True)
+        if isinstance(value, BaseModel):
+            yield from _fields(value, f"{prefix}{name}.")
+        else:
+            yield Option(f"{prefix}{name}", value, field.description or "")

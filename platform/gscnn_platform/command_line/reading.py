@@ -1,0 +1,79 @@
+"""Command line -> config, by tyro; what it refuses is said by `refusals`, and help by `helping`."""
+
+import sys
+from collections.abc import Callable, Collection, Mapping
+from typing import NoReturn, TypeVar, overload
+
+import tyro
+
+# tyro's own messages are boxes of up to twenty lines that name its inside. The hook is no public API: pyproject.toml
+# pins the versions that have it.
+from tyro._errors import on_parse_error
+
+from gscnn_platform.command_line.helping import HELP, HELP_ALL, choices_help, job_name, short_help, usage
+from gscnn_platform.command_line.options import Options
+from gscnn_platform.command_line.refusals import Refusals
+
+T = TypeVar("T")
+
+
+def choose(
+    configs: Mapping[str, tuple[str, T]],
+    doc: str | None,
+    kind: str,
+    first: Collection[str] = (),
+    repeated: bool = False,
+) -> T:
+    """One of `configs` by its name, with fields changed as the command line says.
+
+    Args:
+        configs: name -> description and config.
+        doc: of the job: an example of its command, a colon and what it does.
+        kind: what the names stand for: recipe, say.
+        first: fields that its short help shows; none: all of them.
+        repeated: whether a list is given by an option for each of its values, `--set A --set B`.
+    """
+    name, words = next(((word, sys.argv[2:]) for word in sys.argv[1:2] if word in configs), (None, sys.argv[1:]))
+    refusals = Refusals(doc, tuple(configs), Options.of(configs[name][1] if name else next(iter(configs.values()))[1]))
+    if not words and name is None:
+        _tell(usage(doc, f"a {kind} ({', '.join(configs)})", next(iter(configs))), status=2)
+    if name is None:
+        if words[0] in (*HELP, HELP_ALL):
+            _tell(choices_help(doc, kind, {key: text for key, (text, _) in configs.items()}), status=0)
+        refusals.unknown_choice(kind, words)
+    elif set(words) & set(HELP):
+        _tell(short_help(doc, name, refusals.options, first), status=0)
+    markers = (tyro.conf.AvoidSubcommands, *((tyro.conf.UseAppendAction,) if repeated else ()))
+    default = configs[name][1]
+    with on_parse_error(refusals):
+        return tyro.cli(
+            type(default), default=default, args=_full_help(words), prog=f"{job_name(doc)} {name}", config=markers
+        )
+
+
+@overload
+def read(target: type[T], doc: str | None, first: Collection[str] = ()) -> T: ...
+@overload
+def read(target: Callable[..., T], doc: str | None, first: Collection[str] = ()) -> T: ...
+def read(target: type[T] | Callable[..., T], doc: str | None, first: Collection[str] = ()) -> T:
+    """A config by the options of its class, or what a function returns that is called with the options.
+
+    Args:
+        target: class or function.
+        doc: as in `choose`.
+        first: as in `choose`.
+    """
+    words, refusals = sys.argv[1:], Refusals(doc, (), Options.of(target))
+    if set(words) & set(HELP):
+        _tell(short_help(doc, "", refusals.options, first), status=0)
+    with on_parse_error(refusals):
+        return tyro.cli(target, args=_full_help(words), prog=job_name(doc), description=doc)
+
+
+def _full_help(words: list[str]) -> list[str]:
+    return [HELP[0] if word == HELP_ALL else word for word in words]
+
+
+def _tell(text: str, status: int) -> NoReturn:
+    print(text)
+    sys.exit(status)

@@ -1,0 +1,87 @@
+"""Ctrl-C and SIGTERM, from a job's first second to its last: one line, the usual exit status, nothing half-made.
+
+A job ends at once, without unwinding, as long as it has made nothing. What would be left half-made is made inside
+`leaving_nothing_behind`: there a signal raises, so that the block's own clean-up runs. A training stops after a
+checkpoint instead (gscnn_platform.training.stopping).
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Final, NoReturn
+
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+"""Ctrl-C, and what `kill`, `ray job stop` and Kubernetes send first."""
+NOTHING_MADE: Final = "nothing was made or changed; run the same command to start again"
+
+
+class InterruptedJobError(KeyboardInterrupt):
+    """A signal ended the job; the message says what is left and what the same command does."""
+
+    def __init__(self, number: int, after: str) -> None:
+        super().__init__(f"{signal.Signals(number).name}: {after}")
+        self.exit_status = exit_status(number)
+
+
+class TrainingStoppedError(Exception):
+    """A signal or a sweep ended the run before its last step; its last checkpoint is whole."""
+
+    def __init__(self, message: str, number: int | None, as_planned: bool = False) -> None:
+        super().__init__(message)
+        self.as_planned = as_planned
+        """Whether a sweep's scheduler has seen enough, so that the run counts as finished."""
+        self.exit_status = exit_status(number or signal.SIGTERM)
+
+
+def exit_status(number: int) -> int:
+    """128 and the signal's number, as shells have it."""
+    return 128 + number
+
+
+def end_at_once() -> None:
+    """From now on a signal ends the process at once, with one line.
+
+    An exception would do before the first import has ended, too: Python prints a traceback of it, or drops it in a
+    callback of the import system and the job goes on as if nothing had been pressed.
+    """
+    for number in SIGNALS:
+        signal.signal(number, _end)
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    sys.stderr.write(f"\n{signal.Signals(number).name}: {NOTHING_MADE}\n")
+    sys.stderr.flush()
+    os._exit(exit_status(number))
+
+
+@contextmanager
+def leaving_nothing_behind(after: str) -> Iterator[None]:
+    """Signals raise InterruptedJobError in the block, which cleans up as after any other error; a second one ends it.
+
+    Outside of the main thread, which alone hears signals, the block runs as it is.
+
+    Args:
+        after: what is left and what the same command does, for the message.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard = False
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal heard
+        if heard:
+            os._exit(exit_status(number))
+        heard = True
+        raise InterruptedJobError(number, after)
+
+    before = {number: signal.signal(number, stop) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

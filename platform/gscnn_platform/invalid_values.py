@@ -1,0 +1,105 @@
+"""What pydantic refuses, in the product's words: field, value, rule.
+
+A validator of ours writes field names in backticks, relative to its model or from the root: "`crop` is 97 16: ...".
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+RULES: Final[Mapping[str, str]] = {
+    "greater_than": "must be more than {gt:g}",
+    "greater_than_equal": "must be {ge:g} or more",
+    "less_than": "must be less than {lt:g}",
+    "less_than_equal": "must be {le:g} or less",
+    "finite_number": "must be a finite number",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "int_parsing_size": "must be a smaller number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "string_type": "must be text",
+    "tuple_type": "must be a list",
+    "list_type": "must be a list",
+    "dict_type": "must be a mapping of names to values",
+    "model_type": "must be a mapping of names to values",
+    "missing": "is missing",
+    "extra_forbidden": "is no field here",
+    "too_short": "needs {min_length} values or more",
+    "too_long": "takes {max_length} values at most",
+    "string_too_short": "must not be empty",
+}
+"""Type of pydantic's error -> the rule that the value breaks; what is not here keeps pydantic's own words."""
+
+ABSENT: Final = ("missing", "extra_forbidden")
+"""Errors of a field and not of a value."""
+
+
+def explain(error: ValidationError, spelled: Callable[[str], str] = str) -> str:
+    """A line for each field that was refused: `training.epochs is 0: must be 1 or more`.
+
+    Args:
+        error: of a config, a file or a space of settings.
+        spelled: how a field is written where the user wrote it, from its dotted key: `--training.epochs`.
+    """
+    lines = {_key(found["loc"]): _line(found, spelled) for found in error.errors(include_url=False)}
+    return "\n".join(lines.values())
+
+
+def shown(value: Any) -> str:
+    """A value as a user would type it."""
+    if isinstance(value, tuple | list):
+        return " ".join(map(shown, value))
+    return repr(value) if isinstance(value, str) and not re.fullmatch(r"[^\s'\"]+", value) else str(value)
+
+
+def did_you_mean(name: str, known: Mapping[str, object] | set[str] | tuple[str, ...] | list[str]) -> str:
+    """`did you mean A or B?`, or nothing where no known name is near."""
+    near = get_close_matches(name, list(known), n=2, cutoff=0.6)
+    return f"did you mean {' or '.join(near)}?" if near else ""
+
+
+def _line(found: Any, spelled: Callable[[str], str]) -> str:
+    kind, key = found["type"], _key(found["loc"])
+    if kind == "value_error":
+        return _of_validator(str(found["ctx"]["error"]), key, found["input"], spelled)
+    if kind == "literal_error":
+        choices = found["ctx"]["expected"].replace("'", "")
+        near = did_you_mean(str(found["input"]), re.split(r", | or ", choices))
+        rule = f"must be {choices}{f'; {near}' if near else ''}"
+    else:
+        rule = RULES[kind].format(**found.get("ctx", {})) if kind in RULES else found["msg"].replace("Input should", "must")
+    if kind == "missing" and len(found["loc"]) > key.count(".") + 1:
+        # One of the values of a tuple.
+        return f"{spelled(key)} is {shown(found['input'])}: needs more values"
+    if kind in ABSENT:
+        return f"{spelled(key)} {rule}"
+    return f"{spelled(key)} is {shown(found['input'])}: {rule}"
+
+
+def _of_validator(message: str, key: str, value: Any, spelled: Callable[[str], str]) -> str:
+    """A validator's own sentence, with the fields that it names spelled as the user wrote them."""
+    if "`" not in message:
+        return f"{spelled(key)} is {shown(value)}: {message}" if key and not isinstance(value, dict) else message
+
+    def full(match: re.Match[str]) -> str:
+        name = match[1]
+        return spelled(f"{key}.{name}" if key and isinstance(value, dict) else name)
+
+    return re.sub(r"`([\w.]+)`", full, message)
+
+
+def _key(loc: tuple[int | str, ...]) -> str:
+    """Dotted, up to what is no name of a field: a place in a tuple, or a branch of a union."""
+    names: list[str] = []
+    for part in loc:
+        if not isinstance(part, str) or not part.isidentifier():
+            break
+        names.append(part)
+    return ".".join(names)
