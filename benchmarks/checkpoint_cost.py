@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.environment import describe, markdown_table
-from gscnn.batch import IGNORE_INDEX
+from gscnn.constants import IGNORE_INDEX
 from gscnn.model import build_model
 from gscnn_platform.config import EdgeConfig, ExperimentConfig
 from gscnn_platform.data.manifest import SCHEMA_VERSION, Identity

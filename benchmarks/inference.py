@@ -18,8 +18,9 @@ import torch
 from benchmarks.environment import describe, markdown_table
 from benchmarks.stepper import best_device
 from gscnn.batch import normalize
+from gscnn.config import InferenceConfig
 from gscnn.edges import image_gradient
-from gscnn.inference import InferenceConfig, infer
+from gscnn.inference import infer
 from gscnn.model import build_model
 from gscnn_platform.data.formats.streets import Streets
 from gscnn_platform.recipes import RECIPES

@@ -17,7 +17,7 @@ import numpy as np
 from scipy import ndimage
 
 from benchmarks.environment import describe, markdown_table, milliseconds
-from gscnn.batch import IGNORE_INDEX
+from gscnn.constants import IGNORE_INDEX
 from gscnn.edges import boundary_map
 from gscnn.metrics import BoundaryF, boundary_counts
 from gscnn_platform.data.formats.streets import Streets

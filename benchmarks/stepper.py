@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from gscnn.batch import SegBatch
-from gscnn.losses import JointLoss, LossConfig
-from gscnn.model import ModelConfig, build_model
+from gscnn.config import LossConfig, ModelConfig
+from gscnn.losses import JointLoss
+from gscnn.model import build_model
 
 
 @dataclass(frozen=True)

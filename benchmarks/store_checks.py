@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.environment import describe, markdown_table, milliseconds
-from gscnn.batch import IGNORE_INDEX
+from gscnn.constants import IGNORE_INDEX
 from gscnn_platform.config import EdgeConfig
 from gscnn_platform.data.formats import FORMATS, DatasetFormat
 from gscnn_platform.data.formats.streets import Streets

@@ -24,10 +24,10 @@ import torch
 
 from benchmarks.environment import describe, markdown_table
 from benchmarks.stepper import StepConfig, Stepper, best_device
-from gscnn.batch import IGNORE_INDEX, SegBatch, normalize
+from gscnn.batch import SegBatch, normalize
+from gscnn.config import LossConfig, ModelConfig
+from gscnn.constants import IGNORE_INDEX
 from gscnn.edges import boundary_map, image_gradient
-from gscnn.losses import LossConfig
-from gscnn.model import ModelConfig
 
 BASELINE = "float32"
 ROUNDS = 5

@@ -1,20 +1,8 @@
-"""Gated-SCNN (Takikawa et al., ICCV 2019): model, losses, edges and metrics. No Ray, no MLflow, no files."""
+"""Gated-SCNN (Takikawa et al., ICCV 2019): model, losses, edges and metrics. No Ray, no MLflow, no files.
 
-from gscnn.batch import IGNORE_INDEX, SegBatch
-from gscnn.losses import BoundaryBCELoss, DualTaskLoss, DualTaskRegularizer, JointLoss, LossConfig
-from gscnn.model import DeepLabV3Plus, GatedSCNN, ModelConfig, SegmentationOutput, build_model
+The names are those of __init__.pyi. Each is imported when it is used, so that reading a config needs no torch.
+"""
 
-__all__ = [
-    "IGNORE_INDEX",
-    "BoundaryBCELoss",
-    "DeepLabV3Plus",
-    "DualTaskLoss",
-    "DualTaskRegularizer",
-    "GatedSCNN",
-    "JointLoss",
-    "LossConfig",
-    "ModelConfig",
-    "SegBatch",
-    "SegmentationOutput",
-    "build_model",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

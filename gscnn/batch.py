@@ -8,18 +8,12 @@ h w height and width of a tap, smaller than H W by its stride
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 import torch
 from jaxtyping import Float, Integer, UInt8
 from torch import Tensor
 
-IGNORE_INDEX: Final = 255
-"""Label of void pixels: they are read by no loss and no metric, neither by value nor by gradient."""
-
-IMAGE_MEAN: Final = (0.485, 0.456, 0.406)
-IMAGE_STD: Final = (0.229, 0.224, 0.225)
-"""Mean and standard deviation of ImageNet in RGB, on [0, 1]: what torchvision's backbone weights expect."""
+from gscnn.constants import IMAGE_MEAN, IMAGE_STD
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,15 @@
 from collections.abc import Iterator
 from functools import cache
 from math import sqrt
-from typing import Final, Literal, get_args
+from typing import Final, get_args
 
 import cv2
 import numpy as np
 from jaxtyping import Float, Integer, UInt8
 from numpy.typing import NDArray
 
-from gscnn.batch import IGNORE_INDEX
-
-GradientMethod = Literal["canny", "sobel"]
+from gscnn.config import GradientMethod
+from gscnn.constants import IGNORE_INDEX
 
 CANNY_THRESHOLDS: Final = (10, 100)
 """Of the authors' released code, there on the normalised image by mistake; here on the raw one."""

@@ -8,43 +8,11 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Float32, Float64, Int64, UInt8
-from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from gscnn.config import InferenceConfig
 from gscnn.model import SegmentationOutput
-
-
-class InferenceConfig(BaseModel):
-    """Which passes of the model a prediction is the mean of. By default it is one, over the whole image."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    window: tuple[int, int] | None = None
-    """Height and width in pixels of what the model sees at once, at every scale; best the size of the training crop.
-    A side that is longer than the image's is the image's; None is the whole image."""
-    overlap: float = Field(default=1 / 3, ge=0, lt=1)
-    """Least share of its side that a window has in common with the next. Not read without a window."""
-    scales: tuple[float, ...] = Field(default=(1.0,), min_length=1)
-    """Sizes of the image to predict at, in parts of its own; the random resize of training spans 0.5 to 2."""
-    flip: bool = False
-    """Whether every window is also predicted mirrored, left for right."""
-
-    @field_validator("window")
-    @classmethod
-    def _has_pixels(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
-        if value is not None and min(value) < 1:
-            raise ValueError(f"window is {value}: a side needs 1 pixel or more")
-        return value
-
-    @field_validator("scales")
-    @classmethod
-    def _positive_and_unlike(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if not all(0 < scale < math.inf for scale in value):
-            raise ValueError(f"scales are {value}: need finite numbers above 0")
-        if len(set(value)) < len(value):
-            raise ValueError(f"scales are {value}: one stands there twice and would count twice")
-        return value
 
 
 class Prediction(NamedTuple):

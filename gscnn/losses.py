@@ -8,11 +8,12 @@ from typing import Final
 
 import torch
 from jaxtyping import Bool, Float, Integer
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, conv2d, cross_entropy, pad, softmax
 
-from gscnn.batch import IGNORE_INDEX, SegBatch
+from gscnn.batch import SegBatch
+from gscnn.config import LossConfig
+from gscnn.constants import IGNORE_INDEX
 from gscnn.model import SegmentationOutput
 
 TRIANGLE_RADIUS: Final = 4
@@ -20,43 +21,6 @@ TRIANGLE_RADIUS: Final = 4
 
 FLAT: Final = 1e-3
 """Gradient magnitude of a flat map: the root of the 1e-6 that keeps the magnitude differentiable at 0."""
-
-
-class LossConfig(BaseModel):
-    """Weight of each term and its settings. A weight of 0 switches the term off: it is then not computed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    seg: float = Field(default=1.0, ge=0)
-    """Weight of the cross-entropy (paper: 1)."""
-    edge: float = Field(default=20.0, ge=0)
-    """Weight of the boundary loss (paper: 20)."""
-    attention: float = Field(default=1.0, ge=0)
-    """Weight of the cross-entropy on predicted boundaries (paper: 1)."""
-    attention_threshold: float = Field(default=0.8, ge=0, le=1)
-    """Edge probability above which a pixel counts as predicted boundary (paper: 0.8)."""
-    dual: float = Field(default=0.0, ge=0)
-    """Weight of the dual-task regulariser (paper: 1; seed: 0)."""
-    dual_temperature: float = Field(default=1.0, gt=0)
-    """Temperature of the dual-task regulariser's Gumbel softmax (paper: 1; released code: 0.5)."""
-    dual_threshold: float = Field(default=0.2, ge=0, le=1)
-    """Share of the steepest gradient above which the dual-task regulariser sees a boundary (dual_task_regularizer)."""
-
-    @classmethod
-    def paper(cls) -> "LossConfig":
-        """All four terms, weighted 1, 20, 1, 1, at thresholds and temperature of the paper (arXiv:1907.05740)."""
-        return cls(seg=1, edge=20, attention=1, attention_threshold=0.8, dual=1, dual_temperature=1)
-
-    @classmethod
-    def seed(cls) -> "LossConfig":
-        """1, 20, 1, 0: the terms this project set out with, the paper's without the dual-task regulariser."""
-        return cls(seg=1, edge=20, attention=1, attention_threshold=0.8, dual=0)
-
-    @model_validator(mode="after")
-    def _something_to_learn(self) -> "LossConfig":
-        if not (self.seg or self.edge or self.attention or self.dual):
-            raise ValueError("seg, edge, attention and dual are all 0: give at least one term a weight")
-        return self
 
 
 def masked_mean(values: Float[Tensor, "*S"], mask: Bool[Tensor, "*S"]) -> Float[Tensor, ""]:

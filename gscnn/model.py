@@ -1,14 +1,15 @@
 """Gated-SCNN and its control, DeepLabV3+: the same backbone, ASPP and head without the shape stream."""
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from gscnn.backbones import BACKBONES, Backbone, Taps
+from gscnn.backbones import BACKBONES
+from gscnn.backbones.taps import Backbone, Taps
+from gscnn.config import ModelConfig
 from gscnn.fusion import FeatureFusion
 from gscnn.shape_stream import ShapeStream, resize
 
@@ -17,43 +18,6 @@ class SegmentationOutput(NamedTuple):
     seg_logits: Float[Tensor, "B K H W"]
     edge_logits: Float[Tensor, "B 1 H W"] | None
     """None from a model without shape stream."""
-
-
-class ModelConfig(BaseModel):
-    """What a model is built from."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    architecture: Literal["gscnn", "deeplabv3plus"] = "gscnn"
-    """Gated-SCNN, or its control without shape stream."""
-    backbone: str = "resnet50"
-    """A name of gscnn.backbones.BACKBONES."""
-    num_classes: int = Field(default=19, ge=2, le=255)
-    """Classes without void; 19 on Cityscapes."""
-    output_stride: Literal[8, 16] = 8
-    """Input size over the size of the backbone's top; 8 in the paper."""
-    weights: Literal["imagenet"] | None = None
-    """Start of the backbone: torchvision's ImageNet weights, or None for a random start."""
-    aspp_rates: tuple[int, int, int] | None = None
-    """Dilations of the ASPP; None means 12, 24, 36 at output stride 8 and 6, 12, 18 at 16 (the paper)."""
-    aspp_channels: int = Field(default=256, ge=1)
-    """Width of each ASPP branch and of the head."""
-    low_level_channels: int = Field(default=48, ge=1)
-    """Width to which the head reduces the low-level tap; 48 in DeepLabV3+ (arXiv:1802.02611, table 1)."""
-    shape_widths: tuple[int, int, int, int] = (64, 32, 16, 8)
-    """Channels along the shape stream; the paper's. Most of the cost of a small model is here."""
-    activation_checkpointing: bool = False
-    """Trades a second forward pass of the backbone for memory: of each of its blocks only the input is kept, and the
-    backward pass runs the block again, for the same gradients. Of the activations kept in training at 720x720 in
-    float32, 3.3 of 5.1 GiB an image stay with wide_resnet38 (its backbone alone: 0.7 of 2.5), 2.6 of 3.8 with resnet50
-    and 3.1 of 5.4 with resnet101, plus up to 0.4 GiB an image while one block is repeated."""
-
-    @field_validator("backbone")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        if value not in BACKBONES:
-            raise ValueError(f"backbone {value!r} is unknown; there are: {', '.join(BACKBONES)}")
-        return value
 
 
 class _SegmentationModel(nn.Module):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torchvision.models.resnet import BasicBlock
 
-from gscnn.backbones import Taps
+from gscnn.backbones.taps import Taps
 
 
 class GatedConv(nn.Module):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gscnn.batch import IGNORE_INDEX
+from gscnn.constants import IGNORE_INDEX
 from gscnn_platform.config import EdgeConfig
 from gscnn_platform.data.formats import DatasetFormat
 from gscnn_platform.data.formats.streets import Streets

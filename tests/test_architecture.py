@@ -67,7 +67,7 @@ OWNERS: dict[str, set[str]] = {
 }
 """Third-party package -> the only modules, or packages, that import it. The longest name that fits decides."""
 
-SCIENCE_MAY_IMPORT = {"gscnn", "torch", "torchvision", "numpy", "cv2", "jaxtyping", "pydantic"}
+SCIENCE_MAY_IMPORT = {"gscnn", "torch", "torchvision", "numpy", "cv2", "jaxtyping", "pydantic", "lazy_loader"}
 """And the standard library, but for what opens files:"""
 
 FILE_MODULES = {"io", "os", "pathlib", "shutil", "tempfile", "pickle", "glob", "fileinput", "mmap", "sqlite3"}

@@ -11,7 +11,7 @@ from jaxtyping import Float64, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gscnn.batch import IGNORE_INDEX
+from gscnn.constants import IGNORE_INDEX
 from gscnn.metrics.boundary_pixels import BoundaryCounts, boundary_counts, require_radii
 from gscnn.metrics.confusion import Labels
 

@@ -18,7 +18,7 @@ from jaxtyping import Int64
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from gscnn.batch import IGNORE_INDEX
+from gscnn.constants import IGNORE_INDEX
 
 STRIP_PIXELS: Final = 1 << 18
 """Of one strip without its surroundings. At 2048x1024 twice as many took 1.5 times as long, half as many 1.2 times."""

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gscnn.batch import IGNORE_INDEX
+from gscnn.constants import IGNORE_INDEX
 
 Labels = NDArray[np.integer] | Tensor
 """Train ids, [H, W] or [B, H, W]."""

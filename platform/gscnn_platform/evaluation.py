@@ -11,7 +11,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from gscnn.batch import SegBatch
-from gscnn.inference import InferenceConfig, infer
+from gscnn.config import InferenceConfig
+from gscnn.inference import infer
 from gscnn.metrics import DISTANCE_FACTORS, BoundaryF, ConfusionMatrix, SegmentationScores, distance_crop
 from gscnn_platform.config import CacheConfig, Config, TrackingConfig
 

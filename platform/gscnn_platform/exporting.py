@@ -13,7 +13,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.export import Dim
 
-from gscnn.batch import IMAGE_MEAN, IMAGE_STD, normalize
+from gscnn.batch import normalize
+from gscnn.constants import IMAGE_MEAN, IMAGE_STD
 from gscnn.export import NamedOutputs, example_inputs, export_program
 from gscnn_platform import cluster, tracking
 from gscnn_platform.config import Config, EdgeConfig, TrackingConfig

@@ -13,9 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor, nn
 
-from gscnn.batch import IGNORE_INDEX, IMAGE_MEAN, IMAGE_STD, SegBatch
+from gscnn.batch import SegBatch
+from gscnn.config import InferenceConfig
+from gscnn.constants import IGNORE_INDEX, IMAGE_MEAN, IMAGE_STD
 from gscnn.edges import boundary_map
-from gscnn.inference import InferenceConfig, infer
+from gscnn.inference import infer
 
 VOID_COLOUR = (0, 0, 0)
 

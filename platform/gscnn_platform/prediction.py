@@ -19,7 +19,8 @@ from pydantic import Field
 from tqdm import tqdm
 
 from gscnn.batch import normalize
-from gscnn.inference import InferenceConfig, infer
+from gscnn.config import InferenceConfig
+from gscnn.inference import infer
 from gscnn_platform import cluster, tracking
 from gscnn_platform.config import Config, TrackingConfig
 from gscnn_platform.data.formats.base import BadSampleError, read_image

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-import gscnn.batch
+import gscnn
 from gscnn_platform.config import ExperimentConfig
 from gscnn_platform.data.store import Store
 
@@ -68,7 +68,7 @@ def git_state() -> tuple[str, str]:
 def code_digest() -> str:
     """sha256 over the sources of both packages: tells two runs' code apart where git cannot."""
     digest = hashlib.sha256()
-    for package in (Path(gscnn.batch.__file__).parent, Path(__file__).parent):
+    for package in (Path(gscnn.__file__).parent, Path(__file__).parent):
         for file in sorted(package.rglob("*.py")):
             digest.update(str(file.relative_to(package.parent)).encode() + file.read_bytes())
     return digest.hexdigest()[:16]

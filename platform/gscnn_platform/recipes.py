@@ -2,8 +2,7 @@
 
 from typing import Final
 
-from gscnn.losses import LossConfig
-from gscnn.model import ModelConfig
+from gscnn.config import LossConfig, ModelConfig
 from gscnn_platform.config import (
     AugmentationConfig,
     DataConfig,

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as torchvision_functional
 
-from gscnn.batch import IGNORE_INDEX, IMAGE_MEAN, IMAGE_STD, SegBatch, normalize
+from gscnn.batch import SegBatch, normalize
+from gscnn.constants import IGNORE_INDEX, IMAGE_MEAN, IMAGE_STD
 
 FIELDS = ("image", "label", "gradient", "boundary")
 

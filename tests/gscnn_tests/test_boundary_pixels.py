@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import DTypeLike, NDArray
 from scipy.ndimage import binary_dilation
 
-from gscnn.batch import IGNORE_INDEX
+from gscnn.constants import IGNORE_INDEX
 from gscnn.metrics import BoundaryCounts, boundary_counts, boundary_pixels
 
 K = 5

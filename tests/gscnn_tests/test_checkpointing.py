@@ -7,9 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from gscnn.backbones import BACKBONES, Backbone, Taps
+from gscnn.backbones import BACKBONES
+from gscnn.backbones.taps import Backbone, Taps
 from gscnn.backbones.wide_resnet import PreActivationBlock
-from gscnn.model import DeepLabV3Plus, GatedSCNN, ModelConfig, build_model
+from gscnn.config import ModelConfig
+from gscnn.model import DeepLabV3Plus, GatedSCNN, build_model
 
 META = torch.device("meta")
 """Autograd saves the same tensors there, without values."""

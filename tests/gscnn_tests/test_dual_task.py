@@ -10,7 +10,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from gscnn import DualTaskRegularizer, JointLoss, LossConfig, SegBatch, SegmentationOutput
-from gscnn.batch import IGNORE_INDEX
+from gscnn.constants import IGNORE_INDEX
 from gscnn.losses import FLAT, dual_task_regularizer, edge_strength, gradient_magnitude, gumbel_noise
 
 B, K, H, W = 2, 3, 13, 17

@@ -8,8 +8,9 @@ import pytest
 from numpy.typing import DTypeLike, NDArray
 from scipy.ndimage import distance_transform_edt
 
-from gscnn.batch import IGNORE_INDEX
-from gscnn.edges import STRIP_ROWS, GradientMethod, boundary_map, image_gradient
+from gscnn.config import GradientMethod
+from gscnn.constants import IGNORE_INDEX
+from gscnn.edges import STRIP_ROWS, boundary_map, image_gradient
 
 RADII = (1, 2, 3, 4)
 SMALL_SHAPES = ((1, 1), (1, 5), (6, 1), (2, 3), (3, 2))

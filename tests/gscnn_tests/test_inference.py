@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from gscnn.inference import InferenceConfig, Prediction, blending_weights, infer, window_starts
-from gscnn.model import ModelConfig, SegmentationOutput, build_model
+from gscnn.config import InferenceConfig, ModelConfig
+from gscnn.inference import Prediction, blending_weights, infer, window_starts
+from gscnn.model import SegmentationOutput, build_model
 
 Architecture = Literal["gscnn", "deeplabv3plus"]
 Size = tuple[int, int]
@@ -51,8 +52,7 @@ class Memory(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.held: dict[int, int] = {}
-        self.peak = self.made = 0
+        self.held, self.peak, self.made = dict[int, int](), 0, 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from gscnn.batch import IGNORE_INDEX, SegBatch
+from gscnn.batch import SegBatch
+from gscnn.constants import IGNORE_INDEX
 from gscnn.losses import (
     BoundaryBCELoss,
     DualTaskLoss,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from gscnn.batch import IGNORE_INDEX
+from gscnn.constants import IGNORE_INDEX
 from gscnn.metrics import DISTANCE_FACTORS, ConfusionMatrix, SegmentationScores, distance_crop
 
 K = 5

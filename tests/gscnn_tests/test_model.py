@@ -5,9 +5,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gscnn.backbones import BACKBONES, Taps
+from gscnn.backbones import BACKBONES
+from gscnn.backbones.taps import Taps
+from gscnn.config import ModelConfig
 from gscnn.fusion import FeatureFusion
-from gscnn.model import DeepLabV3Plus, GatedSCNN, ModelConfig, SegmentationOutput, build_model
+from gscnn.model import DeepLabV3Plus, GatedSCNN, SegmentationOutput, build_model
 from gscnn.shape_stream import GatedConv, ShapeStream
 
 META = torch.device("meta")

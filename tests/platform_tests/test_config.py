@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from gscnn.losses import LossConfig
+from gscnn.config import LossConfig
 from gscnn_platform.config import EXECUTION, ExperimentConfig, OptimizerConfig, flatten, with_overrides
 from gscnn_platform.recipes import RECIPES, STREETS
 
@@ -117,3 +117,33 @@ def test_the_learning_rate_is_described_with_what_made_it() -> None:
 def test_a_learning_rate_is_no_matter_of_execution() -> None:
     """A run does not go on under another one, and a sweep may search it."""
     assert not any(key.startswith("optimizer.") for key in EXECUTION)
+
+
+def test_the_marks_on_the_fields_name_what_a_resumed_run_may_change() -> None:
+    assert {
+        "run_name",
+        "store",
+        "storage",
+        "num_workers",
+        "min_workers",
+        "use_gpu",
+        "cpus_per_worker",
+        "wait_for_nodes",
+        "resume",
+        "model.activation_checkpointing",
+        "data.loader_processes",
+        "data.eval_batch_size",
+        "data.cache.folder",
+        "data.cache.gigabytes",
+        "training.compile",
+        "training.validate_at_start",
+        "training.log_every",
+        "training.pictures",
+        "training.checkpoint_minutes",
+        "training.checkpoint_steps",
+        "training.max_failures",
+        "training.collective_timeout_minutes",
+        "tracking.uri",
+        "tracking.experiment",
+        "tracking.system_metrics",
+    } == EXECUTION

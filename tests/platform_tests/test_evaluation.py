@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gscnn.inference import InferenceConfig
+from gscnn.config import InferenceConfig
 from gscnn.metrics import BoundaryF, ConfusionMatrix, distance_crop
 from gscnn.model import SegmentationOutput
 from gscnn_platform.data.loader import whole_images

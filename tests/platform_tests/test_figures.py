@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from gscnn.batch import IGNORE_INDEX, normalize
+from gscnn.batch import normalize
+from gscnn.constants import IGNORE_INDEX
 from gscnn.model import DeepLabV3Plus, GatedSCNN
 from gscnn_platform.data.loader import to_batch
 from gscnn_platform.data.store import Store

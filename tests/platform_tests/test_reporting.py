@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gscnn.batch import IGNORE_INDEX
+from gscnn.constants import IGNORE_INDEX
 from gscnn_platform.evaluation import Counts, EvalReport
 from gscnn_platform.figures import Panels
 from gscnn_platform.reporting.job import chosen_frames

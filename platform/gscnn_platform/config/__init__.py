@@ -3,13 +3,13 @@
 The model's and the losses' configs are gscnn's.
 """
 
-from gscnn.losses import LossConfig
-from gscnn.model import ModelConfig
+from gscnn.config import Execution, InferenceConfig, LossConfig, ModelConfig
 from gscnn_platform.config.augmentation import AugmentationConfig
 from gscnn_platform.config.base import Config
 from gscnn_platform.config.data import CacheConfig, DataConfig
 from gscnn_platform.config.edges import EdgeConfig
-from gscnn_platform.config.experiment import EXECUTION, ExperimentConfig
+from gscnn_platform.config.execution import EXECUTION, execution_fields
+from gscnn_platform.config.experiment import ExperimentConfig
 from gscnn_platform.config.optimizer import OptimizerConfig
 from gscnn_platform.config.overrides import flatten, with_overrides
 from gscnn_platform.config.tracking import TrackingConfig, has_password
@@ -22,13 +22,16 @@ __all__ = [
     "Config",
     "DataConfig",
     "EdgeConfig",
+    "Execution",
     "ExperimentConfig",
+    "InferenceConfig",
     "LossConfig",
     "Metric",
     "ModelConfig",
     "OptimizerConfig",
     "TrackingConfig",
     "TrainingConfig",
+    "execution_fields",
     "flatten",
     "has_password",
     "with_overrides",

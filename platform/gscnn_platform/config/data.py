@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from gscnn.config import Execution
 from gscnn_platform.config.base import Config
 from gscnn_platform.config.edges import EdgeConfig
 
@@ -9,9 +10,9 @@ from gscnn_platform.config.edges import EdgeConfig
 class CacheConfig(Config):
     """Where a node keeps the parts of a store that is read by URI, for all that runs on it."""
 
-    folder: str | None = None
+    folder: Execution[str | None] = None
     """Folder on the node's own disk; None: $XDG_CACHE_HOME/gscnn, or ~/.cache/gscnn."""
-    gigabytes: float = Field(default=100.0, ge=0)
+    gigabytes: Execution[float] = Field(default=100.0, ge=0)
     """Size up to which parts are kept; those beyond it are read from the store, row by row."""
 
 
@@ -28,9 +29,9 @@ class DataConfig(Config):
     """Split to train on."""
     val_split: str = "val"
     """Split to validate on."""
-    loader_processes: int = Field(default=0, ge=0)
+    loader_processes: Execution[int] = Field(default=0, ge=0)
     """Processes a worker reads with; 0 reads in the worker itself, best where cores are few."""
-    eval_batch_size: int = Field(default=1, ge=1)
+    eval_batch_size: Execution[int] = Field(default=1, ge=1)
     """Whole images of one size per validation batch, at most."""
     cache: CacheConfig = CacheConfig()
 

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from gscnn.edges import GradientMethod
+from gscnn.config import GradientMethod
 from gscnn_platform.config.base import Config
 
 

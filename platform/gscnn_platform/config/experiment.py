@@ -1,11 +1,10 @@
 """One training run, whole."""
 
-from typing import Final, Self
+from typing import Self
 
 from pydantic import Field, model_validator
 
-from gscnn.losses import LossConfig
-from gscnn.model import ModelConfig
+from gscnn.config import Execution, LossConfig, ModelConfig
 from gscnn_platform.config.augmentation import AugmentationConfig
 from gscnn_platform.config.base import Config
 from gscnn_platform.config.data import DataConfig
@@ -13,60 +12,31 @@ from gscnn_platform.config.optimizer import OptimizerConfig
 from gscnn_platform.config.tracking import TrackingConfig
 from gscnn_platform.config.training import TrainingConfig
 
-EXECUTION: Final = {
-    "run_name",
-    "store",
-    "storage",
-    "num_workers",
-    "min_workers",
-    "use_gpu",
-    "cpus_per_worker",
-    "wait_for_nodes",
-    "resume",
-    "model.activation_checkpointing",
-    "data.loader_processes",
-    "data.eval_batch_size",
-    "data.cache.folder",
-    "data.cache.gigabytes",
-    "training.compile",
-    "training.validate_at_start",
-    "training.log_every",
-    "training.pictures",
-    "training.checkpoint_minutes",
-    "training.checkpoint_steps",
-    "training.max_failures",
-    "training.collective_timeout_minutes",
-    "tracking.uri",
-    "tracking.experiment",
-    "tracking.system_metrics",
-}
-"""Fields that say how a run is carried out, not what it computes: it may go on under others, and none is searched."""
-
 
 class ExperimentConfig(Config):
     """One training run, whole."""
 
     name: str
     """Name of the recipe."""
-    run_name: str | None = None
+    run_name: Execution[str | None] = None
     """Name of the run and of its folder; None: an unfinished run of the same settings and data, else the recipe's name
     and the time."""
-    resume: bool = True
+    resume: Execution[bool] = True
     """Whether to go on with a run that died or was stopped; `--no-resume` starts anew."""
-    store: str | None = None
+    store: Execution[str | None] = None
     """Folder that jobs.precompute wrote, a path or URI."""
-    storage: str | None = None
+    storage: Execution[str | None] = None
     """Where checkpoints go: a path or URI that all workers reach; None: ./runs, or ~/gscnn-runs in a submitted job."""
-    num_workers: int = Field(default=1, ge=1)
+    num_workers: Execution[int] = Field(default=1, ge=1)
     """Processes that train together; one GPU each where there are GPUs."""
-    min_workers: int | None = Field(default=None, ge=1)
+    min_workers: Execution[int | None] = Field(default=None, ge=1)
     """Workers that are enough to go on with where nodes are lost; None: all, so that the run waits for them."""
-    use_gpu: bool | None = None
+    use_gpu: Execution[bool | None] = None
     """Whether workers train on GPUs; None: where the cluster has any."""
-    cpus_per_worker: int | None = Field(default=None, ge=1)
+    cpus_per_worker: Execution[int | None] = Field(default=None, ge=1)
     """CPU cores reserved for each worker; None: as many as let all workers fit on the nodes, or on GPUs its GPU's share
     of its node's cores."""
-    wait_for_nodes: bool = False
+    wait_for_nodes: Execution[bool] = False
     """On an autoscaling cluster: wait for nodes that are not there yet rather than refuse."""
     seed: int = Field(default=0, ge=0)
     """Start of all randomness: weights, order of samples, augmentation."""

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from pydantic import field_validator
 
+from gscnn.config import Execution
 from gscnn_platform.config.base import Config
 
 _PASSWORD: Final = re.compile(r"^(https?://).*@|^([^/]+://)[^@/]*:.*@")
@@ -19,12 +20,12 @@ def has_password(uri: str) -> bool:
 class TrackingConfig(Config):
     """Where the run is tracked."""
 
-    uri: str | None = None
+    uri: Execution[str | None] = None
     """MLflow tracking URI without user and password; None: MLFLOW_TRACKING_URI where it is set, else SQLite in the
     storage folder."""
-    experiment: str = "gscnn"
+    experiment: Execution[str] = "gscnn"
     """MLflow experiment."""
-    system_metrics: bool = True
+    system_metrics: Execution[bool] = True
     """Log CPU, memory and GPU use."""
 
     @field_validator("uri")

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from gscnn.config import Execution
 from gscnn_platform.config.base import Config
 
 Metric = Literal["miou", "pixel_accuracy", "boundary_f_3px", "boundary_f_5px", "boundary_f_9px", "boundary_f_12px"]
@@ -23,7 +24,7 @@ class TrainingConfig(Config):
     """Arithmetic of the forward pass; bf16 means autocast, with losses in float32."""
     channels_last: bool = True
     """Whether weights and images lie in torch's channels_last memory format."""
-    compile: bool = False
+    compile: Execution[bool] = False
     """torch.compile of the model: minutes at the start, faster steps on a GPU."""
     sync_bn: bool = False
     """Batch norm statistics over all workers; GPU only."""
@@ -31,21 +32,21 @@ class TrainingConfig(Config):
     """Decay per step of an average of the weights, which is then what is validated and saved; None: no average."""
     best_metric: Metric = "miou"
     """Validation score whose highest value makes a checkpoint the best."""
-    validate_at_start: bool = True
+    validate_at_start: Execution[bool] = True
     """Whether to validate the untrained model, as epoch 0; a sweep's trials do not."""
     validate_every: int = Field(default=1, ge=1)
     """Epochs from one validation and checkpoint to the next; the last epoch has one in any case."""
-    log_every: int = Field(default=10, ge=1)
+    log_every: Execution[int] = Field(default=10, ge=1)
     """Optimizer steps from one progress line to the next; metrics have a value for every step."""
-    pictures: int = Field(default=4, ge=0)
+    pictures: Execution[int] = Field(default=4, ge=0)
     """Validation samples, always the same, drawn at each validation."""
-    checkpoint_minutes: float | None = Field(default=10.0, gt=0)
+    checkpoint_minutes: Execution[float | None] = Field(default=10.0, gt=0)
     """Minutes from one checkpoint to the next within an epoch; None: at validations only."""
-    checkpoint_steps: int | None = Field(default=None, ge=1)
+    checkpoint_steps: Execution[int | None] = Field(default=None, ge=1)
     """Optimizer steps from one checkpoint to the next within an epoch; None: by minutes alone."""
-    max_failures: int = Field(default=3, ge=0)
+    max_failures: Execution[int] = Field(default=3, ge=0)
     """Times that a run starts its workers again, from its last checkpoint, after one of them died."""
-    collective_timeout_minutes: float = Field(default=30.0, gt=0)
+    collective_timeout_minutes: Execution[float] = Field(default=30.0, gt=0)
     """Minutes that workers wait for one that is alive and silent, as while it fills its cache from a slow store; then
     all start again."""
     on_nonfinite: Literal["stop", "skip"] = "stop"

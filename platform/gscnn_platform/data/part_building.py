@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gscnn.batch import IGNORE_INDEX
+from gscnn.constants import IGNORE_INDEX
 from gscnn.edges import boundary_map
 from gscnn_platform.config import Config, EdgeConfig
 from gscnn_platform.data.formats.base import BadSampleError, FileSample, Sample, remap

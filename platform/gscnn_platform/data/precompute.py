@@ -17,7 +17,7 @@ import ray.data
 from pydantic import Field, SerializeAsAny
 from tqdm import tqdm
 
-from gscnn.batch import IGNORE_INDEX
+from gscnn.constants import IGNORE_INDEX
 from gscnn_platform import cluster
 from gscnn_platform.config import Config, EdgeConfig
 from gscnn_platform.data.destination import Destination, check_writable, destination

@@ -9,7 +9,7 @@ import albumentations as A
 import cv2
 import numpy as np
 
-from gscnn.batch import IGNORE_INDEX
+from gscnn.constants import IGNORE_INDEX
 from gscnn.edges import boundary_map
 from gscnn_platform.config import AugmentationConfig, EdgeConfig
 from gscnn_platform.data.store import SampleArrays

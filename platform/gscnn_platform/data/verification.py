@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from pydantic import Field
 from tqdm import tqdm
 
-from gscnn.batch import IGNORE_INDEX
+from gscnn.constants import IGNORE_INDEX
 from gscnn.edges import boundary_map
 from gscnn_platform import cluster
 from gscnn_platform.config import Config

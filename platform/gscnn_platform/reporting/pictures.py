@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from gscnn.batch import IGNORE_INDEX
+from gscnn.constants import IGNORE_INDEX
 from gscnn.edges import boundary_map
 from gscnn_platform.figures import Panels, colourise
 

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field
 
-from gscnn_platform.config import ExperimentConfig, Metric
+from gscnn_platform.config import Execution, ExperimentConfig, Metric
 
 
 class SweepError(ValueError):
@@ -29,11 +29,11 @@ class SweepConfig(ExperimentConfig):
     grace_epochs: int | None = Field(default=None, ge=1)
     """Epochs that asha leaves every trial, and pbt lies between two exchanges; None: an eighth, one validation at
     least."""
-    max_concurrent: int | None = Field(default=None, ge=1)
+    max_concurrent: Execution[int | None] = Field(default=None, ge=1)
     """Trials side by side at most; None: as many as the cluster has room for."""
-    max_trial_failures: int = Field(default=1, ge=0)
+    max_trial_failures: Execution[int] = Field(default=1, ge=0)
     """Times that a trial is started again, from its last checkpoint, after its process died."""
-    register_as: str | None = None
+    register_as: Execution[str | None] = None
     """Name in MLflow's model registry under which the best trial's model is registered, with the alias `best`."""
 
     @classmethod

@@ -3,13 +3,13 @@
 from datetime import datetime
 from typing import Any, Final
 
-from gscnn_platform.config import EXECUTION, Config, flatten
+from gscnn_platform.config import Config, execution_fields, flatten
 from gscnn_platform.domains import SearchSpace
 from gscnn_platform.training import resume
 from gscnn_platform.training.resume import State
 from gscnn_platform.tuning.config import SweepConfig, SweepError
 
-SWEEP_EXECUTION: Final = EXECUTION | {"max_concurrent", "max_trial_failures", "register_as"}
+SWEEP_EXECUTION: Final = frozenset(execution_fields(SweepConfig))
 """Fields that a sweep may go on under other values of."""
 
 

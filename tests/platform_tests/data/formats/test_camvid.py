@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gscnn.batch import IGNORE_INDEX
+from gscnn.constants import IGNORE_INDEX
 from gscnn_platform.data.formats import FORMATS, BadSampleError, DatasetDescription, DatasetError, remap
 from gscnn_platform.data.formats.base import FileSample
 from gscnn_platform.data.formats.camvid import CLASSES, CamVid

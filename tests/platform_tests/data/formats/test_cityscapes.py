@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gscnn.batch import IGNORE_INDEX
+from gscnn.constants import IGNORE_INDEX
 from gscnn_platform.data.formats import BadSampleError, DatasetError, remap
 from gscnn_platform.data.formats.cityscapes import Cityscapes
 from tests.layouts import write_cityscapes

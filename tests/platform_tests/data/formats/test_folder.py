@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gscnn.batch import IGNORE_INDEX
+from gscnn.constants import IGNORE_INDEX
 from gscnn_platform.data.formats import BadSampleError, DatasetError, remap
 from gscnn_platform.data.formats.folder import Folder
 from tests.layouts import random_image, write_folder, write_image

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from gscnn.batch import IGNORE_INDEX
+from gscnn.constants import IGNORE_INDEX
 from gscnn_platform.data.formats import DatasetError, remap
 from gscnn_platform.data.formats.streets import CLASSES, Streets, _reduce_label
 from gscnn_platform.data.formats.streets_stage import BUILDING, SKY, WIRE

@@ -1,0 +1,127 @@
+"""What can be chosen of the model, the losses, the edges and inference: pydantic alone, readable without torch."""
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from gscnn.backbones import BACKBONES
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ExecutionMark:
+    """Marks a field that says how a run is carried out, not what it computes."""
+
+
+Execution = Annotated[T, ExecutionMark()]
+"""`num_workers: Execution[int]`: a run may resume under another value, and no sweep searches it."""
+
+GradientMethod = Literal["canny", "sobel"]
+"""Edge priors that gscnn.edges.image_gradient computes."""
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelConfig(_Config):
+    """What a model is built from."""
+
+    architecture: Literal["gscnn", "deeplabv3plus"] = "gscnn"
+    """Gated-SCNN, or its control without shape stream."""
+    backbone: str = "resnet50"
+    """A name of gscnn.backbones.BACKBONES."""
+    num_classes: int = Field(default=19, ge=2, le=255)
+    """Classes without void; 19 on Cityscapes."""
+    output_stride: Literal[8, 16] = 8
+    """Input size over the size of the backbone's top; 8 in the paper."""
+    weights: Literal["imagenet"] | None = None
+    """Start of the backbone: torchvision's ImageNet weights, or None for a random start."""
+    aspp_rates: tuple[int, int, int] | None = None
+    """Dilations of the ASPP; None means 12, 24, 36 at output stride 8 and 6, 12, 18 at 16 (the paper)."""
+    aspp_channels: int = Field(default=256, ge=1)
+    """Width of each ASPP branch and of the head."""
+    low_level_channels: int = Field(default=48, ge=1)
+    """Width to which the head reduces the low-level tap; 48 in DeepLabV3+ (arXiv:1802.02611, table 1)."""
+    shape_widths: tuple[int, int, int, int] = (64, 32, 16, 8)
+    """Channels along the shape stream; the paper's. Most of the cost of a small model is here."""
+    activation_checkpointing: Execution[bool] = False
+    """Trades a second forward pass of the backbone for memory: of each of its blocks only the input is kept, and the
+    backward pass runs the block again, for the same gradients. Of the activations kept in training at 720x720 in
+    float32, 3.3 of 5.1 GiB an image stay with wide_resnet38 (its backbone alone: 0.7 of 2.5), 2.6 of 3.8 with resnet50
+    and 3.1 of 5.4 with resnet101, plus up to 0.4 GiB an image while one block is repeated."""
+
+    @field_validator("backbone")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in BACKBONES:
+            raise ValueError(f"backbone {value!r} is unknown; there are: {', '.join(BACKBONES)}")
+        return value
+
+
+class LossConfig(_Config):
+    """Weight of each term and its settings. A weight of 0 switches the term off: it is then not computed."""
+
+    seg: float = Field(default=1.0, ge=0)
+    """Weight of the cross-entropy (paper: 1)."""
+    edge: float = Field(default=20.0, ge=0)
+    """Weight of the boundary loss (paper: 20)."""
+    attention: float = Field(default=1.0, ge=0)
+    """Weight of the cross-entropy on predicted boundaries (paper: 1)."""
+    attention_threshold: float = Field(default=0.8, ge=0, le=1)
+    """Edge probability above which a pixel counts as predicted boundary (paper: 0.8)."""
+    dual: float = Field(default=0.0, ge=0)
+    """Weight of the dual-task regulariser (paper: 1; seed: 0)."""
+    dual_temperature: float = Field(default=1.0, gt=0)
+    """Temperature of the dual-task regulariser's Gumbel softmax (paper: 1; released code: 0.5)."""
+    dual_threshold: float = Field(default=0.2, ge=0, le=1)
+    """Share of the steepest gradient above which the dual-task regulariser sees a boundary (dual_task_regularizer)."""
+
+    @classmethod
+    def paper(cls) -> "LossConfig":
+        """All four terms, weighted 1, 20, 1, 1, at thresholds and temperature of the paper (arXiv:1907.05740)."""
+        return cls(seg=1, edge=20, attention=1, attention_threshold=0.8, dual=1, dual_temperature=1)
+
+    @classmethod
+    def seed(cls) -> "LossConfig":
+        """1, 20, 1, 0: the terms this project set out with, the paper's without the dual-task regulariser."""
+        return cls(seg=1, edge=20, attention=1, attention_threshold=0.8, dual=0)
+
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> "LossConfig":
+        if not (self.seg or self.edge or self.attention or self.dual):
+            raise ValueError("seg, edge, attention and dual are all 0: give at least one term a weight")
+        return self
+
+
+class InferenceConfig(_Config):
+    """Which passes of the model a prediction is the mean of. By default it is one, over the whole image."""
+
+    window: tuple[int, int] | None = None
+    """Height and width in pixels of what the model sees at once, at every scale; best the size of the training crop.
+    A side that is longer than the image's is the image's; None is the whole image."""
+    overlap: float = Field(default=1 / 3, ge=0, lt=1)
+    """Least share of its side that a window has in common with the next. Not read without a window."""
+    scales: tuple[float, ...] = Field(default=(1.0,), min_length=1)
+    """Sizes of the image to predict at, in parts of its own; the random resize of training spans 0.5 to 2."""
+    flip: bool = False
+    """Whether every window is also predicted mirrored, left for right."""
+
+    @field_validator("window")
+    @classmethod
+    def _has_pixels(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
+        if value is not None and min(value) < 1:
+            raise ValueError(f"window is {value}: a side needs 1 pixel or more")
+        return value
+
+    @field_validator("scales")
+    @classmethod
+    def _positive_and_unlike(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not all(0 < scale < math.inf for scale in value):
+            raise ValueError(f"scales are {value}: need finite numbers above 0")
+        if len(set(value)) < len(value):
+            raise ValueError(f"scales are {value}: one stands there twice and would count twice")
+        return value
