@@ -24,7 +24,7 @@ GradientMethod = Literal["canny", "sobel"]
 
 
 class _Config(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class ModelConfig(_Config):
@@ -58,7 +58,7 @@ class ModelConfig(_Config):
     @classmethod
     def _known(cls, value: str) -> str:
         if value not in BACKBONES:
-            raise ValueError(f"backbone {value!r} is unknown; there are: {', '.join(BACKBONES)}")
+            raise ValueError(f"must be one of {', '.join(BACKBONES)}")
         return value
 
 
@@ -93,7 +93,7 @@ class LossConfig(_Config):
     @model_validator(mode="after")
     def _something_to_learn(self) -> "LossConfig":
         if not (self.seg or self.edge or self.attention or self.dual):
-            raise ValueError("seg, edge, attention and dual are all 0: give at least one term a weight")
+            raise ValueError("`seg`, `edge`, `attention` and `dual` are all 0: give at least one term a weight")
         return self
 
 
@@ -114,14 +114,14 @@ class InferenceConfig(_Config):
     @classmethod
     def _has_pixels(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
         if value is not None and min(value) < 1:
-            raise ValueError(f"window is {value}: a side needs 1 pixel or more")
+            raise ValueError("a side needs 1 pixel or more")
         return value
 
     @field_validator("scales")
     @classmethod
     def _positive_and_unlike(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         if not all(0 < scale < math.inf for scale in value):
-            raise ValueError(f"scales are {value}: need finite numbers above 0")
+            raise ValueError("need finite numbers above 0")
         if len(set(value)) < len(value):
-            raise ValueError(f"scales are {value}: one stands there twice and would count twice")
+            raise ValueError("each scale once: one that is named twice would count twice")
         return value

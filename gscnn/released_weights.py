@@ -1,11 +1,9 @@
 """Reads the authors' released Gated-SCNN (WideResNet-38-A2, Cityscapes, 19 classes) into this project's model.
 
-The file itself is opened elsewhere, with torch.load; what is here only needs its content.
+The file itself is opened by gscnn_platform.released_checkpoint; what is here only needs its content.
 
-    weights = torch.load("released.pth", map_location="cpu", weights_only=True)
-    model = GatedSCNN("wide_resnet38", num_classes=19)
-    model.load_state_dict(convert_released_state_dict(weights))
-    model.eval()(image, released_edge_prior(image))
+    model = load_released_checkpoint("checkpoint.pth")
+    output = model(image, released_edge_prior(image))
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,6 +1,7 @@
 """What pydantic refuses, in the product's words: field, value, rule.
 
-A validator of ours writes field names in backticks, relative to its model or from the root: "`crop` is 97 16: ...".
+A validator of ours gives a field's rule alone, "a side needs 32 pixels or more", and of a whole model a sentence with
+its fields in backticks: "`min_workers` is 3: must be at most `num_workers`, 1".
 """
 
 import re
@@ -74,7 +75,11 @@ def _line(found: Any, spelled: Callable[[str], str]) -> str:
         near = did_you_mean(str(found["input"]), re.split(r", | or ", choices))
         rule = f"must be {choices}{f'; {near}' if near else ''}"
     else:
-        rule = RULES[kind].format(**found.get("ctx", {})) if kind in RULES else found["msg"].replace("Input should", "must")
+        rule = (
+            RULES[kind].format(**found.get("ctx", {}))
+            if kind in RULES
+            else found["msg"].replace("Input should", "must")
+        )
     if kind == "missing" and len(found["loc"]) > key.count(".") + 1:
         # One of the values of a tuple.
         return f"{spelled(key)} is {shown(found['input'])}: needs more values"
@@ -84,15 +89,10 @@ def _line(found: Any, spelled: Callable[[str], str]) -> str:
 
 
 def _of_validator(message: str, key: str, value: Any, spelled: Callable[[str], str]) -> str:
-    """A validator's own sentence, with the fields that it names spelled as the user wrote them."""
-    if "`" not in message:
-        return f"{spelled(key)} is {shown(value)}: {message}" if key and not isinstance(value, dict) else message
-
-    def full(match: re.Match[str]) -> str:
-        name = match[1]
-        return spelled(f"{key}.{name}" if key and isinstance(value, dict) else name)
-
-    return re.sub(r"`([\w.]+)`", full, message)
+    """A validator's own words: of a field the rule, of a model a sentence with its fields in backticks."""
+    if not isinstance(value, Mapping):
+        return f"{spelled(key)} is {shown(value)}: {message}"
+    return re.sub(r"`([\w.]+)`", lambda match: spelled(f"{key}.{match[1]}" if key else match[1]), message)
 
 
 def _key(loc: tuple[int | str, ...]) -> str:

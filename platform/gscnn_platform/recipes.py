@@ -84,3 +84,12 @@ RECIPES: Final[dict[str, ExperimentConfig]] = {
     for base in (STREETS, CAMVID, CAMVID_TINY, CITYSCAPES)
     for recipe in (base, deeplab_control(base))
 }
+
+
+def describe(recipe: ExperimentConfig) -> str:
+    """`gscnn on resnet18, 9 classes, 8 epochs of 4 images a step`, for a list of recipes."""
+    model, training = recipe.model, recipe.training
+    return (
+        f"{model.architecture} on {model.backbone}, {model.num_classes} classes, {training.epochs} epochs "
+        f"of {training.batch_size} images a step"
+    )

@@ -1,12 +1,14 @@
 """How a job ends that cannot go its way: one message, and a status that says why."""
 
+import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pydantic import ValidationError
 
-from gscnn_platform.interrupts import InterruptedJobError, TrainingStoppedError
+from gscnn_platform.interrupts import InterruptedJobError, TrainingStoppedError, exit_status
 from gscnn_platform.invalid_values import explain
 
 
@@ -22,6 +24,10 @@ def user_errors() -> Iterator[None]:
         _end(str(stopped), stopped.exit_status)
     except UnicodeError:
         raise  # A ValueError that says nothing to a user: a fault of ours.
+    except BrokenPipeError:
+        # Who reads our output has left, as `| head` does: nobody is there to be told.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(exit_status(signal.SIGPIPE))
     except ValidationError as error:
         _end(explain(error), 1)
     except ValueError as error:

@@ -69,7 +69,7 @@ def short_help(doc: str | None, name: str, options: Options, first: Collection[s
 
 
 def _described(option: Option) -> list[str]:
-    head = f"  {option.flag} {shown(option.default)}"
+    head = f"  {option.flag}" if option.default is None else f"  {option.flag} {shown(option.default)}"
     text = textwrap.wrap(" ".join(option.doc.split()), WIDTH - 34)
     if len(head) > 32:
         return [head, *(" " * 34 + line for line in text)]

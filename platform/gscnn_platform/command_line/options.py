@@ -19,6 +19,12 @@ class Option:
     def flag(self) -> str:
         return spelled(self.key)
 
+    @property
+    def switches(self) -> tuple[str, ...]:
+        """What is typed for True and for False; none of an option that takes a value."""
+        folder, dot, leaf = self.flag[2:].rpartition(".")
+        return (self.flag, f"--{folder}{dot}no-{leaf}") if isinstance(self.default, bool) else ()
+
 
 @dataclass(frozen=True)
 class Options:
@@ -34,8 +40,7 @@ class Options:
 
     def flags(self) -> list[str]:
         """All that may be typed, the negations of switches included."""
-        named = [option.flag for option in self.all]
-        return named + [_negated(option.key) for option in self.all if isinstance(option.default, bool)]
+        return [flag for option in self.all for flag in option.switches or (option.flag,)]
 
     def first(self, keys: tuple[str, ...]) -> tuple[Option, ...]:
         """Those of `keys`, in that order; all where there are none."""
@@ -46,11 +51,6 @@ class Options:
 def spelled(key: str) -> str:
     """`--training.batch-size` of training.batch_size."""
     return f"--{key.replace('_', '-')}"
-
-
-def _negated(key: str) -> str:
-    folder, dot, leaf = spelled(key)[2:].rpartition(".")
-    return f"--{folder}{dot}no-{leaf}"
 
 
 def _fields(target: BaseModel | type[BaseModel], prefix: str) -> Iterator[Option]:

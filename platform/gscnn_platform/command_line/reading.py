@@ -10,7 +10,7 @@ import tyro
 # pins the versions that have it.
 from tyro._errors import on_parse_error
 
-from gscnn_platform.command_line.helping import HELP, HELP_ALL, choices_help, job_name, short_help, usage
+from gscnn_platform.command_line.helping import HELP, HELP_ALL, choices_help, job_name, short_help, usage, what
 from gscnn_platform.command_line.options import Options
 from gscnn_platform.command_line.refusals import Refusals
 
@@ -47,7 +47,11 @@ def choose(
     default = configs[name][1]
     with on_parse_error(refusals):
         return tyro.cli(
-            type(default), default=default, args=_full_help(words), prog=f"{job_name(doc)} {name}", config=markers
+            type(default),
+            default=default,
+            args=_full_help(words),
+            prog=f"python -m jobs.{job_name(doc)} {name}",
+            config=markers,
         )
 
 
@@ -67,7 +71,7 @@ def read(target: type[T] | Callable[..., T], doc: str | None, first: Collection[
     if set(words) & set(HELP):
         _tell(short_help(doc, "", refusals.options, first), status=0)
     with on_parse_error(refusals):
-        return tyro.cli(target, args=_full_help(words), prog=job_name(doc), description=doc)
+        return tyro.cli(target, args=_full_help(words), prog=f"python -m jobs.{job_name(doc)}", description=what(doc))
 
 
 def _full_help(words: list[str]) -> list[str]:

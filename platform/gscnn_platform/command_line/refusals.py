@@ -50,7 +50,7 @@ class Refusals:
             case BadValue(argument=argument, reason="too_few_values"):
                 self._end(f"{_name_of(argument)} needs {_how_many(argument)}")
             case InstantiationFailure(argument=argument) if argument is not None:
-                self._end(f"{_name_of(argument)} is {shown(_typed(argument))}: must be {_kind_of(argument)}")
+                self._end(f"{_name_of(argument)} is {_typed(argument)}: must be {_kind_of(argument)}")
             case InstantiationFailure(message=message):
                 self._end(_refused_value() or message)
             case _:
@@ -66,6 +66,10 @@ class Refusals:
     def _unknown(self, tokens: list[str]) -> NoReturn:
         typed = tokens[0].partition("=")[0]
         if not typed.startswith("-"):
+            before = sys.argv[sys.argv.index(typed) - 1] if typed in sys.argv else ""
+            switch = next((option for option in self.options.all if before in option.switches), None)
+            if switch is not None:
+                self._end(f"{before} takes no value: write {' or '.join(switch.switches)}")
             self._end(
                 f"{shown(typed)} belongs to no option",
                 "quote a value with spaces; all options: " + self._all_options(),

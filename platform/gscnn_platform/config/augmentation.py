@@ -1,8 +1,6 @@
 """Augmentation of the training samples."""
 
-from typing import Self
-
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator
 
 from gscnn_platform.config.base import Config
 
@@ -21,10 +19,16 @@ class AugmentationConfig(Config):
     blur: float = Field(default=0.5, ge=0, le=1)
     """Probability of a Gaussian blur of sigma up to 1.15 pixels."""
 
-    @model_validator(mode="after")
-    def _sane(self) -> Self:
-        if min(self.crop) < 32:
-            raise ValueError(f"crop is {self.crop}: a side needs 32 pixels or more")
-        if not 0 < self.scale[0] <= self.scale[1]:
-            raise ValueError(f"scale is {self.scale}: need 0 < smallest <= largest")
-        return self
+    @field_validator("crop")
+    @classmethod
+    def _large_enough(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if min(value) < 32:
+            raise ValueError("a side needs 32 pixels or more")
+        return value
+
+    @field_validator("scale")
+    @classmethod
+    def _in_order(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < value[0] <= value[1]:
+            raise ValueError("must be the smallest scale, above 0, and then the largest")
+        return value

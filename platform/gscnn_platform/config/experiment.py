@@ -52,24 +52,23 @@ class ExperimentConfig(Config):
     def _consistent(self) -> Self:
         if self.model.architecture == "deeplabv3plus" and (self.loss.edge or self.loss.attention):
             raise ValueError(
-                f"loss.edge is {self.loss.edge} and loss.attention is {self.loss.attention}, but deeplabv3plus "
+                f"`loss.edge` is {self.loss.edge:g} and `loss.attention` is {self.loss.attention:g}, and deeplabv3plus "
                 "has no edge logits: set both to 0"
             )
         if self.min_workers is not None and self.min_workers > self.num_workers:
-            raise ValueError(f"min_workers {self.min_workers} is more than num_workers {self.num_workers}")
+            raise ValueError(f"`min_workers` is {self.min_workers}: must be at most `num_workers`, {self.num_workers}")
         if self.optimizer.warmup_epochs >= self.training.epochs:
             raise ValueError(
-                f"optimizer.warmup_epochs {self.optimizer.warmup_epochs:g} does not end within training.epochs "
-                f"{self.training.epochs}: choose fewer"
+                f"`optimizer.warmup_epochs` is {self.optimizer.warmup_epochs:g}: must be less than `training.epochs`, "
+                f"{self.training.epochs}"
             )
         needed = 1 if self.training.sync_bn and self.num_workers > 1 else 2
         if self.images_per_batch < needed:
             shares = self.num_workers * self.training.accumulate
             raise ValueError(
-                f"training.batch_size {self.training.batch_size} leaves {self.images_per_batch} images to each of "
-                f"num_workers {self.num_workers} x training.accumulate {self.training.accumulate} batches; the pooled "
-                f"ASPP branch normalises over a batch and needs 2, or training.sync_bn over several workers and 1: "
-                f"choose {needed * shares} or more"
+                f"`training.batch_size` is {self.training.batch_size}: must be {needed * shares} or more for "
+                f"`num_workers` {self.num_workers} x `training.accumulate` {self.training.accumulate}, {needed} images "
+                "a batch: batch norm of the pooled ASPP branch needs 2, or 1 with `training.sync_bn` on several workers"
             )
         return self
 

@@ -33,8 +33,8 @@ class TrackingConfig(Config):
     def _without_password(cls, uri: str | None) -> str | None:
         if uri is not None and has_password(uri):
             raise ValueError(
-                "tracking.uri carries a user or a password, which logs and MLflow would show: give them by "
-                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or in ~/.mlflow/credentials (deploy/mlflow.md)"
+                "logs and MLflow would show its user and password: give them by MLFLOW_TRACKING_USERNAME and "
+                "MLFLOW_TRACKING_PASSWORD, or in ~/.mlflow/credentials (deploy/mlflow.md)"
             )
         return uri
 

@@ -10,12 +10,12 @@ from gscnn.model import build_model
 from gscnn_platform import cluster, tracking
 from gscnn_platform.config import ExperimentConfig
 from gscnn_platform.data.store import Store, StoreError, open_store
+from gscnn_platform.interrupts import TrainingStoppedError
 from gscnn_platform.training import checkpoints, resume
 from gscnn_platform.training.execution import resources, train_here, train_on_workers
 from gscnn_platform.training.loop import WorkerJob
 from gscnn_platform.training.progress import say
 from gscnn_platform.training.resume import RunRecord, State
-from gscnn_platform.interrupts import TrainingStoppedError
 from gscnn_platform.training.stopping import Stopper
 
 

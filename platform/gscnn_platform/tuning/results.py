@@ -14,12 +14,12 @@ from ray import tune
 from gscnn_platform import tracking
 from gscnn_platform.config import Config
 from gscnn_platform.domains import SearchSpace
+from gscnn_platform.interrupts import TrainingStoppedError
 from gscnn_platform.paths import as_path
 from gscnn_platform.sweep_figures import TrialPoint, draw_sweep
 from gscnn_platform.tracking import Outbox, TrackingError
 from gscnn_platform.training import checkpoints, resume
 from gscnn_platform.training.progress import duration, say
-from gscnn_platform.interrupts import TrainingStoppedError
 from gscnn_platform.training.trainer import log_best, outbox_of
 from gscnn_platform.tuning.record import SweepRecord
 from gscnn_platform.tuning.searching import EPOCH, NUMBER, SCORE, number_of

@@ -22,8 +22,8 @@ from gscnn_platform.comparison import CURVES, Sweep, Table, compare
 from gscnn_platform.config import EXECUTION, with_overrides
 from gscnn_platform.data.store import Store, StoreError, open_store
 from gscnn_platform.domains import SearchSpace, check
-from gscnn_platform.training import resume
 from gscnn_platform.interrupts import TrainingStoppedError
+from gscnn_platform.training import resume
 from gscnn_platform.tuning.config import SweepConfig, SweepError
 from gscnn_platform.tuning.record import SweepRecord, choose_sweep, write_record
 from gscnn_platform.tuning.results import Board, BoardCallback, TrialRow

@@ -12,9 +12,9 @@ from gscnn_platform import tracking
 from gscnn_platform.config import ExperimentConfig, with_overrides
 from gscnn_platform.data.store import Store
 from gscnn_platform.domains import SearchSpace
+from gscnn_platform.interrupts import TrainingStoppedError
 from gscnn_platform.search_spaces import SEARCH_SPACES
 from gscnn_platform.training.resume import alive
-from gscnn_platform.interrupts import TrainingStoppedError
 from gscnn_platform.tuning import SweepConfig, SweepError
 from gscnn_platform.tuning.record import SweepRecord, choose_sweep, read_record, write_record
 from gscnn_platform.tuning.results import Board

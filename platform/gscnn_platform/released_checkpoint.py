@@ -1,0 +1,57 @@
+"""The authors' released checkpoint as a file: opened without unpickling code, and handed on as our model."""
+
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy._core.multiarray import scalar
+
+from gscnn import GatedSCNN
+from gscnn.released_weights import convert_released_state_dict
+
+NUMPY_SCALARS: Final[tuple[Any, ...]] = (
+    scalar,
+    # numpy 1 wrote the authors' file, under the name that this function had then.
+    (scalar, "numpy.core.multiarray.scalar"),
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8", "u1", "bool")),
+)
+"""What stands beside the tensors: the mean IoU, as a number of numpy's. To build one runs no code of the file's."""
+
+
+class ReleasedCheckpointError(ValueError):
+    """The file is not there, is damaged, or is not the authors' checkpoint."""
+
+
+def load_released_checkpoint(file: str | Path) -> GatedSCNN:
+    """The authors' Gated-SCNN (WideResNet-38, 19 classes), in evaluation mode on the CPU.
+
+    It expects the edge prior that its weights were trained with: gscnn.released_weights.released_edge_prior.
+
+    Args:
+        file: their `checkpoint.pth`, as downloaded.
+
+    Raises:
+        ReleasedCheckpointError: naming the file, and what does not fit.
+    """
+    try:
+        with torch.serialization.safe_globals(list(NUMPY_SCALARS)):
+            content = torch.load(Path(file).expanduser(), map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise ReleasedCheckpointError(f"{file}: there is no such file") from error
+    except (UnpicklingError, RuntimeError, EOFError) as error:
+        raise ReleasedCheckpointError(
+            f"{file} is no checkpoint, is damaged, or holds objects other than tensors and numbers, which are not "
+            "loaded since they could run code: download it again from the authors' page"
+        ) from error
+    if not isinstance(content, dict):
+        raise ReleasedCheckpointError(f"{file} holds {type(content).__name__}, not a dictionary of weights")
+    with torch.device("meta"):  # Initial values of 137 million weights, which are replaced at once, take seconds.
+        model = GatedSCNN("wide_resnet38", num_classes=19)
+    try:
+        model.load_state_dict(convert_released_state_dict(content), assign=True)
+    except ValueError as error:
+        raise ReleasedCheckpointError(f"{file}: {error}") from error
+    return model.eval()

@@ -1,0 +1,94 @@
+"""Signals to a job in a process of its own: what it prints, its status, and what it leaves."""
+
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from gscnn_platform.interrupts import InterruptedJobError, leaving_nothing_behind
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def interrupted(code: str, folder: Path, number: int, times: int = 1) -> tuple[int, str]:
+    """Status and standard error of a program that says "ready" and is then sent a signal."""
+    program = "from gscnn_platform.interrupts import *\nfrom gscnn_platform.command_line.errors import user_errors\n"
+    program += "import time\nfrom pathlib import Path\nend_at_once()\n" + textwrap.dedent(code)
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=folder,
+        env={"PYTHONPATH": f"{ROOT}:{ROOT / 'platform'}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    for _ in range(times):
+        process.send_signal(number)
+        time.sleep(0.2)
+    _, error = process.communicate(timeout=20)
+    return process.returncode, error
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_before_anything_is_made_a_signal_ends_a_job_at_once_with_one_line(
+    number: int, status: int, tmp_path: Path
+) -> None:
+    # Nothing that stands in the way of an exception keeps it: it ends while one is swallowed.
+    code = """
+        print("ready", flush=True)
+        while True:
+            try:
+                time.sleep(0.01)
+            except BaseException:
+                pass
+    """
+    found, error = interrupted(code, tmp_path, number)
+    assert found == status
+    assert (
+        error == f"\n{signal.Signals(number).name}: nothing was made or changed; run the same command to start again\n"
+    )
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_what_would_be_left_half_made_is_cleaned_up(number: int, status: int, tmp_path: Path) -> None:
+    code = """
+        with user_errors(), leaving_nothing_behind("nothing half-made is left"):
+            Path("partial").touch()
+            try:
+                print("ready", flush=True)
+                time.sleep(30)
+            finally:
+                Path("partial").unlink()
+    """
+    assert interrupted(code, tmp_path, number) == (
+        status,
+        f"\n{signal.Signals(number).name}: nothing half-made is left\n",
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_second_signal_ends_a_clean_up_that_hangs(tmp_path: Path) -> None:
+    code = """
+        with leaving_nothing_behind("nothing is left"):
+            try:
+                print("ready", flush=True)
+                time.sleep(30)
+            finally:
+                time.sleep(30)
+    """
+    began = time.monotonic()
+    assert interrupted(code, tmp_path, signal.SIGINT, times=2)[0] == 130
+    assert time.monotonic() - began < 15
+
+
+def test_signal_handlers_are_as_before_after_the_block() -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with pytest.raises(InterruptedJobError, match="SIGINT: all is well"), leaving_nothing_behind("all is well"):
+        signal.raise_signal(signal.SIGINT)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
