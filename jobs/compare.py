@@ -2,7 +2,6 @@
 
 import tyro
 
-from gscnn_platform.reporting.comparing import compare_runs
 from jobs.command_line import user_errors
 
 
@@ -25,6 +24,8 @@ def main(
         different_data: compare runs on different data all the same.
     """
     with user_errors():
+        from gscnn_platform.reporting.comparing import compare_runs
+
         compare_runs(runs, uri, metric, out, different_data)
 
 

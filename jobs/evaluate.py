@@ -2,14 +2,16 @@
 
 import tyro
 
-from gscnn_platform.evaluation import EvaluateConfig
-from gscnn_platform.reporting.job import evaluate_checkpoint
+from gscnn_platform.config import EvaluateConfig
 from jobs.command_line import user_errors
 
 
 def main() -> None:
     with user_errors():
-        evaluate_checkpoint(tyro.cli(EvaluateConfig, description=__doc__))
+        config = tyro.cli(EvaluateConfig, description=__doc__)
+        from gscnn_platform.reporting.job import evaluate_checkpoint
+
+        evaluate_checkpoint(config)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,16 @@
 
 import tyro
 
-from gscnn_platform.exporting import ExportConfig, describe, export_checkpoint
+from gscnn_platform.config import ExportConfig
 from jobs.command_line import user_errors
 
 
 def main() -> None:
     with user_errors():
-        print(describe(export_checkpoint(tyro.cli(ExportConfig, description=__doc__))))
+        config = tyro.cli(ExportConfig, description=__doc__)
+        from gscnn_platform.exporting import describe, export_checkpoint
+
+        print(describe(export_checkpoint(config)))
 
 
 if __name__ == "__main__":

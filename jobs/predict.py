@@ -2,13 +2,16 @@
 
 import tyro
 
-from gscnn_platform.prediction import PredictConfig, describe, predict
+from gscnn_platform.config import PredictConfig
 from jobs.command_line import user_errors
 
 
 def main() -> None:
     with user_errors():
-        print(describe(predict(tyro.cli(PredictConfig, description=__doc__))))
+        config = tyro.cli(PredictConfig, description=__doc__)
+        from gscnn_platform.prediction import describe, predict
+
+        print(describe(predict(config)))
 
 
 if __name__ == "__main__":

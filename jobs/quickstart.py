@@ -1,25 +1,28 @@
 """python -m jobs.quickstart: drawn scenes -> store -> trained Gated-SCNN -> scores, in minutes, offline."""
 
-from gscnn_platform import tracking
-from gscnn_platform.config import with_overrides
-from gscnn_platform.data.formats import FORMATS
-from gscnn_platform.data.precompute import PrecomputeConfig, precompute
-from gscnn_platform.evaluation import EvaluateConfig
-from gscnn_platform.recipes import RECIPES
-from gscnn_platform.reporting.job import evaluate_checkpoint
-from gscnn_platform.training.trainer import run_training
+import tyro
+
 from jobs.command_line import user_errors
 
 STORE = "data/streets"
 
 
 def main() -> None:
+    from gscnn_platform import tracking
+    from gscnn_platform.config import EvaluateConfig, with_overrides
+    from gscnn_platform.data.formats import FORMATS
+    from gscnn_platform.data.precompute import PrecomputeConfig, precompute
+    from gscnn_platform.recipes import RECIPES
+    from gscnn_platform.training.trainer import run_training
+
     with user_errors():
         print("1/3  precompute: draw street scenes, derive edge priors and edge labels", flush=True)
         precompute(PrecomputeConfig(format=FORMATS["streets"], out=STORE, overwrite=True))
         print("2/3  train: Gated-SCNN on a ResNet-18, tracked in MLflow", flush=True)
         result = run_training(with_overrides(RECIPES["streets"], {"store": STORE}))
         print("3/3  evaluate: the best checkpoint on the validation split", flush=True)
+        from gscnn_platform.reporting.job import evaluate_checkpoint
+
         evaluation = evaluate_checkpoint(EvaluateConfig(checkpoint=result.best_checkpoint, store=STORE))
     print(
         f"\ncheckpoint  {result.best_checkpoint}\n"
@@ -30,4 +33,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)

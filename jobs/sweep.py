@@ -7,8 +7,7 @@ import tyro
 from gscnn_platform.domains import with_sets
 from gscnn_platform.recipes import RECIPES
 from gscnn_platform.search_spaces import find_space
-from gscnn_platform.tracking import ui_command
-from gscnn_platform.tuning import SweepConfig, run_sweep
+from gscnn_platform.tuning import SweepConfig
 from jobs.command_line import choose, user_errors
 
 
@@ -23,7 +22,11 @@ def main() -> None:
     chosen = choose(sweeps, __doc__, repeated=True)
     config = SweepConfig.model_validate(chosen.model_dump())
     with user_errors():
+        from gscnn_platform.tuning import run_sweep
+
         result = run_sweep(config, with_sets(find_space(config.space), config.set))
+    from gscnn_platform.tracking import ui_command
+
     print(f"\n{result}\nMLflow run   {result.run_id}\nlook at it   {ui_command(result.tracking_uri)}")
 
 

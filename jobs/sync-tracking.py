@@ -5,7 +5,6 @@ from pathlib import Path
 
 import tyro
 
-from gscnn_platform.tracking import sync
 from jobs.command_line import user_errors
 
 
@@ -17,6 +16,8 @@ def main(folders: tyro.conf.Positional[tuple[Path, ...]], /, uri: str | None = N
         uri: MLflow tracking URI, where the server has moved since the run; else the run's own.
     """
     with user_errors():
+        from gscnn_platform.tracking import sync
+
         delivered = sync(folders, uri, say=lambda line: print(line, flush=True))
     sys.exit(0 if delivered else 1)
 

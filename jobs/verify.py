@@ -4,13 +4,16 @@ import sys
 
 import tyro
 
-from gscnn_platform.data.verification import VerifyConfig, describe, verify
+from gscnn_platform.config import VerifyConfig
 from jobs.command_line import user_errors
 
 
 def main() -> None:
     with user_errors():
-        result = verify(tyro.cli(VerifyConfig, description=__doc__))
+        config = tyro.cli(VerifyConfig, description=__doc__)
+        from gscnn_platform.data.verification import describe, verify
+
+        result = verify(config)
     print(describe(result))
     sys.exit(1 if result.faults else 0)
 

@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any, Final, Literal
 
 import numpy as np
-import ray.data
 from pydantic import Field, SerializeAsAny
 from tqdm import tqdm
 
@@ -184,6 +183,8 @@ def _reports(job: BuildJob, part_rows: int, progress: Progress, place: Destinati
         for split, of_split in job.samples.items()
         for start in range(0, len(of_split), part_rows)
     ]
+    import ray.data  # 2 s that neither a faulty command nor a task waits for.
+
     ray.data.DataContext.get_current().enable_progress_bars = False
     dataset = ray.data.from_items(chunks, override_num_blocks=len(chunks)).map(partial(_build_part, job=job))
     failure: Failure | None = None
