@@ -20,13 +20,13 @@ import pyarrow.parquet as pq
 
 from benchmarks.environment import describe, markdown_table, milliseconds
 from gscnn.constants import IGNORE_INDEX
-from gscnn_platform.config import EdgeConfig
+from gscnn_platform.config import EdgeConfig, VerifyConfig
 from gscnn_platform.data.formats import FORMATS, DatasetFormat
 from gscnn_platform.data.formats.streets import Streets
 from gscnn_platform.data.manifest import SCHEMA_VERSION, Identity, Manifest, Part, Split, write_manifest
 from gscnn_platform.data.part_building import to_arrays
 from gscnn_platform.data.parts import ARRAYS, file_digest, open_part, quick_fault, read_arrays, read_keys, write_part
-from gscnn_platform.data.verification import VerifyConfig, verify
+from gscnn_platform.data.verification import verify
 
 WAYS: dict[str, Callable[[Path], pq.ParquetFile]] = {
     "memory map, unchecked": lambda file: pq.ParquetFile(file, memory_map=True),

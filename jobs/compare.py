@@ -1,12 +1,11 @@
-"""python -m jobs.compare RUN_OR_SWEEP...: runs side by side, in words and as an HTML page."""
+"""python -m jobs.compare RUN RUN_OR_SWEEP: runs side by side, in words and as an HTML page."""
 
 import tyro
 
-from gscnn_platform.reporting.comparing import compare_runs
-from jobs.command_line import user_errors
+from gscnn_platform.command_line import read, user_errors
 
 
-def main(
+def compare(
     runs: tyro.conf.Positional[tuple[str, ...]],
     /,
     out: str = "comparison.html",
@@ -24,9 +23,15 @@ def main(
         uri: MLflow tracking URI; else the run folder's, MLFLOW_TRACKING_URI, or SQLite under runs/.
         different_data: compare runs on different data all the same.
     """
+    from gscnn_platform.reporting.comparing import compare_runs
+
+    compare_runs(runs, uri, metric, out, different_data)
+
+
+def main() -> None:
     with user_errors():
-        compare_runs(runs, uri, metric, out, different_data)
+        read(compare, __doc__)
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    main()

@@ -1,15 +1,18 @@
-"""python -m jobs.evaluate --checkpoint PATH_OR_MLFLOW_RUN --store DIR: scores per class, an HTML page, tracked."""
+"""python -m jobs.evaluate --checkpoint runs/NAME --store data/streets: scores per class, an HTML page, tracked in MLflow."""
 
-import tyro
+from gscnn_platform.command_line import read, user_errors
+from gscnn_platform.config import EvaluateConfig
 
-from gscnn_platform.evaluation import EvaluateConfig
-from gscnn_platform.reporting.job import evaluate_checkpoint
-from jobs.command_line import user_errors
+FIRST = ("checkpoint", "store", "split", "compare", "report", "inference.scales", "inference.flip", "inference.window")
+"""Options of the short help."""
 
 
 def main() -> None:
     with user_errors():
-        evaluate_checkpoint(tyro.cli(EvaluateConfig, description=__doc__))
+        config = read(EvaluateConfig, __doc__, FIRST)
+        from gscnn_platform.reporting.job import evaluate_checkpoint
+
+        evaluate_checkpoint(config)
 
 
 if __name__ == "__main__":

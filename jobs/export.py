@@ -1,14 +1,18 @@
-"""python -m jobs.export --checkpoint PATH_OR_MLFLOW_RUN --out model.onnx: a model for other programs, checked."""
+"""python -m jobs.export --checkpoint runs/NAME --out model.onnx: a model for other programs, checked against PyTorch."""
 
-import tyro
+from gscnn_platform.command_line import read, user_errors
+from gscnn_platform.config import ExportConfig
 
-from gscnn_platform.exporting import ExportConfig, describe, export_checkpoint
-from jobs.command_line import user_errors
+FIRST = ("checkpoint", "out", "frames", "tolerance", "overwrite")
+"""Options of the short help."""
 
 
 def main() -> None:
     with user_errors():
-        print(describe(export_checkpoint(tyro.cli(ExportConfig, description=__doc__))))
+        config = read(ExportConfig, __doc__, FIRST)
+        from gscnn_platform.exporting import describe, export_checkpoint
+
+        print(describe(export_checkpoint(config)))
 
 
 if __name__ == "__main__":

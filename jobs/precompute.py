@@ -1,28 +1,20 @@
-"""python -m jobs.precompute DATASET --root DIR --out DIR: raw dataset -> store."""
+"""python -m jobs.precompute streets --out data/streets: raw dataset -> store, with edge priors and boundary maps."""
 
+from gscnn_platform.command_line import choose, user_errors
 from gscnn_platform.data.formats import FORMATS
-from gscnn_platform.data.precompute import PrecomputeConfig, precompute
-from jobs.command_line import choose, user_errors
+from gscnn_platform.data.precompute import PrecomputeConfig
 
 
 def main() -> None:
-    config = choose(
-        {
-            name: (
-                (type(format_).__doc__ or name).strip().splitlines()[0],
-                PrecomputeConfig(format=format_, out="store"),
-            )
-            for name, format_ in FORMATS.items()
-        },
-        __doc__,
-    )
+    datasets = {
+        name: ((type(format_).__doc__ or name).strip().splitlines()[0], PrecomputeConfig(format=format_, out="store"))
+        for name, format_ in FORMATS.items()
+    }
     with user_errors():
-        result = precompute(config)
-    manifest = result.manifest
-    counts = ", ".join(f"{split.samples} {name}" for name, split in manifest.splits.items())
-    done = "wrote" if result.built else "unchanged, nothing to do:"
-    left_out = f" · {len(manifest.skipped)} samples left out, see manifest.json" if manifest.skipped else ""
-    print(f"{done} {result.path} · {counts} · fingerprint {manifest.fingerprint}{left_out}")
+        config = choose(datasets, __doc__, "dataset")
+        from gscnn_platform.data.precompute import precompute
+
+        print(precompute(config))
 
 
 if __name__ == "__main__":

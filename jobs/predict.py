@@ -1,14 +1,27 @@
-"""python -m jobs.predict --checkpoint PATH_OR_MLFLOW_RUN --input FILE_FOLDER_OR_GLOB --out DIR: images -> pictures."""
+"""python -m jobs.predict --checkpoint runs/NAME --input frames --out predictions: images -> label, colour and edge pictures."""
 
-import tyro
+from gscnn_platform.command_line import read, user_errors
+from gscnn_platform.config import PredictConfig
 
-from gscnn_platform.prediction import PredictConfig, describe, predict
-from jobs.command_line import user_errors
+FIRST = (
+    "checkpoint",
+    "input",
+    "out",
+    "overwrite",
+    "num_workers",
+    "inference.scales",
+    "inference.flip",
+    "inference.window",
+)
+"""Options of the short help."""
 
 
 def main() -> None:
     with user_errors():
-        print(describe(predict(tyro.cli(PredictConfig, description=__doc__))))
+        config = read(PredictConfig, __doc__, FIRST)
+        from gscnn_platform.prediction import describe, predict
+
+        print(describe(predict(config)))
 
 
 if __name__ == "__main__":

@@ -1,32 +1,38 @@
-"""python -m jobs.quickstart: drawn scenes -> store -> trained Gated-SCNN -> scores, in minutes, offline."""
+"""python -m jobs.quickstart: drawn street scenes -> store -> trained Gated-SCNN -> scores, in minutes, offline."""
 
-from gscnn_platform import tracking
-from gscnn_platform.config import with_overrides
-from gscnn_platform.data.formats import FORMATS
-from gscnn_platform.data.precompute import PrecomputeConfig, precompute
-from gscnn_platform.evaluation import EvaluateConfig
-from gscnn_platform.recipes import RECIPES
-from gscnn_platform.reporting.job import evaluate_checkpoint
-from gscnn_platform.training.trainer import run_training
-from jobs.command_line import user_errors
+from gscnn_platform.command_line import read, user_errors
 
 STORE = "data/streets"
 
 
-def main() -> None:
-    with user_errors():
-        print("1/3  precompute: draw street scenes, derive edge priors and edge labels", flush=True)
-        precompute(PrecomputeConfig(format=FORMATS["streets"], out=STORE, overwrite=True))
-        print("2/3  train: Gated-SCNN on a ResNet-18, tracked in MLflow", flush=True)
-        result = run_training(with_overrides(RECIPES["streets"], {"store": STORE}))
-        print("3/3  evaluate: the best checkpoint on the validation split", flush=True)
-        evaluation = evaluate_checkpoint(EvaluateConfig(checkpoint=result.best_checkpoint, store=STORE))
+def quickstart() -> None:
+    """Runs precompute, train and evaluate one after the other, as they would be run by hand."""
+    from gscnn_platform import tracking
+    from gscnn_platform.config import EvaluateConfig, with_overrides
+    from gscnn_platform.data.formats import FORMATS
+    from gscnn_platform.data.precompute import PrecomputeConfig, precompute
+    from gscnn_platform.recipes import RECIPES
+    from gscnn_platform.training.trainer import run_training
+
+    print("1/3  precompute: draw street scenes, derive edge priors and boundary maps", flush=True)
+    precompute(PrecomputeConfig(format=FORMATS["streets"], out=STORE, overwrite=True))
+    print("2/3  train: Gated-SCNN on a ResNet-18, tracked in MLflow", flush=True)
+    result = run_training(with_overrides(RECIPES["streets"], {"store": STORE}))
+    print("3/3  evaluate: the best checkpoint on the validation split", flush=True)
+    from gscnn_platform.reporting.job import evaluate_checkpoint
+
+    evaluation = evaluate_checkpoint(EvaluateConfig(checkpoint=result.best_checkpoint, store=STORE))
     print(
         f"\ncheckpoint  {result.best_checkpoint}\n"
         f"report      {evaluation.page}\n"
         f"look at it  make ui, or {tracking.ui_command(result.tracking_uri)}\n"
         f"            then open http://127.0.0.1:5000, experiment gscnn, run {result.run_name}"
     )
+
+
+def main() -> None:
+    with user_errors():
+        read(quickstart, __doc__)
 
 
 if __name__ == "__main__":

@@ -1,30 +1,34 @@
-"""python -m jobs.sweep RECIPE --store DIR --space SPACE: searches a recipe's settings, trial by trial."""
+"""python -m jobs.sweep streets --store data/streets --space loss-small: searches a recipe's settings, trial by trial."""
 
-from typing import Annotated
-
-import tyro
-
+from gscnn_platform.command_line import choose, user_errors
 from gscnn_platform.domains import with_sets
-from gscnn_platform.recipes import RECIPES
+from gscnn_platform.recipes import RECIPES, describe
 from gscnn_platform.search_spaces import find_space
-from gscnn_platform.tracking import ui_command
-from gscnn_platform.tuning import SweepConfig, run_sweep
-from jobs.command_line import choose, user_errors
+from gscnn_platform.tuning import SweepConfig
 
-
-class Sweep(SweepConfig):
-    # A field of this name would hide a method of pydantic's class.
-    register_as: Annotated[str | None, tyro.conf.arg(name="register")] = None
-    """Name in MLflow's model registry under which the best trial's model is registered, with the alias `best`."""
+FIRST = (
+    "store",
+    "space",
+    "set",
+    "num_trials",
+    "search",
+    "scheduler",
+    "metric",
+    "run_name",
+    "register_as",
+    "training.epochs",
+)
+"""Options of the short help."""
 
 
 def main() -> None:
-    sweeps = {name: (f"on recipe {name}", Sweep.of(recipe)) for name, recipe in RECIPES.items()}
-    chosen = choose(sweeps, __doc__, repeated=True)
-    config = SweepConfig.model_validate(chosen.model_dump())
+    sweeps = {name: (describe(recipe), SweepConfig.of(recipe)) for name, recipe in RECIPES.items()}
     with user_errors():
-        result = run_sweep(config, with_sets(find_space(config.space), config.set))
-    print(f"\n{result}\nMLflow run   {result.run_id}\nlook at it   {ui_command(result.tracking_uri)}")
+        config = choose(sweeps, __doc__, "recipe", FIRST, repeated=True)
+        space = with_sets(find_space(config.space), config.set)
+        from gscnn_platform.tuning import run_sweep
+
+        print(f"\n{run_sweep(config, space)}")
 
 
 if __name__ == "__main__":

@@ -1,25 +1,29 @@
-"""python -m jobs.sync-tracking FOLDER...: delivers what ended runs could not, for the tracking server was away."""  # noqa: N999
+"""python -m jobs.sync-tracking runs: delivers what ended runs could not, since the tracking server was down."""  # noqa: N999
 
 import sys
 from pathlib import Path
 
 import tyro
 
-from gscnn_platform.tracking import sync
-from jobs.command_line import user_errors
+from gscnn_platform.command_line import read, user_errors
 
 
-def main(folders: tyro.conf.Positional[tuple[Path, ...]], /, uri: str | None = None) -> None:
-    """Delivers the outboxes of ended runs; fails where the server does not answer, or a run still goes on.
+def deliver(folders: tyro.conf.Positional[tuple[Path, ...]], /, uri: str | None = None) -> None:
+    """Delivers the outboxes of ended runs; status 1 where the server does not answer, or a run is still running.
 
     Args:
         folders: run folders, or storage folders that hold runs.
         uri: MLflow tracking URI, where the server has moved since the run; else the run's own.
     """
+    from gscnn_platform.tracking import sync
+
+    sys.exit(0 if sync(folders, uri, say=lambda line: print(line, flush=True)) else 1)
+
+
+def main() -> None:
     with user_errors():
-        delivered = sync(folders, uri, say=lambda line: print(line, flush=True))
-    sys.exit(0 if delivered else 1)
+        read(deliver, __doc__)
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    main()

@@ -15,7 +15,7 @@ FIRST = (
     "optimizer.lr",
     "loss.edge",
 )
-"""Fields that the short help shows."""
+"""Options of the short help."""
 
 
 def main() -> None:

@@ -1,18 +1,19 @@
-"""python -m jobs.verify --store DIR: reads a whole store and lists every fault; status 1 where there is one."""
+"""python -m jobs.verify --store data/streets: reads a whole store and lists every fault; status 1 where there is one."""
 
 import sys
 
-import tyro
-
-from gscnn_platform.data.verification import VerifyConfig, describe, verify
-from jobs.command_line import user_errors
+from gscnn_platform.command_line import read, user_errors
+from gscnn_platform.config import VerifyConfig
 
 
 def main() -> None:
     with user_errors():
-        result = verify(tyro.cli(VerifyConfig, description=__doc__))
-    print(describe(result))
-    sys.exit(1 if result.faults else 0)
+        config = read(VerifyConfig, __doc__)
+        from gscnn_platform.data.verification import describe, verify
+
+        result = verify(config)
+        print(describe(result))
+        sys.exit(1 if result.faults else 0)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Connecting to Ray, from a laptop, beside a running cluster or inside a submitted job, with the same code."""
+"""Connecting to Ray, from a laptop, beside a running cluster or inside a submitted job, with the same code.
+
+Ray is imported by the functions that talk to it: paths and places are resolved before there is any need of a cluster.
+"""
 
 import logging
 import os
@@ -6,8 +9,6 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
-
-import ray
 
 from gscnn_platform.paths import RemotePath, as_path
 
@@ -24,6 +25,8 @@ def connect() -> None:
 
     Workers are given the import path that they lack, so that a local edit takes effect with no reinstall.
     """
+    import ray
+
     if ray.is_initialized():
         return
     # That a cluster of our own asks for a token is as it should be, and Ray warns of it at every start.
@@ -94,6 +97,8 @@ class Node(NamedTuple):
 
 def alive_nodes() -> list[Node]:
     """Those that are alive and run tasks; a head that was started with 0 CPUs is none of them."""
+    import ray
+
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     found = [Node(int(there.get("CPU", 0)), int(there.get("GPU", 0))) for there in alive]
     return [node for node in found if node.cpus]

@@ -3,40 +3,16 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from gscnn.batch import SegBatch
 from gscnn.config import InferenceConfig
 from gscnn.inference import infer
 from gscnn.metrics import DISTANCE_FACTORS, BoundaryF, ConfusionMatrix, SegmentationScores, distance_crop
-from gscnn_platform.config import CacheConfig, Config, TrackingConfig
-
-
-class EvaluateConfig(Config):
-    """One evaluation."""
-
-    checkpoint: str
-    """A checkpoint's or a run's folder, or an MLflow run id."""
-    store: str
-    """Folder that jobs.precompute wrote, a path or URI."""
-    split: str = "val"
-    """Split of the store to count."""
-    compare: str | None = None
-    """Another checkpoint, named in the same ways: both are counted, and the page shows them side by side."""
-    report: str | None = None
-    """The HTML page to write; None: evaluation/NAME-SPLIT.html in the storage folder."""
-    batch_size: int = Field(default=1, ge=1)
-    """Whole images of one size at once, at most."""
-    precision: Literal["float32", "bf16"] = "float32"
-    """Arithmetic of the forward pass."""
-    inference: InferenceConfig = InferenceConfig()
-    cache: CacheConfig = CacheConfig()
-    tracking: TrackingConfig = TrackingConfig()
 
 
 @dataclass

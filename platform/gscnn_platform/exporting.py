@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.export import Dim
 
@@ -17,7 +16,7 @@ from gscnn.batch import normalize
 from gscnn.constants import IMAGE_MEAN, IMAGE_STD
 from gscnn.export import NamedOutputs, example_inputs, export_program
 from gscnn_platform import cluster, tracking
-from gscnn_platform.config import Config, EdgeConfig, TrackingConfig
+from gscnn_platform.config import EdgeConfig, ExportConfig
 from gscnn_platform.data.formats.base import read_image
 from gscnn_platform.data.formats.streets import Streets
 from gscnn_platform.data.images import edge_prior, find_images
@@ -34,24 +33,6 @@ Runner = Callable[[Tensor, Tensor], dict[str, Tensor]]
 
 class ExportError(ValueError):
     """The model cannot be exported, or the exported file says something else than the model."""
-
-
-class ExportConfig(Config):
-    """One export."""
-
-    checkpoint: str
-    """A checkpoint's or a run's folder, or an MLflow run id."""
-    out: str
-    """File to write: .onnx for ONNX, .pt2 for torch.export."""
-    frames: str | None = None
-    """Images to check the file on: a file, a folder or a glob; None draws street scenes of two sizes."""
-    most_frames: int = Field(default=8, ge=1)
-    """Frames to check on, at most."""
-    tolerance: float = Field(default=1e-3, gt=0)
-    """Largest difference of a probability, of a class or an edge, between the file and PyTorch."""
-    overwrite: bool = False
-    """Replace a file that is there already."""
-    tracking: TrackingConfig = TrackingConfig()
 
 
 @dataclass(frozen=True)

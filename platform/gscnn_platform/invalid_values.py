@@ -57,6 +57,8 @@ def shown(value: Any) -> str:
     """A value as a user would type it."""
     if isinstance(value, tuple | list):
         return " ".join(map(shown, value))
+    if isinstance(value, float):
+        return f"{value:g}"
     return repr(value) if isinstance(value, str) and not re.fullmatch(r"[^\s'\"]+", value) else str(value)
 
 

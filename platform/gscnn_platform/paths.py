@@ -15,7 +15,6 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Final, Literal, NamedTuple, TypeVar
 
-import fsspec
 import pyarrow as pa
 from pyarrow.fs import (
     FileInfo,
@@ -291,6 +290,8 @@ def _filesystem(anchor: str, _process: int) -> tuple[FileSystem, str]:
     try:
         filesystem, root = FileSystem.from_uri(anchor + options)
     except pa.ArrowInvalid as unknown:
+        import fsspec  # For schemes that Arrow does not know: nobody else waits for it.
+
         try:
             found, root = fsspec.core.url_to_fs(anchor)
         except ValueError:

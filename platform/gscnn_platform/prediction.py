@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -15,14 +15,12 @@ import ray
 import ray.data
 import torch
 from jaxtyping import Float, UInt8
-from pydantic import Field
 from tqdm import tqdm
 
 from gscnn.batch import normalize
-from gscnn.config import InferenceConfig
 from gscnn.inference import infer
 from gscnn_platform import cluster, tracking
-from gscnn_platform.config import Config, TrackingConfig
+from gscnn_platform.config import PredictConfig
 from gscnn_platform.data.formats.base import BadSampleError, read_image
 from gscnn_platform.data.images import edge_prior, find_images
 from gscnn_platform.evaluation import autocast
@@ -42,25 +40,6 @@ SHOWN: Final = 20
 
 class PredictError(ValueError):
     """Pictures are there already, or no file could be read."""
-
-
-class PredictConfig(Config):
-    """One prediction of files."""
-
-    checkpoint: str
-    """A checkpoint's or a run's folder, or an MLflow run id."""
-    input: str
-    """An image file, a folder that is searched to its depth, or a glob pattern in quotes; a path or URI."""
-    out: str
-    """Folder for the pictures, a path or URI; on a cluster, one that all nodes reach."""
-    overwrite: bool = False
-    """Replace pictures that are there already."""
-    inference: InferenceConfig = InferenceConfig()
-    precision: Literal["float32", "bf16"] = "float32"
-    """Arithmetic of the forward pass."""
-    num_workers: int | None = Field(default=None, ge=1)
-    """Copies of the model that predict together; None: one a GPU, or one for every four CPU cores."""
-    tracking: TrackingConfig = TrackingConfig()
 
 
 @dataclass(frozen=True)

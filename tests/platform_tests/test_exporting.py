@@ -9,9 +9,9 @@ import torch
 
 from gscnn.export import NamedOutputs
 from gscnn_platform import exporting
-from gscnn_platform.config import ExperimentConfig
+from gscnn_platform.config import ExperimentConfig, ExportConfig
 from gscnn_platform.data.store import Store
-from gscnn_platform.exporting import ExportConfig, ExportError, describe, export_checkpoint
+from gscnn_platform.exporting import ExportError, describe, export_checkpoint
 from gscnn_platform.training.checkpoints import LoadedModel, load_model
 from tests.saved import RUN_ID, save_checkpoint
 

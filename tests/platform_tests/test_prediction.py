@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from gscnn.batch import normalize
-from gscnn_platform.config import ExperimentConfig, with_overrides
+from gscnn_platform.config import ExperimentConfig, PredictConfig, with_overrides
 from gscnn_platform.data.formats.cityscapes import Cityscapes
 from gscnn_platform.data.images import InputError, find_images
 from gscnn_platform.data.store import Identity, Store
 from gscnn_platform.paths import as_path, below
-from gscnn_platform.prediction import KINDS, PredictConfig, PredictError, Predictor, predict
+from gscnn_platform.prediction import KINDS, PredictError, Predictor, predict
 from gscnn_platform.training.checkpoints import load_model
 from tests.saved import save_checkpoint
 

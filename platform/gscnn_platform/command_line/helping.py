@@ -5,7 +5,6 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from gscnn_platform.command_line.options import Option, Options
-from gscnn_platform.invalid_values import shown
 
 HELP: Final = ("--help", "-h")
 HELP_ALL: Final = "--help-all"
@@ -69,7 +68,7 @@ def short_help(doc: str | None, name: str, options: Options, first: Collection[s
 
 
 def _described(option: Option) -> list[str]:
-    head = f"  {option.flag}" if option.default is None else f"  {option.flag} {shown(option.default)}"
+    head = f"  {option.with_default}"
     text = textwrap.wrap(" ".join(option.doc.split()), WIDTH - 34)
     if len(head) > 32:
         return [head, *(" " * 34 + line for line in text)]

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from gscnn_platform.invalid_values import shown
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,13 @@ class Option:
     @property
     def flag(self) -> str:
         return spelled(self.key)
+
+    @property
+    def with_default(self) -> str:
+        """`--loss.edge 5`, `--store (required)`; the flag alone where the default is None or a switch that is off."""
+        if self.default is PydanticUndefined:
+            return f"{self.flag} (required)"
+        return self.flag if self.default is None or self.default is False else f"{self.flag} {shown(self.default)}"
 
     @property
     def switches(self) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Command line -> config, by tyro; what it refuses is said by `refusals`, and help by `helping`."""
 
+import inspect
 import sys
 from collections.abc import Callable, Collection, Mapping
 from typing import NoReturn, TypeVar, overload
@@ -63,12 +64,12 @@ def read(target: type[T] | Callable[..., T], doc: str | None, first: Collection[
     """A config by the options of its class, or what a function returns that is called with the options.
 
     Args:
-        target: class or function.
+        target: class or function; the help of the latter is all of its options.
         doc: as in `choose`.
         first: as in `choose`.
     """
     words, refusals = sys.argv[1:], Refusals(doc, (), Options.of(target))
-    if set(words) & set(HELP):
+    if set(words) & set(HELP) and inspect.isclass(target):
         _tell(short_help(doc, "", refusals.options, first), status=0)
     with on_parse_error(refusals):
         return tyro.cli(target, args=_full_help(words), prog=f"python -m jobs.{job_name(doc)}", description=what(doc))

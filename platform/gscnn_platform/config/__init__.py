@@ -8,12 +8,16 @@ from gscnn_platform.config.augmentation import AugmentationConfig
 from gscnn_platform.config.base import Config
 from gscnn_platform.config.data import CacheConfig, DataConfig
 from gscnn_platform.config.edges import EdgeConfig
+from gscnn_platform.config.evaluation import EvaluateConfig
 from gscnn_platform.config.execution import EXECUTION, execution_fields
 from gscnn_platform.config.experiment import ExperimentConfig
+from gscnn_platform.config.export import ExportConfig
 from gscnn_platform.config.optimizer import OptimizerConfig
 from gscnn_platform.config.overrides import flatten, with_overrides
+from gscnn_platform.config.prediction import PredictConfig
 from gscnn_platform.config.tracking import TrackingConfig, has_password
 from gscnn_platform.config.training import Metric, TrainingConfig
+from gscnn_platform.config.verification import VerifyConfig
 
 __all__ = [
     "EXECUTION",
@@ -22,15 +26,19 @@ __all__ = [
     "Config",
     "DataConfig",
     "EdgeConfig",
+    "EvaluateConfig",
     "Execution",
     "ExperimentConfig",
+    "ExportConfig",
     "InferenceConfig",
     "LossConfig",
     "Metric",
     "ModelConfig",
     "OptimizerConfig",
+    "PredictConfig",
     "TrackingConfig",
     "TrainingConfig",
+    "VerifyConfig",
     "execution_fields",
     "flatten",
     "has_password",

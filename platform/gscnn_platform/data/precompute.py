@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any, Final, Literal
 
 import numpy as np
-import ray.data
 from pydantic import Field, SerializeAsAny
 from tqdm import tqdm
 
@@ -77,6 +76,14 @@ class PrecomputeResult:
     manifest: Manifest
     built: bool
     """False where the store was there already."""
+
+    def __str__(self) -> str:
+        """What was done, where it is, and what it holds."""
+        counts = ", ".join(f"{split.samples} {name}" for name, split in self.manifest.splits.items())
+        done = "wrote" if self.built else "unchanged, nothing to do:"
+        skipped = self.manifest.skipped
+        left_out = f" · {len(skipped)} samples left out, see {MANIFEST}" if skipped else ""
+        return f"{done} {self.path} · {counts} · fingerprint {self.manifest.fingerprint}{left_out}"
 
 
 def precompute(config: PrecomputeConfig) -> PrecomputeResult:
@@ -184,6 +191,8 @@ def _reports(job: BuildJob, part_rows: int, progress: Progress, place: Destinati
         for split, of_split in job.samples.items()
         for start in range(0, len(of_split), part_rows)
     ]
+    import ray.data  # 2 s that neither a faulty command nor a task waits for.
+
     ray.data.DataContext.get_current().enable_progress_bars = False
     dataset = ray.data.from_items(chunks, override_num_blocks=len(chunks)).map(partial(_build_part, job=job))
     failure: Failure | None = None

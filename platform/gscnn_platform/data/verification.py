@@ -10,13 +10,12 @@ from threading import Lock
 
 import numpy as np
 import pyarrow.parquet as pq
-from pydantic import Field
 from tqdm import tqdm
 
 from gscnn.constants import IGNORE_INDEX
 from gscnn.edges import boundary_map
 from gscnn_platform import cluster
-from gscnn_platform.config import Config
+from gscnn_platform.config import VerifyConfig
 from gscnn_platform.data.manifest import MANIFEST, Identity, Part, Split, StoreError, parse_manifest
 from gscnn_platform.data.parts import (
     ARRAYS,
@@ -30,13 +29,6 @@ from gscnn_platform.data.parts import (
     read_keys,
 )
 from gscnn_platform.paths import AnyPath, as_path, below
-
-
-class VerifyConfig(Config):
-    store: str
-    """Folder that jobs.precompute wrote, a path or URI."""
-    threads: int | None = Field(default=None, ge=1)
-    """Files that are read at a time; None: as many as there are CPU cores."""
 
 
 @dataclass(frozen=True)

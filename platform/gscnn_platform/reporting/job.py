@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from gscnn_platform import cluster, provenance, tracking
+from gscnn_platform.config import EvaluateConfig
 from gscnn_platform.data.loader import to_batch, whole_images
 from gscnn_platform.data.store import SplitReader, StaleStoreError, Store, open_store
-from gscnn_platform.evaluation import EvalReport, EvaluateConfig, evaluate
+from gscnn_platform.evaluation import EvalReport, evaluate
 from gscnn_platform.figures import Panels, predict_panels
 from gscnn_platform.reporting.page import FramePicture, render
 from gscnn_platform.reporting.pictures import confusion_picture, distance_picture, frame_picture, worst_windows

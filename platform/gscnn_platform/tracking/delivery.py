@@ -6,14 +6,12 @@ are written over; the model is found again by its id.
 
 import logging
 import os
-import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from fcntl import LOCK_EX, LOCK_UN, flock
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 import mlflow
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Run, RunStatus, RunTag
@@ -22,6 +20,7 @@ from mlflow.models import Model
 
 from gscnn_platform.tracking.journal import Entry, Journal, entries, parts, read_json, write_json
 from gscnn_platform.tracking.refusals import check_credentials
+from gscnn_platform.tracking.uri import check_listening
 
 NOTE: Final = "mlflow.note.content"
 """Tag that the UI shows as a run's description, in Markdown."""
@@ -61,14 +60,6 @@ def client_of(uri: str) -> mlflow.MlflowClient:
     check_listening(uri)
     with _alone(uri):
         return mlflow.MlflowClient(uri)
-
-
-def check_listening(uri: str) -> None:
-    """Raises OSError where nothing listens at an http(s) URI: MLflow itself would retry for minutes."""
-    address = urlsplit(uri)
-    if address.scheme in ("http", "https") and address.hostname:
-        port = address.port or {"http": 80, "https": 443}[address.scheme]
-        socket.create_connection((address.hostname, port), timeout=5).close()
 
 
 def artifact_link(run_id: str, file: str, text: str) -> str:

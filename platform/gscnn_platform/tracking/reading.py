@@ -19,7 +19,8 @@ from mlflow.exceptions import MlflowException
 
 from gscnn_platform.tracking.delivery import client_of
 from gscnn_platform.tracking.journal import TrackingError
-from gscnn_platform.tracking.refusals import check_no_password, reason
+from gscnn_platform.tracking.refusals import reason
+from gscnn_platform.tracking.uri import check_no_password
 
 SWEEP: Final = "gscnn.sweep"
 """Tag of a sweep's parent run: the name of its search space."""

@@ -1,30 +1,13 @@
 """Requests that a tracking server refuses for want of rights, in the words of who can mend that."""
 
 import configparser
-from typing import Final
 
 from mlflow.exceptions import MlflowException
 from mlflow.utils.credentials import read_mlflow_creds
 from requests import HTTPError
 
-from gscnn_platform.config import has_password
 from gscnn_platform.tracking.journal import TrackingError
-
-CREDENTIALS: Final = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or ~/.mlflow/credentials"
-"""Where MLflow takes a user's name and password from, at every request anew."""
-
-
-def check_no_password(uri: str, field: str) -> None:
-    """Refuses a tracking URI with a password in it, which logs, run records and MLflow itself would show.
-
-    Raises:
-        TrackingError: it has one; the message does not repeat it.
-    """
-    if has_password(uri):
-        raise TrackingError(
-            f"{field} carries a user or a password, which logs and MLflow would show: give them by {CREDENTIALS} "
-            "(deploy/mlflow.md)"
-        )
+from gscnn_platform.tracking.uri import CREDENTIALS, does_not_work
 
 
 def check_credentials() -> None:
@@ -70,7 +53,7 @@ def unusable(uri: str, error: Exception) -> TrackingError:
     refused = refusal(error)
     if refused:
         return TrackingError(f"tracking URI {uri}: {refused}")
-    return TrackingError(f"tracking URI {uri} does not work: {error}; set --tracking.uri or MLFLOW_TRACKING_URI")
+    return does_not_work(uri, error)
 
 
 def _status(error: Exception) -> int | None:

@@ -3,7 +3,6 @@
 import importlib.metadata
 import json
 import math
-import os
 import re
 import tempfile
 import time
@@ -25,13 +24,13 @@ from mlflow.types import Schema, TensorSpec
 from torch import nn
 
 from gscnn.export import NamedOutputs, example_inputs
-from gscnn_platform.config import ExperimentConfig, TrackingConfig, flatten
+from gscnn_platform.config import ExperimentConfig, flatten
 from gscnn_platform.data.store import Store
 from gscnn_platform.provenance import run_tags
 from gscnn_platform.tracking.delivery import CHECKPOINT, EVALUATION, NOTE, artifact_link, client_of
 from gscnn_platform.tracking.journal import TrackingError
 from gscnn_platform.tracking.outbox import Left, Outbox, Say, silent
-from gscnn_platform.tracking.refusals import check_no_password, reason, unusable
+from gscnn_platform.tracking.refusals import reason, unusable
 from gscnn_platform.tracking.sync import deliver
 
 EXPERIMENT_TAGS: Final = {"mlflow.experimentKind": "custom_model_development"}
@@ -42,26 +41,6 @@ FOLDER: Final = "gscnn.folder"
 """Tag: where the run's checkpoints are."""
 MOST_PARAM: Final = 6000
 """Characters that MLflow takes of a param's value."""
-
-
-def tracking_uri(config: TrackingConfig, storage: str) -> str:
-    """The config's URI, else MLFLOW_TRACKING_URI, else SQLite in the storage folder (or here, for a remote one).
-
-    Raises:
-        TrackingError: MLFLOW_TRACKING_URI carries a password.
-    """
-    uri = config.uri or os.environ.get("MLFLOW_TRACKING_URI")
-    if uri:
-        check_no_password(uri, "MLFLOW_TRACKING_URI")
-        return uri
-    folder = Path.home() / "gscnn-runs" if "://" in storage else Path(storage)
-    folder.mkdir(parents=True, exist_ok=True)
-    return f"sqlite:///{folder / 'mlflow.db'}"
-
-
-def ui_command(uri: str) -> str:
-    """How to look at the runs of a tracking URI."""
-    return f"mlflow ui --backend-store-uri {uri}" if uri.startswith("sqlite") else f"open {uri}"
 
 
 def create_run(

@@ -6,10 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from gscnn_platform.tracking.delivery import check_listening
 from gscnn_platform.tracking.journal import HEADER, Address, HeldError, Journal, TrackingError, address_of, parts
 from gscnn_platform.tracking.outbox import Left, Outbox, Say, left_in, silent
-from gscnn_platform.tracking.refusals import check_no_password
+from gscnn_platform.tracking.uri import check_listening, check_no_password
 
 PATIENCE: Final = 20.0
 """Seconds that jobs.sync-tracking waits while nothing gets through."""

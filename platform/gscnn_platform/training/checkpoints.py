@@ -5,7 +5,11 @@ averaged ones where an average is kept), metrics.json, run.json (the MLflow run)
 checksums.json of all of these, written last: without it a checkpoint is none. All are read without unpickling code. A
 run's folder, a path or URI, holds its last checkpoints, step-NNNNNNNN, and its best one, best-NNNNNNNN, which has no
 state to resume from. Ray Train is not told of them: what is written counts at once, and nobody else deletes any.
+
+Only what reads or writes tensors imports torch: the driver looks for checkpoints without it.
 """
+
+from __future__ import annotations
 
 import hashlib
 import json
@@ -14,17 +18,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem, copy_files
-from ray.train import Checkpoint
 
-from gscnn.model import DeepLabV3Plus, GatedSCNN, build_model
+import gscnn
 from gscnn_platform import tracking
 from gscnn_platform.config import ExperimentConfig
 from gscnn_platform.data.store import Identity
 from gscnn_platform.paths import as_path, filesystem_of, patiently
+
+if TYPE_CHECKING:
+    from gscnn.model import DeepLabV3Plus, GatedSCNN
 
 MODEL, TRAINING = "model.pt", "training.pt"
 CONFIG, DATASET, METRICS, RUN = "config.json", "dataset.json", "metrics.json", "run.json"
@@ -74,6 +79,8 @@ def checkpoint_name(prefix: str, step: int) -> str:
 
 def save(folder: Path, content: Content, resumable: bool = True) -> None:
     """Writes a checkpoint into an empty folder; one that is not `resumable` has no state to go on from."""
+    import torch
+
     for name, state in ((MODEL, content.weights), (TRAINING, content.training_state if resumable else None)):
         if state is not None:
             # Into an open file: by path, torch does not say that a disk is full.
@@ -191,6 +198,8 @@ def load_training_state(checkpoint: str) -> dict[str, Any]:
     Raises:
         CheckpointError: a file of the checkpoint is missing or damaged.
     """
+    import torch
+
     with as_folder(checkpoint) as folder:
         found = faults(folder)
         if found:
@@ -219,7 +228,9 @@ def load_model(path: str | Path) -> LoadedModel:
         if damaged:
             raise CheckpointError(f"{path} cannot be used: {', '.join(damaged)}")
         config = ExperimentConfig.model_validate_json((folder / CONFIG).read_text())
-        model = build_model(config.model.model_copy(update={"weights": None}))
+        import torch
+
+        model = gscnn.build_model(config.model.model_copy(update={"weights": None}))
         model.load_state_dict(torch.load(folder / MODEL, map_location="cpu", weights_only=True))
         return LoadedModel(
             model=model.eval(),
@@ -258,6 +269,8 @@ def as_folder(path: str) -> Iterator[Path]:
         raise CheckpointError(f"{path} is no folder: name a checkpoint's or a run's folder, or an MLflow run id")
     named = path.rstrip("/") if is_uri else str(Path(path).expanduser().absolute())
     filesystem, inside = filesystem_of(best_of_run(named) or named)
+    from ray.train import Checkpoint
+
     with Checkpoint(inside, filesystem).as_directory() as folder:
         yield Path(folder)
 

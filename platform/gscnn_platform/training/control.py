@@ -3,24 +3,13 @@
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from enum import IntEnum
 from typing import cast
 
 import torch
 import torch.distributed
 
 from gscnn_platform.config import TrainingConfig
-
-
-class Signal(IntEnum):
-    """What follows a step; of several workers' signals the greatest holds for all."""
-
-    GO_ON = 0
-    LOOK = 1
-    """All workers look together whether one of their nodes is about to be taken away."""
-    SAVE = 2
-    STOP = 3
-
+from gscnn_platform.training.step_signal import Signal
 
 LOOK_SECONDS = 5.0
 """From one look to the next: it is a barrier of 5 ms, and notices come at least 25 s ahead."""

@@ -13,7 +13,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from gscnn_platform import cluster
 from gscnn_platform.config import ExperimentConfig
 from gscnn_platform.training.entry import run_worker
-from gscnn_platform.training.loop import Place, WorkerJob, train
+from gscnn_platform.training.job import WorkerJob
+from gscnn_platform.training.loop import Place, train
 from gscnn_platform.training.stopping import DriverLink, Stopper, in_thread
 from gscnn_platform.training.waiting import Waiting
 

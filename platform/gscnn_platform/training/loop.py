@@ -15,32 +15,18 @@ import torch
 import torch.distributed
 from ray.actor import ActorHandle
 
-from gscnn_platform.config import Config, ExperimentConfig
 from gscnn_platform.data.storage import StorageError, is_full, readable
 from gscnn_platform.data.store import StoreError, open_store
 from gscnn_platform.evaluation import EvalReport
 from gscnn_platform.tracking import RunWriter
 from gscnn_platform.training import checkpoints
 from gscnn_platform.training.checkpoints import CheckpointError
-from gscnn_platform.training.control import Control, Signal
+from gscnn_platform.training.control import Control
+from gscnn_platform.training.job import WorkerJob
 from gscnn_platform.training.progress import say
+from gscnn_platform.training.step_signal import Signal
 from gscnn_platform.training.stopping import Watch
 from gscnn_platform.training.worker import NonFiniteLossError, TrainingWorker
-
-
-class WorkerJob(Config):
-    """What the driver hands to every worker; paths are absolute."""
-
-    config: ExperimentConfig
-    store: str
-    folder: str
-    """Of the run, a path or URI."""
-    outbox: str
-    """Folder for what waits for the tracking server."""
-    tracking_uri: str
-    run_id: str
-    use_gpu: bool
-    cpus: int
 
 
 @dataclass(frozen=True)

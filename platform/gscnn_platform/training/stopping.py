@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from types import FrameType
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
-import ray
-from ray.actor import ActorHandle
+from gscnn_platform.training.step_signal import Signal
 
-from gscnn_platform.training.control import Signal
+if TYPE_CHECKING:
+    from ray.actor import ActorHandle
 
 T = TypeVar("T")
 POLL_SECONDS: Final = 1.0
@@ -118,7 +118,7 @@ def in_thread(call: Callable[[], T], meanwhile: Callable[[], None]) -> T:
 class Watch:
     """Rank 0's ear: asks the driver in the background, so that no step waits for the answer."""
 
-    def __init__(self, link: ActorHandle) -> None:
+    def __init__(self, link: "ActorHandle") -> None:
         self._raised = threading.Event()
         self._thread = threading.Thread(target=self._ask, args=(link,), name="stop", daemon=True)
         self._ended = threading.Event()
@@ -127,7 +127,9 @@ class Watch:
     def __call__(self) -> Signal:
         return Signal.STOP if self._raised.is_set() else Signal.GO_ON
 
-    def _ask(self, link: ActorHandle) -> None:
+    def _ask(self, link: "ActorHandle") -> None:
+        import ray
+
         while not self._ended.wait(POLL_SECONDS):
             if ray.get(link.stopped.remote()):
                 self._raised.set()

@@ -6,14 +6,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gscnn.model import build_model
+import gscnn
 from gscnn_platform import cluster, tracking
 from gscnn_platform.config import ExperimentConfig
 from gscnn_platform.data.store import Store, StoreError, open_store
 from gscnn_platform.interrupts import TrainingStoppedError
 from gscnn_platform.training import checkpoints, resume
-from gscnn_platform.training.execution import resources, train_here, train_on_workers
-from gscnn_platform.training.loop import WorkerJob
+from gscnn_platform.training.job import WorkerJob
 from gscnn_platform.training.progress import say
 from gscnn_platform.training.resume import RunRecord, State
 from gscnn_platform.training.stopping import Stopper
@@ -31,6 +30,16 @@ class TrainingResult:
     """Path or URI of the checkpoint with the highest validation score, by default mIoU."""
     best_metrics: dict[str, float]
     last_checkpoint: str
+
+    def __str__(self) -> str:
+        """The best score, and where all of it is."""
+        return (
+            f"best validation mIoU {self.best_metrics['val/miou']:.4f} at epoch {self.best_metrics['epoch']:.0f}\n"
+            f"best checkpoint  {self.best_checkpoint}\n"
+            f"last checkpoint  {self.last_checkpoint}\n"
+            f"MLflow run       {self.run_id}\n"
+            f"look at it       {tracking.ui_command(self.tracking_uri)}"
+        )
 
 
 @dataclass(frozen=True)
@@ -70,7 +79,12 @@ def run_training(config: ExperimentConfig, trial: Trial | None = None) -> Traini
     with resume.usable(storage):
         run_name, before = resume.choose_run(config, storage, store.manifest.fingerprint, is_trial=trial is not None)
     folder = f"{storage}/{run_name}"
-    build_model(config.model)  # Finds missing pretrained weights here rather than on every worker.
+    if before is None:
+        tracking.check_named_uri(config.tracking)
+    # Torch, Ray and MLflow are imported from here on: whatever was wrong so far was said in a second.
+    from gscnn_platform.training.execution import resources, train_here, train_on_workers
+
+    gscnn.build_model(config.model)  # Finds missing pretrained weights here rather than on every worker.
     cluster.connect()
     use_gpu, cpus = resources(config)
     outbox = outbox_of(storage, run_name)

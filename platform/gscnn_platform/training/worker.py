@@ -29,10 +29,11 @@ from gscnn_platform.data.loader import (
 from gscnn_platform.data.store import Store
 from gscnn_platform.evaluation import EvalReport, autocast, evaluate
 from gscnn_platform.figures import Panels, draw_panels, predict_panels
-from gscnn_platform.training.control import Control, Signal
+from gscnn_platform.training.control import Control
 from gscnn_platform.training.finite import FiniteCheck
 from gscnn_platform.training.progress import Progress, say
 from gscnn_platform.training.step_log import StepLog
+from gscnn_platform.training.step_signal import Signal
 
 if TYPE_CHECKING:
     # The benchmarks train without tracking, on machines without MLflow.

@@ -1,6 +1,8 @@
-"""Hyperparameter sweeps. The only package, with search_spaces' domains as text, that imports ray.tune."""
+"""Hyperparameter sweeps. The only package, with search_spaces' domains as text, that imports ray.tune.
 
-from gscnn_platform.tuning.config import SweepConfig, SweepError
-from gscnn_platform.tuning.sweep import SweepResult, run_sweep
+The names are those of __init__.pyi. Each is imported when it is used: SweepConfig needs no Ray.
+"""
 
-__all__ = ["SweepConfig", "SweepError", "SweepResult", "run_sweep"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,4 +1,4 @@
-"""A sweep's driver: checks everything, runs the trials on Ray Tune, names the best one."""
+"""A sweep's driver: runs the trials on Ray Tune, names the best one."""
 
 import logging
 import os
@@ -20,12 +20,12 @@ from gscnn.model import build_model
 from gscnn_platform import cluster, tracking
 from gscnn_platform.comparison import CURVES, Sweep, Table, compare
 from gscnn_platform.config import EXECUTION, with_overrides
-from gscnn_platform.data.store import Store, StoreError, open_store
-from gscnn_platform.domains import SearchSpace, check
+from gscnn_platform.data.store import Store
+from gscnn_platform.domains import SearchSpace
 from gscnn_platform.interrupts import TrainingStoppedError
 from gscnn_platform.training import resume
 from gscnn_platform.tuning.config import SweepConfig, SweepError
-from gscnn_platform.tuning.record import SweepRecord, choose_sweep, write_record
+from gscnn_platform.tuning.record import SweepRecord, write_record
 from gscnn_platform.tuning.results import Board, BoardCallback, TrialRow
 from gscnn_platform.tuning.searching import number_of_trials, scheduler, searcher, tune_domain
 from gscnn_platform.tuning.trial import SweepJob, SweepTrial, trial_name
@@ -70,32 +70,16 @@ class SweepResult:
             lines.append(f"registered   {self.registered}")
         if self.comparison is not None:
             lines += ["", self.comparison, ""]
+        lines += [f"MLflow run   {self.run_id}", f"look at it   {tracking.ui_command(self.tracking_uri)}"]
         return "\n".join(lines)
 
 
-def run_sweep(config: SweepConfig, space: SearchSpace) -> SweepResult:
-    """Runs the trials that `config` asks for on `space`, side by side where the cluster has room; blocks to the end.
-
-    The same config, space and data go on with a sweep that died or was stopped: finished trials are kept, the others
-    continue from their last checkpoints, in their MLflow runs. What can be known to fail is found first.
-
-    Raises:
-        SearchSpaceError: the space does not fit the recipe.
-        SweepError: the sweep that is named cannot be gone on with, the search does not fit the scheduler, or no trial
-            has a score in the end.
-        StoreError: the store is missing, damaged or another than the recipe asks for.
-        ResourcesError: the cluster is too small for one trial.
-        TrackingError: the tracking URI does not work.
-        TrainingStoppedError: SIGTERM or Ctrl-C ended the sweep.
-    """
-    check(space, config.recipe)
-    if config.store is None:
-        raise StoreError("--store is missing: name the folder that python -m jobs.precompute wrote")
-    store = open_store(cluster.resolve(config.store, "--store"), config.data, config.model.num_classes)
-    storage = cluster.resolve(config.storage, "--storage") if config.storage else cluster.default_storage()
+def drive(
+    config: SweepConfig, space: SearchSpace, store: Store, storage: str, name: str, before: SweepRecord | None
+) -> SweepResult:
+    """What `run_sweep` does after its checks: `before` is the record of a sweep that resumes."""
     scheduler(config, space)
     searcher(config, space)
-    name, before = choose_sweep(config, space, storage, store.manifest.fingerprint)
     build_model(config.model)
     # Its runner finds the cluster by this in the processes of the trials too: several may be on one host.
     cluster.connect()

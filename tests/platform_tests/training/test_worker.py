@@ -12,7 +12,8 @@ from gscnn_platform.config import ExperimentConfig, with_overrides
 from gscnn_platform.data.loader import batches, epoch_order
 from gscnn_platform.data.store import Store
 from gscnn_platform.evaluation import EvalReport
-from gscnn_platform.training.control import Control, Signal
+from gscnn_platform.training.control import Control
+from gscnn_platform.training.step_signal import Signal
 from gscnn_platform.training.worker import NonFiniteLossError, TrainingWorker, fixed_samples
 
 CPU = torch.device("cpu")

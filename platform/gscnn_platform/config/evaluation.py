@@ -1,0 +1,32 @@
+"""One evaluation."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from gscnn.config import InferenceConfig
+from gscnn_platform.config.base import Config
+from gscnn_platform.config.data import CacheConfig
+from gscnn_platform.config.tracking import TrackingConfig
+
+
+class EvaluateConfig(Config):
+    """One evaluation."""
+
+    checkpoint: str
+    """A checkpoint's or a run's folder, or an MLflow run id."""
+    store: str
+    """Folder that jobs.precompute wrote, a path or URI."""
+    split: str = "val"
+    """Split of the store to count."""
+    compare: str | None = None
+    """Another checkpoint, named in the same ways: both are counted, and the page shows them side by side."""
+    report: str | None = None
+    """The HTML page to write; None: evaluation/NAME-SPLIT.html in the storage folder."""
+    batch_size: int = Field(default=1, ge=1)
+    """Whole images of one size at once, at most."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """Arithmetic of the forward pass."""
+    inference: InferenceConfig = InferenceConfig()
+    cache: CacheConfig = CacheConfig()
+    tracking: TrackingConfig = TrackingConfig()

@@ -1,0 +1,28 @@
+"""One prediction of files."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from gscnn.config import InferenceConfig
+from gscnn_platform.config.base import Config
+from gscnn_platform.config.tracking import TrackingConfig
+
+
+class PredictConfig(Config):
+    """One prediction of files."""
+
+    checkpoint: str
+    """A checkpoint's or a run's folder, or an MLflow run id."""
+    input: str
+    """An image file, a folder that is searched to its depth, or a glob pattern in quotes; a path or URI."""
+    out: str
+    """Folder for the pictures, a path or URI; on a cluster, one that all nodes reach."""
+    overwrite: bool = False
+    """Replace pictures that are there already."""
+    inference: InferenceConfig = InferenceConfig()
+    precision: Literal["float32", "bf16"] = "float32"
+    """Arithmetic of the forward pass."""
+    num_workers: int | None = Field(default=None, ge=1)
+    """Copies of the model that predict together; None: one a GPU, or one for every four CPU cores."""
+    tracking: TrackingConfig = TrackingConfig()

@@ -1,0 +1,69 @@
+from .delivery import CHECKPOINT, artifact_link
+from .journal import HeldError, TrackingError
+from .outbox import Left, Outbox, left_in
+from .reading import SWEEP, TrackedRun, children, find_run, picture, read_run
+from .runs import (
+    checkpoint_of_run,
+    close_run,
+    create_run,
+    is_run_id,
+    log_best,
+    log_best_scores,
+    log_evaluation,
+    reopen_run,
+)
+from .sweeps import (
+    ALIAS,
+    MODELS,
+    OVERRIDES,
+    VARIANT,
+    VARIANTS,
+    create_sweep,
+    register,
+    run_of_model,
+    set_tags,
+    trial_tags,
+)
+from .sync import deliver, sync
+from .uri import check_named_uri, tracking_uri, ui_command
+from .writer import RunWriter
+
+__all__ = [
+    "ALIAS",
+    "CHECKPOINT",
+    "MODELS",
+    "OVERRIDES",
+    "SWEEP",
+    "VARIANT",
+    "VARIANTS",
+    "HeldError",
+    "Left",
+    "Outbox",
+    "RunWriter",
+    "TrackedRun",
+    "TrackingError",
+    "artifact_link",
+    "check_named_uri",
+    "checkpoint_of_run",
+    "children",
+    "close_run",
+    "create_run",
+    "create_sweep",
+    "deliver",
+    "find_run",
+    "is_run_id",
+    "left_in",
+    "log_best",
+    "log_best_scores",
+    "log_evaluation",
+    "picture",
+    "read_run",
+    "register",
+    "reopen_run",
+    "run_of_model",
+    "set_tags",
+    "sync",
+    "tracking_uri",
+    "trial_tags",
+    "ui_command",
+]

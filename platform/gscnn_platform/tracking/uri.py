@@ -1,0 +1,78 @@
+"""Where runs are tracked: the tracking URI, and what can be known of it without MLflow."""
+
+import os
+import socket
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from gscnn_platform.config import TrackingConfig, has_password
+from gscnn_platform.tracking.journal import TrackingError
+
+CREDENTIALS: Final = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or ~/.mlflow/credentials"
+"""Where MLflow takes a user's name and password from, at every request anew."""
+
+
+def tracking_uri(config: TrackingConfig, storage: str) -> str:
+    """The config's URI, else MLFLOW_TRACKING_URI, else SQLite in the storage folder (or here, for a remote one).
+
+    Raises:
+        TrackingError: MLFLOW_TRACKING_URI carries a password.
+    """
+    uri = _named_uri(config)
+    if uri:
+        return uri
+    folder = Path.home() / "gscnn-runs" if "://" in storage else Path(storage)
+    folder.mkdir(parents=True, exist_ok=True)
+    return f"sqlite:///{folder / 'mlflow.db'}"
+
+
+def check_named_uri(config: TrackingConfig) -> None:
+    """Looks, in 5 s at most, whether the server that is named answers, before anything is started for a run.
+
+    Raises:
+        TrackingError: nothing listens there, or MLFLOW_TRACKING_URI carries a password.
+    """
+    uri = _named_uri(config)
+    try:
+        check_listening(uri or "")
+    except (OSError, ValueError) as error:
+        raise does_not_work(f"{uri}", error) from error
+
+
+def does_not_work(uri: str, error: Exception) -> TrackingError:
+    """What is said of a tracking URI at which no run can be made."""
+    return TrackingError(f"tracking URI {uri} does not work: {error}; set --tracking.uri or MLFLOW_TRACKING_URI")
+
+
+def _named_uri(config: TrackingConfig) -> str | None:
+    uri = config.uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if uri:
+        check_no_password(uri, "MLFLOW_TRACKING_URI")
+    return uri
+
+
+def ui_command(uri: str) -> str:
+    """How to look at the runs of a tracking URI."""
+    return f"mlflow ui --backend-store-uri {uri}" if uri.startswith("sqlite") else f"open {uri}"
+
+
+def check_no_password(uri: str, field: str) -> None:
+    """Refuses a tracking URI with a password in it, which logs, run records and MLflow itself would show.
+
+    Raises:
+        TrackingError: it has one; the message does not repeat it.
+    """
+    if has_password(uri):
+        raise TrackingError(
+            f"{field} carries a user or a password, which logs and MLflow would show: give them by {CREDENTIALS} "
+            "(deploy/mlflow.md)"
+        )
+
+
+def check_listening(uri: str) -> None:
+    """Raises OSError where nothing listens at an http(s) URI: MLflow itself would retry for minutes."""
+    address = urlsplit(uri)
+    if address.scheme in ("http", "https") and address.hostname:
+        port = address.port or {"http": 80, "https": 443}[address.scheme]
+        socket.create_connection((address.hostname, port), timeout=5).close()

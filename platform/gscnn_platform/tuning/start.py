@@ -1,0 +1,40 @@
+"""Where a sweep begins: finds what can be known to fail, before Ray, torch and MLflow are imported."""
+
+from typing import TYPE_CHECKING
+
+from gscnn_platform import cluster, tracking
+from gscnn_platform.data.store import StoreError, open_store
+from gscnn_platform.domains import SearchSpace, check
+from gscnn_platform.tuning.config import SweepConfig
+from gscnn_platform.tuning.record import choose_sweep
+
+if TYPE_CHECKING:
+    from gscnn_platform.tuning.sweep import SweepResult
+
+
+def run_sweep(config: SweepConfig, space: SearchSpace) -> "SweepResult":
+    """Runs the trials that `config` asks for on `space`, side by side where the cluster has room; blocks to the end.
+
+    The same config, space and data go on with a sweep that died or was stopped: finished trials are kept, the others
+    continue from their last checkpoints, in their MLflow runs. What can be known to fail is found first.
+
+    Raises:
+        SearchSpaceError: the space does not fit the recipe.
+        SweepError: the sweep that is named cannot be gone on with, the search does not fit the scheduler, or no trial
+            has a score in the end.
+        StoreError: the store is missing, damaged or another than the recipe asks for.
+        ResourcesError: the cluster is too small for one trial.
+        TrackingError: the tracking URI does not work.
+        TrainingStoppedError: SIGTERM or Ctrl-C ended the sweep.
+    """
+    check(space, config.recipe)
+    if config.store is None:
+        raise StoreError("--store is missing: name the folder that python -m jobs.precompute wrote")
+    store = open_store(cluster.resolve(config.store, "--store"), config.data, config.model.num_classes)
+    storage = cluster.resolve(config.storage, "--storage") if config.storage else cluster.default_storage()
+    name, before = choose_sweep(config, space, storage, store.manifest.fingerprint)
+    if before is None:
+        tracking.check_named_uri(config.tracking)
+    from gscnn_platform.tuning.sweep import drive
+
+    return drive(config, space, store, storage, name, before)
