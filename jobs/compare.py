@@ -30,7 +30,7 @@ def compare(
 
 def main() -> None:
     with user_errors():
-        read(compare, __doc__)
+        read(compare, __doc__, needs="the runs or sweeps to compare, by MLflow id, name or folder")
 
 
 if __name__ == "__main__":

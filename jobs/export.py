@@ -1,4 +1,5 @@
-"""python -m jobs.export --checkpoint runs/NAME --out model.onnx: a model for other programs, checked against PyTorch."""
+"""python -m jobs.export --checkpoint runs/NAME --out model.onnx: a model for other programs, checked against
+PyTorch."""
 
 from gscnn_platform.command_line import read, user_errors
 from gscnn_platform.config import ExportConfig

@@ -1,4 +1,5 @@
-"""python -m jobs.predict --checkpoint runs/NAME --input frames --out predictions: images -> label, colour and edge pictures."""
+"""python -m jobs.predict --checkpoint runs/NAME --input frames --out predictions: images -> label, colour and edge
+pictures."""
 
 from gscnn_platform.command_line import read, user_errors
 from gscnn_platform.config import PredictConfig

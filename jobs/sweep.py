@@ -1,4 +1,5 @@
-"""python -m jobs.sweep streets --store data/streets --space loss-small: searches a recipe's settings, trial by trial."""
+"""python -m jobs.sweep streets --store data/streets --space loss-small: searches the settings of a recipe, trial by
+trial."""
 
 from gscnn_platform.command_line import choose, user_errors
 from gscnn_platform.domains import with_sets

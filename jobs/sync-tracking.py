@@ -22,7 +22,7 @@ def deliver(folders: tyro.conf.Positional[tuple[Path, ...]], /, uri: str | None 
 
 def main() -> None:
     with user_errors():
-        read(deliver, __doc__)
+        read(deliver, __doc__, needs="run folders, or storage folders that hold runs")
 
 
 if __name__ == "__main__":

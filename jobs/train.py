@@ -19,10 +19,9 @@ FIRST = (
 
 
 def main() -> None:
+    recipes = {name: (describe(recipe), recipe) for name, recipe in RECIPES.items()}
     with user_errors():
-        config = choose(
-            {name: (describe(recipe), recipe) for name, recipe in RECIPES.items()}, __doc__, "recipe", FIRST
-        )
+        config = choose(recipes, __doc__, "recipe", FIRST)
         from gscnn_platform.training.trainer import run_training
 
         print(run_training(config))

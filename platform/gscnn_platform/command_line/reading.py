@@ -57,18 +57,21 @@ def choose(
 
 
 @overload
-def read(target: type[T], doc: str | None, first: Collection[str] = ()) -> T: ...
+def read(target: type[T], doc: str | None, first: Collection[str] = (), needs: str = "") -> T: ...
 @overload
-def read(target: Callable[..., T], doc: str | None, first: Collection[str] = ()) -> T: ...
-def read(target: type[T] | Callable[..., T], doc: str | None, first: Collection[str] = ()) -> T:
+def read(target: Callable[..., T], doc: str | None, first: Collection[str] = (), needs: str = "") -> T: ...
+def read(target: type[T] | Callable[..., T], doc: str | None, first: Collection[str] = (), needs: str = "") -> T:
     """A config by the options of its class, or what a function returns that is called with the options.
 
     Args:
         target: class or function; the help of the latter is all of its options.
         doc: as in `choose`.
         first: as in `choose`.
+        needs: what must be given without an option's name; empty: nothing.
     """
     words, refusals = sys.argv[1:], Refusals(doc, (), Options.of(target))
+    if needs and not words:
+        _tell(usage(doc, needs), status=2)
     if set(words) & set(HELP) and inspect.isclass(target):
         _tell(short_help(doc, "", refusals.options, first), status=0)
     with on_parse_error(refusals):
