@@ -166,17 +166,3 @@ def test_bad_input_ends_in_the_first_seconds_with_the_way_out(
     assert "add --root" in message(precompute, "camvid", "--out", tmp_path / "out")
     assert "camvid" in message(precompute, "camvid", "--root", tmp_path / "no", "--out", tmp_path / "out")
     assert "is no folder" in message(evaluate, "--checkpoint", tmp_path / "no", "--store", store)
-
-
-def test_an_unknown_flag_or_a_value_out_of_range_is_named(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for arguments, expected in (
-        (["streets", "--loss.egde", "3"], "loss.egde"),
-        (["streets", "--optimizer.lr", "-1"], "greater than 0"),
-        (["strets"], "strets"),
-    ):
-        with pytest.raises(SystemExit):
-            run(train, monkeypatch, *arguments)
-        captured = capsys.readouterr()
-        assert expected in captured.err + captured.out

@@ -27,17 +27,17 @@ def test_configs_cannot_be_changed_and_take_no_unknown_field() -> None:
 
 
 def test_a_config_without_any_term_is_refused() -> None:
-    with pytest.raises(ValueError, match="seg, edge, attention and dual are all 0"):
+    with pytest.raises(ValueError, match="`seg`, `edge`, `attention` and `dual` are all 0"):
         LossConfig(seg=0, edge=0, attention=0)
 
 
 def test_fewer_workers_than_none_are_refused() -> None:
-    with pytest.raises(ValidationError, match="min_workers 3 is more than num_workers 2"):
+    with pytest.raises(ValidationError, match="`min_workers` is 3: must be at most `num_workers`, 2"):
         with_overrides(STREETS, {"num_workers": 2, "min_workers": 3})
 
 
 def test_one_image_a_worker_is_refused_since_pooled_batch_norm_needs_two() -> None:
-    with pytest.raises(ValidationError, match="choose 16 or more"):
+    with pytest.raises(ValidationError, match="`training.batch_size` is 8: must be 16 or more"):
         with_overrides(STREETS, {"num_workers": 8, "training.batch_size": 8})
 
 
@@ -104,7 +104,7 @@ def test_a_warm_up_rises_by_equal_parts_and_then_follows_the_schedule() -> None:
 
 
 def test_a_warm_up_as_long_as_the_training_is_refused() -> None:
-    with pytest.raises(ValidationError, match=r"optimizer\.warmup_epochs 8 does not end within training\.epochs 8"):
+    with pytest.raises(ValidationError, match="`optimizer.warmup_epochs` is 8: must be less than `training.epochs`, 8"):
         with_overrides(STREETS, {"optimizer.warmup_epochs": 8})
 
 

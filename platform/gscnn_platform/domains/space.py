@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from gscnn_platform.config import EXECUTION, Config, ExperimentConfig, flatten, with_overrides
 from gscnn_platform.domains.domain import MOST_LISTED, Domain, SearchSpaceError, Value, parse_domain, written
+from gscnn_platform.invalid_values import explain
 
 VARIANT: Final = "variant"
 """Key under which a sampled trial names its variant."""
@@ -164,8 +165,5 @@ def _resolve(config: ExperimentConfig, overrides: Mapping[str, Any], what: str) 
     try:
         return with_overrides(config, overrides)
     except ValidationError as error:
-        reasons = "; ".join(
-            ": ".join(filter(None, (".".join(map(str, each["loc"])), each["msg"].removeprefix("Value error, "))))
-            for each in error.errors()
-        )
+        reasons = explain(error).replace("\n", "; ")
         raise SearchSpaceError(f"{what} does not fit {config.name}: {reasons}") from error
