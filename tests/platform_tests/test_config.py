@@ -37,7 +37,7 @@ def test_fewer_workers_than_none_are_refused() -> None:
 
 
 def test_one_image_a_worker_is_refused_since_pooled_batch_norm_needs_two() -> None:
-    with pytest.raises(ValidationError, match="`training.batch_size` is 8: must be 16 or more"):
+    with pytest.raises(ValidationError, match=r"`training\.batch_size` is 8: must be 16 or more"):
         with_overrides(STREETS, {"num_workers": 8, "training.batch_size": 8})
 
 
@@ -104,7 +104,9 @@ def test_a_warm_up_rises_by_equal_parts_and_then_follows_the_schedule() -> None:
 
 
 def test_a_warm_up_as_long_as_the_training_is_refused() -> None:
-    with pytest.raises(ValidationError, match="`optimizer.warmup_epochs` is 8: must be less than `training.epochs`, 8"):
+    with pytest.raises(
+        ValidationError, match=r"`optimizer\.warmup_epochs` is 8: must be less than `training\.epochs`, 8"
+    ):
         with_overrides(STREETS, {"optimizer.warmup_epochs": 8})
 
 

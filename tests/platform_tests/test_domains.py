@@ -161,7 +161,10 @@ def test_variants_can_be_narrowed_by_name() -> None:
     [
         ("loss.egde=uniform(0, 1)", "'loss.egde' is no field of the config: did you mean loss.edge"),
         ("loss=choice(1)", "'loss' is no field"),
-        ("loss.edge=uniform(-1, 1)", r"loss\.edge = -1, from uniform\(-1, 1\), does not fit streets: .* must be 0 or more"),
+        (
+            "loss.edge=uniform(-1, 1)",
+            r"loss\.edge = -1, from uniform\(-1, 1\), does not fit streets: .* must be 0 or more",
+        ),
         ("training.epochs=uniform(1, 5)", r"training\.epochs = 3\.\d+, .* must be a whole number"),
         ("optimizer.momentum=uniform(0, 1)", r"optimizer\.momentum = 1, .* must be less than 1"),
         ("training.batch_size=randint(1, 9)", r"training\.batch_size = 1, .* must be 2 or more"),
