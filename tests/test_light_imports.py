@@ -22,6 +22,7 @@ LIGHT = {
     "gscnn_platform.data.verification",
     "gscnn_platform.domains",
     "gscnn_platform.recipes",
+    "gscnn_platform.reporting.start",
     "gscnn_platform.search_spaces",
     "gscnn_platform.tracking",
     "gscnn_platform.training.trainer",
