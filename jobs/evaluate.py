@@ -11,7 +11,7 @@ FIRST = ("checkpoint", "store", "split", "compare", "report", "inference.scales"
 def main() -> None:
     with user_errors():
         config = read(EvaluateConfig, __doc__, FIRST)
-        from gscnn_platform.reporting.job import evaluate_checkpoint
+        from gscnn_platform.reporting.start import evaluate_checkpoint
 
         evaluate_checkpoint(config)
 

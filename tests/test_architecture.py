@@ -7,15 +7,11 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-
-PACKAGES = {"gscnn": ROOT / "gscnn", "gscnn_platform": ROOT / "platform/gscnn_platform", "jobs": ROOT / "jobs"}
-"""The packages whose imports are read, and where they lie."""
+from tests.imports import PACKAGES, ROOT, Arrow, arrows_of, longest, modules, within
 
 LAYERS: tuple[set[str], ...] = (
     {"jobs"},
@@ -85,67 +81,14 @@ FILE_WRITES = {"save", "tofile", "imwrite", "savetxt", "write_text", "write_byte
 MOST_LINES = {"gscnn": 350, "platform": 350, "tests": 350, "benchmarks": 350, "jobs": 60}
 """Folder -> lines that a Python file below it may have. Past that a file is two files, and a job has logic."""
 
-Rule = Callable[["Arrow"], str | None]
+Rule = Callable[[Arrow], str | None]
 """Says what is wrong with an arrow, or None."""
-
-
-@dataclass(frozen=True)
-class Arrow:
-    """One name that a module imports; `target` names the most that is known: `ray.train.Checkpoint`."""
-
-    source: str
-    target: str
-    place: str
-
-    def __str__(self) -> str:
-        return f"{self.place}: {self.source} -> {self.target}"
-
-
-def within(name: str, package: str) -> bool:
-    return name == package or name.startswith(f"{package}.")
-
-
-def longest(name: str, packages: set[str]) -> str | None:
-    return max((package for package in packages if within(name, package)), key=len, default=None)
-
-
-def modules() -> dict[str, Path]:
-    """Dotted name -> file, of all that lies in PACKAGES."""
-    found = {}
-    for package, folder in PACKAGES.items():
-        for path in sorted(folder.rglob("*.py")):
-            parts = (package, *path.relative_to(folder).with_suffix("").parts)
-            found[".".join(parts).removesuffix(".__init__")] = path
-    return found
-
-
-def arrows_of(source: str, tree: ast.Module, place: str, is_package: bool = False) -> Iterator[Arrow]:
-    """Every import of a module, wherever it stands, and every use of an owned submodule such as `ray.train.report`."""
-    imported: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            targets = [alias.name for alias in node.names]
-            imported |= {alias.name.split(".")[0] for alias in node.names if alias.asname is None}
-        elif isinstance(node, ast.ImportFrom):
-            parents = source.split(".")[: None if is_package else -1]
-            base = parents[: len(parents) - node.level + 1] if node.level else []
-            path = ".".join([*base, *([node.module] if node.module else [])])
-            targets = [f"{path}.{alias.name}" for alias in node.names]
-        else:
-            continue
-        for target in targets:
-            yield Arrow(source, target, f"{place}:{node.lineno}")
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in imported:
-            name = f"{node.value.id}.{node.attr}"
-            if name in OWNERS:
-                yield Arrow(source, name, f"{place}:{node.lineno}")
 
 
 def arrows() -> Iterator[Arrow]:
     for name, path in modules().items():
         tree = ast.parse(path.read_text())
-        yield from arrows_of(name, tree, str(path.relative_to(ROOT)), path.name == "__init__.py")
+        yield from arrows_of(name, tree, str(path.relative_to(ROOT)), path.name == "__init__.py", OWNERS)
 
 
 def layer(name: str) -> tuple[int, str] | None:
@@ -239,7 +182,7 @@ def test_the_science_opens_no_files() -> None:
     ],
 )
 def test_an_arrow_that_breaks_a_rule_is_found_and_named(source: str, line: str, rule: Rule, message: str) -> None:
-    messages = [rule(arrow) for arrow in arrows_of(source, ast.parse(line), "made_up.py")]
+    messages = [rule(arrow) for arrow in arrows_of(source, ast.parse(line), "made_up.py", submodules=OWNERS)]
     found = [text for text in messages if text is not None]
     assert len(found) == 1
     assert message in found[0]
@@ -257,7 +200,7 @@ def test_an_arrow_that_breaks_a_rule_is_found_and_named(source: str, line: str, 
     ],
 )
 def test_an_arrow_that_breaks_no_rule_is_let_through(source: str, line: str) -> None:
-    found = list(arrows_of(source, ast.parse(line), "made_up.py"))
+    found = list(arrows_of(source, ast.parse(line), "made_up.py", submodules=OWNERS))
     assert found
     rules: tuple[Rule, ...] = (wrong_direction, wrong_owner, wrong_in_science)
     report([message for rule in rules for message in map(rule, found) if message is not None])
