@@ -34,7 +34,7 @@ LAYERS: tuple[set[str], ...] = (
     {"gscnn_platform.cluster", "gscnn_platform.domains"},
     {"gscnn_platform.paths"},
     {"gscnn_platform.config", "gscnn_platform.manifests"},
-    {"gscnn_platform.interrupts", "gscnn_platform.invalid_values"},
+    {"gscnn_platform.interrupts", "gscnn_platform.invalid_values", "gscnn_platform.text_files"},
     {"gscnn"},
 )
 """From top to bottom. A module imports what is below it, or in its own package, and nothing beside or above it.

@@ -158,7 +158,7 @@ MISTAKES = {
         "cluster_name: gscnn",
         "Ray refuses it: `head_node_type` must be one of `available_node_types`.",
     ),
-    "something that is no YAML": ("provider:\n", "provider: {\n", "  region: *region", "is no YAML: "),
+    "something that is no YAML": ("provider:\n", "provider: {\n", "  region: *region", "not valid YAML: "),
 }
 """Mistake -> what is replaced, by what, text on the line that is named, what is said of it."""
 

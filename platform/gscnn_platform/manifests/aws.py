@@ -9,8 +9,9 @@ import botocore
 import botocore.session
 from botocore.validate import ParamValidator
 
-from gscnn_platform.manifests.documents import Document, Fault, Field, suggestion, unfilled
+from gscnn_platform.manifests.documents import Document, Fault, Field, unfilled
 from gscnn_platform.manifests.versions import image_faults
+from gscnn_platform.text_files import suggestion
 
 MISSING = {
     "InstanceType": "say which machine: g5.2xlarge",

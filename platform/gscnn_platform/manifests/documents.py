@@ -1,6 +1,5 @@
 """A YAML file whose faults can be named by file, line, field and value."""
 
-import difflib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -8,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from gscnn_platform.text_files import TextError, parse_yaml, read_text
 
 PLACEHOLDER = re.compile(r"FILL_IN_\w+")
 """What a user must replace by a value of his own."""
@@ -48,16 +49,11 @@ class Document:
         """
         self.file = str(path)
         try:
-            text = path.read_text()
-            self.value: Any = yaml.safe_load(text)
+            text = read_text(path)
+            self.value: Any = parse_yaml(path, text)
             self._root = yaml.compose(text, Loader=yaml.SafeLoader)
-        except (OSError, UnicodeDecodeError) as error:
-            raise UnreadableError(Fault(self.file, None, "", f"cannot be read: {error}")) from error
-        except yaml.YAMLError as error:
-            mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
-            line = None if mark is None else mark.line + 1
-            problem = error.problem if isinstance(error, yaml.MarkedYAMLError) else error
-            raise UnreadableError(Fault(self.file, line, "", f"is no YAML: {problem}")) from error
+        except TextError as error:
+            raise UnreadableError(Fault(self.file, error.line, "", error.what)) from error
 
     def get(self, *field: str | int) -> Any:
         """The value of a field, or None where it or what holds it is not there."""
@@ -103,12 +99,6 @@ def dotted(field: Field) -> str:
 def unfilled(value: object) -> bool:
     """Whether a value holds a placeholder, which is told once and by itself."""
     return bool(PLACEHOLDER.search(str(value)))
-
-
-def suggestion(wrong: str, names: Iterable[str]) -> str:
-    """`; did you mean X?`, or nothing where no name is near."""
-    near = difflib.get_close_matches(wrong, list(names), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _entry(node: yaml.Node, key: str | int) -> tuple[yaml.Node | None, yaml.Node | None]:

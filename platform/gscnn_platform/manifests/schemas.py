@@ -5,7 +5,8 @@ from typing import Any
 
 import jsonschema
 
-from gscnn_platform.manifests.documents import Document, Fault, suggestion
+from gscnn_platform.manifests.documents import Document, Fault
+from gscnn_platform.text_files import suggestion
 
 TYPES = {
     "array": "a list",

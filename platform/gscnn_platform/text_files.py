@@ -1,0 +1,123 @@
+"""Text that people wrote elsewhere: lists, YAML. The one place that decides which encodings are read."""
+
+import codecs
+import difflib
+from collections.abc import Hashable, Iterable
+from typing import Any, Final, Protocol
+
+import yaml
+
+MARKS: Final = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # Before UTF-16, whose mark is its beginning.
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+"""Byte order mark -> encoding."""
+
+PROBLEMS: Final = {
+    "mapping values are not allowed here": "a second `:` in one line; put the text that holds it in quotes",
+    "found character '\\t' that cannot start any token": "a tab; indent with spaces",
+    "could not find expected ':'": "a field without `:` and a value",
+    "expected <block end>, but found '<block mapping start>'": "indented unlike the lines above it",
+    "expected <block end>, but found '<scalar>'": "indented unlike the lines above it",
+    "expected ',' or ']', but got '<stream end>'": "a `[` that is not closed",
+    "expected the node content, but found '<stream end>'": "a `[` or `{` that is not closed",
+    "expected ',' or '}', but got '<stream end>'": "a `{` that is not closed",
+    "found unexpected end of stream": "a quotation mark that is not closed",
+    "found undefined alias": "an alias, `*NAME`, without its anchor; put text that starts with * in quotes",
+}
+"""What PyYAML says -> what a user can act on."""
+
+
+class File(Protocol):
+    """A Path or a RemotePath."""
+
+    def read_bytes(self) -> bytes: ...
+
+
+class TextError(ValueError):
+    """A text file that cannot be read; the message names the file, the line where it is one, and the way out."""
+
+    def __init__(self, file: File, what: str, line: int | None = None) -> None:
+        super().__init__(f"{file}: {what}" if line is None else f"{file}: line {line}: {what}")
+        self.line, self.what = line, what
+
+
+def read_text(file: File) -> str:
+    """The text of a file in UTF-8, or in the encoding that its byte order mark names; lines end in \\n alone.
+
+    Raises:
+        TextError: there is no such file, or it is in another encoding.
+    """
+    try:
+        data = file.read_bytes()
+    except FileNotFoundError as error:
+        raise TextError(file, "the file is missing") from error
+    except OSError as error:
+        raise TextError(file, f"the file cannot be read ({error.strerror or error})") from error
+    mark, encoding = next(((mark, name) for mark, name in MARKS if data.startswith(mark)), (b"", "utf-8"))
+    data = data[len(mark) :]
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        named = f"; its mark says {encoding.upper()}" if mark else ""
+        raise TextError(
+            file,
+            f"byte 0x{data[error.start]:02x} is not {encoding.upper()}{named}; text is read as UTF-8, or as UTF-16 "
+            "with a byte order mark: save the file as UTF-8 in an editor, or convert it with "
+            "`iconv -f ENCODING -t UTF-8`",
+            None if mark else data.count(b"\n", 0, error.start) + 1,
+        ) from error
+    if "\0" in text:
+        what = "holds NUL bytes, as UTF-16 without a byte order mark does, or a file that is no text: save it as UTF-8"
+        raise TextError(file, what)
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_yaml(file: File) -> Any:
+    """What a YAML file holds. Raises TextError, also where a key occurs twice, of which YAML keeps the last."""
+    return parse_yaml(file, read_text(file))
+
+
+def parse_yaml(file: File, text: str) -> Any:
+    """As `read_yaml`, of a file's text."""
+    try:
+        return yaml.load(text, _UniqueKeyLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        problem = error.problem or error.context or "something that YAML does not have"
+        known = next((ours for theirs, ours in PROBLEMS.items() if problem.startswith(theirs)), problem)
+        line = None if mark is None else mark.line + 1
+        raise TextError(file, f"not valid YAML: {known}", line) from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        what = f"not valid YAML: the character U+{ord(text[error.position]):04X}; remove it"
+        raise TextError(file, what, line) from error
+    except (ValueError, RecursionError) as error:
+        # A date such as 2024-13-45, or ten thousand brackets.
+        raise TextError(file, f"not valid YAML: {error}; put text that looks like a date in quotes") from error
+
+
+def suggestion(wrong: str, names: Iterable[str]) -> str:
+    """`; did you mean X?`, or nothing where no name is near."""
+    near = difflib.get_close_matches(wrong, list(names), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """PyYAML keeps the last of two equal keys without a word; a label table must not lose one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
+        seen: set[Hashable] = set()
+        for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node)  # 7 and 0x7 are one key.
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key_node.value} occurs twice; remove one of them", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
