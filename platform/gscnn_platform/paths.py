@@ -180,10 +180,16 @@ def as_path(location: str | AnyPath) -> AnyPath:
     What follows the bucket is taken as it is written, as the AWS CLI does: %20 is no space.
 
     Raises:
-        LocationError: a URI of a kind that is not known, or one with a secret or options in it.
+        LocationError: a URI of a kind that is not known, or one with a secret or options in it; a path that is not
+            UTF-8, which no store, picture or page could name.
     """
     if not isinstance(location, str):
         return location
+    try:
+        location.encode()
+    except UnicodeEncodeError as error:
+        shown = os.fsencode(location).decode("utf-8", "backslashreplace")
+        raise LocationError(f"{shown}: this path is not UTF-8: rename it, or name it by a link") from error
     if "://" not in location:
         return Path(location)
     if location.startswith("file://"):

@@ -21,7 +21,7 @@ from gscnn.batch import normalize
 from gscnn.inference import infer
 from gscnn_platform import cluster, tracking
 from gscnn_platform.config import PredictConfig
-from gscnn_platform.data.formats.base import BadSampleError, read_image
+from gscnn_platform.data.formats.decoding import BadSampleError, read_image
 from gscnn_platform.data.images import edge_prior, find_images
 from gscnn_platform.evaluation import autocast
 from gscnn_platform.figures import colourise, overlay

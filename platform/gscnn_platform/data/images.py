@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 
 from gscnn.edges import image_gradient
 from gscnn_platform.config import EdgeConfig
-from gscnn_platform.data.formats.folder import IMAGE_ENDINGS
+from gscnn_platform.data.image_files import IMAGE_ENDINGS
 from gscnn_platform.paths import AnyPath, as_path, pure
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from gscnn.constants import IGNORE_INDEX
 from gscnn.edges import boundary_map
 from gscnn_platform.config import Config, EdgeConfig
-from gscnn_platform.data.formats.base import BadSampleError, FileSample, Sample, remap
+from gscnn_platform.data.formats.base import FileSample, Sample, remap
+from gscnn_platform.data.formats.decoding import BadSampleError
 from gscnn_platform.data.images import edge_prior
 from gscnn_platform.data.manifest import Part, Skipped
 from gscnn_platform.data.parts import SampleArrays, write_part

@@ -20,7 +20,8 @@ from gscnn.constants import IGNORE_INDEX
 from gscnn_platform import cluster
 from gscnn_platform.config import Config, EdgeConfig
 from gscnn_platform.data.destination import Destination, check_writable, destination
-from gscnn_platform.data.formats.base import BadSampleError, DatasetError, DatasetFormat, Sample
+from gscnn_platform.data.formats.base import DatasetError, DatasetFormat, Sample
+from gscnn_platform.data.formats.decoding import BadSampleError
 from gscnn_platform.data.manifest import (
     MANIFEST,
     SCHEMA_VERSION,

@@ -1,7 +1,6 @@
 """The dataset formats by name. A new one is a file in this folder and one line here."""
 
 from gscnn_platform.data.formats.base import (
-    BadSampleError,
     DatasetDescription,
     DatasetError,
     DatasetFormat,
@@ -10,6 +9,7 @@ from gscnn_platform.data.formats.base import (
 )
 from gscnn_platform.data.formats.camvid import CamVid
 from gscnn_platform.data.formats.cityscapes import Cityscapes
+from gscnn_platform.data.formats.decoding import BadSampleError
 from gscnn_platform.data.formats.folder import Folder
 from gscnn_platform.data.formats.streets import Streets
 

@@ -5,35 +5,27 @@ uint16 [H, W] as they lie on disk; train ids are uint8 [H, W] in 0..K-1, with IG
 """
 
 import hashlib
-import io
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Final, Protocol
+from typing import ClassVar, Protocol
 
-import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict
 
 from gscnn.constants import IGNORE_INDEX
-from gscnn_platform.data.formats.image_size import image_size
-from gscnn_platform.paths import AnyPath, patiently
-
-MOST_PIXELS: Final = 1 << 27
-"""Of an image or label that is decoded: 134 million, an aerial tile of 11,585 x 11,585. Precompute holds 13 bytes for
-each at its peak, so 1.8 GB; the header of a file of a few KB can ask for a hundred times as much."""
-
-RAW_VALUES = 1 << 16  # Raw labels are at most 16 bit: every lookup array is this long.
-LABEL_MODES = ("L", "P", "I", "I;16", "I;16B", "I;16L")
+from gscnn_platform.data.formats.decoding import (
+    RAW_VALUES,
+    BadSampleError,
+    file_bytes,
+    orientation,
+    read_image,
+    read_label,
+)
+from gscnn_platform.paths import AnyPath
 
 
 class DatasetError(ValueError):
     """The layout as a whole is wrong; the message names the file, the field, the value and the way out."""
-
-
-class BadSampleError(ValueError):
-    """One sample cannot be used; the message names its file and the reason."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +40,13 @@ class DatasetDescription:
     colours: tuple[tuple[int, int, int], ...]
     label_table: dict[int, int]
     splits: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+    """What lies below the root and is in none of the splits, a sentence each, for people."""
 
     def __post_init__(self) -> None:
         count = len(self.classes)
-        if not 1 <= count <= IGNORE_INDEX:
-            raise DatasetError(f"classes: {count} classes; a dataset has 1 to {IGNORE_INDEX}, ids above that are void")
+        if not 2 <= count <= IGNORE_INDEX:
+            raise DatasetError(f"classes: {count} classes; a dataset has 2 to {IGNORE_INDEX}, ids above that are void")
         if len(set(self.classes)) != count:
             twice = sorted({name for name in self.classes if self.classes.count(name) > 1})
             raise DatasetError(f"classes: {twice} named more than once; give every class its own name")
@@ -95,22 +89,32 @@ class FileSample:
     label: AnyPath
 
     def read(self) -> tuple[np.ndarray, np.ndarray]:
-        """Image uint8 [H, W, 3] RGB and raw label uint8 or uint16 [H, W].
+        """Image uint8 [H, W, 3] RGB and raw label uint8 or uint16 [H, W], both upright.
 
-        The EXIF orientation is ignored, so that image and label stay aligned. Raises BadSampleError, naming the
-        file, where one is missing, empty, damaged or of the wrong kind, or where the two differ in size.
+        Raises BadSampleError, naming the file, where one is missing, empty, damaged or of the wrong kind, or where the
+        two differ in size.
         """
         image, label = read_image(self.image), read_label(self.label)
         if image.shape[:2] != label.shape:
-            raise BadSampleError(
-                f"{self.image} is {image.shape[1]}x{image.shape[0]} but {self.label} is "
-                f"{label.shape[1]}x{label.shape[0]} (width x height); image and label must be of one size"
-            )
+            sizes = f"{self.image} is {_size(image)} but {self.label} is {_size(label)} (width x height); "
+            turned = orientation(file_bytes(self.image)) > 4
+            if turned and image.shape[:2] == label.shape[::-1]:
+                raise BadSampleError(
+                    f"{sizes}the image is stored as {_size(label)} and turned upright by its EXIF orientation, its "
+                    "label is not: label it upright, or remove the orientation (exiftool -n -Orientation=1 FILE)"
+                )
+            raise BadSampleError(f"{sizes}image and label must be of one size")
         return image, label
 
     def digest(self) -> str:
-        """SHA-256, in hex, of the bytes of both files. Raises BadSampleError where one cannot be read."""
-        parts = (hashlib.sha256(_file_bytes(path)).digest() for path in (self.image, self.label))
+        """SHA-256, in hex, of the bytes of both files, and of what else they are read by.
+
+        Raises BadSampleError where one cannot be read.
+        """
+        content = [file_bytes(path) for path in (self.image, self.label)]
+        parts = [hashlib.sha256(data).digest() for data in content]
+        if any(orientation(data) > 1 for data in content):
+            parts.append(b"upright")  # Stores from before such images were turned hold others.
         return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
@@ -129,58 +133,6 @@ class DatasetFormat(BaseModel, ABC):
     @abstractmethod
     def samples(self, root: AnyPath | None, split: str) -> list[Sample]:
         """The split's samples, sorted by name, with those whose image or label is missing. Raises DatasetError."""
-
-
-def read_image(path: AnyPath) -> np.ndarray:
-    """The image file as uint8 [H, W, 3] RGB; grey becomes three equal channels, alpha is dropped, EXIF is ignored.
-
-    Raises BadSampleError where the file is missing, empty, damaged, of more than MOST_PIXELS, or has more than 8 bits
-    a channel.
-    """
-    data = _file_bytes(path)
-    _check_size(path, data, "image")
-    try:
-        image = cv2.imdecode(
-            np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
-        )
-    except cv2.error as error:
-        raise BadSampleError(f"{path}: the image cannot be decoded ({error.err})") from error
-    if image is None:
-        raise BadSampleError(f"{path}: the image cannot be decoded; it is truncated, damaged or no image")
-    if image.dtype != np.uint8:
-        raise BadSampleError(f"{path}: the image has {image.dtype} channels; convert it to 8 bits a channel")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def read_label(path: AnyPath) -> np.ndarray:
-    """The label file as uint8 or uint16 [H, W]; a palette file gives its indices, not its colours.
-
-    Raises BadSampleError where the file is missing, empty, damaged, of more than MOST_PIXELS, has several channels,
-    or holds values that are not 0..65535.
-    """
-    data = _file_bytes(path)
-    _check_size(path, data, "label")
-    # Pillow stretches grey PNGs of 2 and 4 bits to 0..255, which would silently change every label value.
-    if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) > 25 and data[25] == 0 and data[24] < 8:
-        raise BadSampleError(f"{path}: a grey label of {data[24]} bits a pixel; store labels as 8 or 16 bit grey")
-    try:
-        with Image.open(io.BytesIO(data)) as file:
-            mode = file.mode
-            label = np.asarray(file)
-    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise BadSampleError(f"{path}: the label cannot be decoded; it is no image that Pillow reads") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise BadSampleError(f"{path}: the label cannot be decoded, it is truncated or damaged ({error})") from error
-    if mode not in LABEL_MODES:
-        raise BadSampleError(
-            f"{path}: the label has mode {mode}; labels must be single-channel, one class number a pixel "
-            "(8 or 16 bit grey, or a palette): convert colours to class numbers first"
-        )
-    if label.dtype == np.uint8:
-        return label
-    if label.size and not 0 <= int(label.min()) <= int(label.max()) < RAW_VALUES:
-        raise BadSampleError(f"{path}: label values from {label.min()} to {label.max()}; they must be 0..65535")
-    return label.astype(np.uint16)
 
 
 def remap(raw_label: np.ndarray, table: dict[int, int], source: AnyPath | str = "the label") -> np.ndarray:
@@ -216,61 +168,6 @@ def require_split(split: str, splits: tuple[str, ...], where: AnyPath | str) -> 
         raise DatasetError(f"split: {split!r} does not exist in {where}; the splits are {', '.join(splits)}")
 
 
-def visible_files(folder: AnyPath, endings: tuple[str, ...], pattern: str = "**/*") -> list[AnyPath]:
-    """Files below `folder` with one of `endings` (any case), sorted; dot files, as macOS leaves them, are skipped.
-
-    Raises DatasetError where the folder is missing or holds none.
-    """
-    if not folder.is_dir():
-        raise DatasetError(f"{folder}: the folder is missing; create it, or check the dataset's root")
-    found = [path for path in folder.glob(pattern) if path.name.lower().endswith(endings)]
-    found = sorted(path for path in found if not path.name.startswith("."))
-    if not found:
-        raise DatasetError(
-            f"{folder}: no file named {' or '.join('*' + end for end in endings)}; is it the right root?"
-        )
-    return found
-
-
-def pair(
-    images: dict[str, AnyPath],
-    labels: dict[str, AnyPath],
-    image_at: Callable[[str], AnyPath],
-    label_at: Callable[[str], AnyPath],
-) -> list[Sample]:
-    """One sample for each name in `images` or `labels`, sorted by name.
-
-    `image_at` and `label_at` say where a missing partner should lie, so that reading the sample reports that path.
-    """
-    return [
-        FileSample(name, images.get(name) or image_at(name), labels.get(name) or label_at(name))
-        for name in sorted(images.keys() | labels.keys())
-    ]
-
-
-def _check_size(path: AnyPath, data: bytes, what: str) -> None:
-    """Raises BadSampleError where the header gives an absurd size, or none: before anything is decoded."""
-    size = image_size(data)
-    if size is None or not all(size):
-        raise BadSampleError(
-            f"{path}: the {what} cannot be decoded: no header of a PNG, JPEG, BMP, TIFF or WebP file; it is truncated, "
-            "damaged or of another kind"
-        )
-    width, height = size
-    if width * height > MOST_PIXELS:
-        raise BadSampleError(
-            f"{path}: the {what} is {width} x {height} pixels by its header, {width * height} in all; "
-            f"{MOST_PIXELS} at most are decoded: cut it into tiles"
-        )
-
-
-def _file_bytes(path: AnyPath) -> bytes:
-    try:
-        data = patiently(path.read_bytes)
-    except FileNotFoundError as error:
-        raise BadSampleError(f"{path}: the file is missing") from error
-    except OSError as error:
-        raise BadSampleError(f"{path}: the file cannot be read ({error})") from error
-    if not data:
-        raise BadSampleError(f"{path}: the file is empty (0 bytes)")
-    return data
+def _size(array: np.ndarray) -> str:
+    """`160x128`: width and height."""
+    return f"{array.shape[1]}x{array.shape[0]}"

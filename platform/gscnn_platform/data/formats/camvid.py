@@ -14,11 +14,10 @@ from gscnn_platform.data.formats.base import (
     DatasetError,
     DatasetFormat,
     Sample,
-    pair,
     require_root,
     require_split,
-    visible_files,
 )
+from gscnn_platform.data.formats.layout import image_files, label_files, labelled, pair
 from gscnn_platform.paths import AnyPath
 
 SPLITS = ("train", "val", "test")
@@ -45,35 +44,42 @@ class CamVid(DatasetFormat):
     needs_root: ClassVar[bool] = True
 
     def describe(self, root: AnyPath | None) -> DatasetDescription:
-        """The 11 classes, and those of train, val and test that lie below `root`.
+        """The 11 classes, and those of train, val and test that lie below `root` with labels.
 
-        Raises DatasetError where train is missing, or where a split has only one of its two folders.
+        Raises DatasetError where train is missing or has no labels, or where a split has labels alone.
         """
         root = require_root(root, self.name)
-        present = tuple(split for split in SPLITS if (root / split).is_dir() or (root / f"{split}annot").is_dir())
-        if "train" not in present:
-            raise DatasetError(f"{root / 'train'}: the folder is missing; root must be the folder above train/")
-        for split in present:
-            for folder in (root / split, root / f"{split}annot"):
-                if not folder.is_dir():
-                    raise DatasetError(
-                        f"{folder}: the folder is missing; split {split!r} needs {split}/ and {split}annot/"
-                    )
+        splits, left_out = _splits(root)
         return DatasetDescription(
             classes=tuple(CLASSES),
             colours=tuple(CLASSES.values()),
             label_table={raw: raw for raw in range(len(CLASSES))} | {RAW_VOID: IGNORE_INDEX},
-            splits=present,
+            splits=splits,
+            left_out=left_out,
         )
 
     def samples(self, root: AnyPath | None, split: str) -> list[Sample]:
         """Samples named after their file without its ending. Raises DatasetError where a folder is missing or empty."""
         root = require_root(root, self.name)
-        require_split(split, self.describe(root).splits, root)
-        image_folder, label_folder = root / split, root / f"{split}annot"
+        require_split(split, _splits(root)[0], root)
+        images, labels = _folders(root, split)
         return pair(
-            {path.stem: path for path in visible_files(image_folder, (".png",), "*")},
-            {path.stem: path for path in visible_files(label_folder, (".png",), "*")},
-            image_at=lambda name: image_folder / f"{name}.png",
-            label_at=lambda name: label_folder / f"{name}.png",
+            image_files(images),
+            label_files(labels),
+            image_at=lambda name: images / f"{name}.png",
+            label_at=lambda name: labels / f"{name}.png",
         )
+
+
+def _folders(root: AnyPath, split: str) -> tuple[AnyPath, AnyPath]:
+    return root / split, root / f"{split}annot"
+
+
+def _splits(root: AnyPath) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """As `labelled` gives them."""
+    present = {
+        split: _folders(root, split) for split in SPLITS if any(folder.is_dir() for folder in _folders(root, split))
+    }
+    if "train" not in present:
+        raise DatasetError(f"{root / 'train'}: the folder is missing; root must be the folder above train/")
+    return labelled(present)

@@ -15,12 +15,12 @@ from gscnn_platform.data.formats.base import (
     DatasetError,
     DatasetFormat,
     Sample,
-    pair,
     require_root,
     require_split,
-    visible_files,
 )
-from gscnn_platform.paths import AnyPath, below
+from gscnn_platform.data.formats.layout import files_ending, labelled, pair
+from gscnn_platform.data.image_files import is_clutter
+from gscnn_platform.paths import AnyPath
 
 SPLITS = ("train", "val")
 RAW_IDS = 34
@@ -58,35 +58,30 @@ class Cityscapes(DatasetFormat):
     needs_root: ClassVar[bool] = True
 
     def describe(self, root: AnyPath | None) -> DatasetDescription:
-        """The 19 evaluated classes; every other raw id is void. Raises DatasetError where train is missing."""
+        """The 19 evaluated classes; every other raw id is void.
+
+        Raises DatasetError where train is missing or has no labels, or where a split has labels alone.
+        """
         root = require_root(root, self.name)
-        present = tuple(split for split in SPLITS if any(folder.is_dir() for folder in _folders(root, split)))
-        if "train" not in present:
-            raise DatasetError(
-                f"{_folders(root, 'train')[0]}: the folder is missing; root must be the folder that holds "
-                "leftImg8bit/ and gtFine/"
-            )
-        for split in present:
-            for folder in _folders(root, split):
-                if not folder.is_dir():
-                    raise DatasetError(f"{folder}: the folder is missing; unpack both archives into one root")
+        splits, left_out = _splits(root)
         table = dict.fromkeys((*range(RAW_IDS), IGNORE_INDEX), IGNORE_INDEX)
         table |= {raw: train_id for train_id, (_, raw, _) in enumerate(CLASSES)}
         return DatasetDescription(
             classes=tuple(name for name, _, _ in CLASSES),
             colours=tuple(colour for _, _, colour in CLASSES),
             label_table=table,
-            splits=present,
+            splits=splits,
+            left_out=left_out,
         )
 
     def samples(self, root: AnyPath | None, split: str) -> list[Sample]:
         """Samples named CITY/NAME. Raises DatasetError where a folder is missing or empty."""
         root = require_root(root, self.name)
-        require_split(split, self.describe(root).splits, root)
+        require_split(split, _splits(root)[0], root)
         image_folder, label_folder = _folders(root, split)
         return pair(
-            _by_name(image_folder, IMAGE_ENDING),
-            _by_name(label_folder, LABEL_ENDING),
+            files_ending(image_folder, IMAGE_ENDING),
+            files_ending(label_folder, LABEL_ENDING),
             image_at=lambda name: image_folder / f"{name}{IMAGE_ENDING}",
             label_at=lambda name: label_folder / f"{name}{LABEL_ENDING}",
         )
@@ -96,7 +91,26 @@ def _folders(root: AnyPath, split: str) -> tuple[AnyPath, AnyPath]:
     return root / "leftImg8bit" / split, root / "gtFine" / split
 
 
-def _by_name(folder: AnyPath, ending: str) -> dict[str, AnyPath]:
-    """CITY/NAME -> path, for every file CITY/NAME + `ending` below `folder`."""
-    paths = visible_files(folder, (ending.lower(),), "*/*")
-    return {below(path, folder).as_posix()[: -len(ending)]: path for path in paths}
+def _splits(root: AnyPath) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """As `labelled` gives them, with a sentence for every other folder of images."""
+    present = {
+        split: _folders(root, split) for split in SPLITS if any(folder.is_dir() for folder in _folders(root, split))
+    }
+    if "train" not in present:
+        raise DatasetError(
+            f"{_folders(root, 'train')[0]}: the folder is missing; root must be the folder that holds leftImg8bit/ "
+            "and gtFine/"
+        )
+    if not (root / "gtFine").is_dir():
+        raise DatasetError(f"{root / 'gtFine'}: the folder is missing; unpack both archives into one root")
+    splits, left_out = labelled(present)
+    others = sorted(
+        folder.name
+        for folder in (root / "leftImg8bit").iterdir()
+        if folder.is_dir() and folder.name not in SPLITS and not is_clutter(folder.name)
+    )
+    why = {"test": "its labels are not public, those in gtFine/test are dummies"}
+    return splits, (
+        *left_out,
+        *(f"split {name} is left out: {why.get(name, 'it has no fine annotations')}" for name in others),
+    )

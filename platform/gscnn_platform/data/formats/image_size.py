@@ -1,12 +1,9 @@
 """The size of an image as its header gives it, for the formats that datasets come in. Nothing is decoded."""
 
 import struct
-from collections.abc import Iterator
 from typing import Final
 
-TIFF_WIDTH, TIFF_HEIGHT = 256, 257
-TIFF_TYPES: Final = {1: "B", 3: "H", 4: "I", 16: "Q"}
-"""Unsigned integers, by their number in TIFF 6.0 and, the last, in BigTIFF."""
+from gscnn_platform.data.formats.tiff import is_tiff, tiff_layout
 
 JPEG_FRAMES: Final = {0xC0 + low for low in range(16)} - {0xC4, 0xC8, 0xCC}
 """The markers SOF0 to SOF15; C4, C8 and CC are tables and an extension (ITU T.81, table B.1)."""
@@ -24,8 +21,9 @@ def image_size(data: bytes) -> tuple[int, int] | None:
             return _jpeg(data)
         if data[:2] == b"BM":
             return _bmp(data)
-        if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-            return _tiff(data)
+        if is_tiff(data):
+            layout = tiff_layout(data)
+            return None if layout is None else (layout.width, layout.height)
         if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
             return _webp(data)
     except (struct.error, OverflowError):  # The header ends early, or points past the end.
@@ -56,29 +54,6 @@ def _bmp(data: bytes) -> tuple[int, int]:
     (header,) = struct.unpack_from("<I", data, 14)
     width, height = struct.unpack_from("<HH" if header == 12 else "<ii", data, 18)
     return abs(width), abs(height)  # A negative height means that the topmost row comes first.
-
-
-def _tiff(data: bytes) -> tuple[int, int] | None:
-    sizes: dict[int, int] = {}
-    for tag, value in _tiff_tags(data):
-        sizes[tag] = max(value, sizes.get(tag, 0))
-    if not {TIFF_WIDTH, TIFF_HEIGHT} <= sizes.keys():
-        return None
-    return sizes[TIFF_WIDTH], sizes[TIFF_HEIGHT]
-
-
-def _tiff_tags(data: bytes) -> Iterator[tuple[int, int]]:
-    """Width and height of the first image, as often as they are given."""
-    order = "<" if data[:2] == b"II" else ">"
-    big = b"+" in data[2:4]
-    offset_at, offset, count, entry, value_at = (8, "Q", "Q", 20, 12) if big else (4, "I", "H", 12, 8)
-    (start,) = struct.unpack_from(order + offset, data, offset_at)
-    (entries,) = struct.unpack_from(order + count, data, start)
-    first = start + struct.calcsize(order + count)
-    for position in range(first, min(first + entries * entry, len(data)), entry):
-        tag, kind = struct.unpack_from(order + "HH", data, position)
-        if tag in (TIFF_WIDTH, TIFF_HEIGHT) and kind in TIFF_TYPES:
-            yield tag, struct.unpack_from(order + TIFF_TYPES[kind], data, position + value_at)[0]
 
 
 def _webp(data: bytes) -> tuple[int, int] | None:

@@ -79,12 +79,24 @@ def test_a_root_one_folder_too_deep_is_refused(root: Path) -> None:
 
 def test_an_archive_that_was_not_unpacked_is_named(root: Path) -> None:
     shutil.rmtree(root / "gtFine")
-    with pytest.raises(DatasetError, match=r"gtFine/train: the folder is missing; unpack both archives"):
+    with pytest.raises(DatasetError, match=r"gtFine: the folder is missing; unpack both archives"):
         Cityscapes().describe(root)
 
 
 def test_labels_without_label_ids_are_reported(root: Path) -> None:
     for path in (root / "gtFine/train").rglob("*.png"):
-        path.unlink()
-    with pytest.raises(DatasetError, match=r"gtFine/train: no file named \*_gtfine_labelids\.png"):
+        path.rename(path.with_name(path.name.replace("labelIds", "labelTrainIds")))
+    with pytest.raises(DatasetError, match=r"gtFine/train: no file named \*_gtFine_labelIds\.png"):
         Cityscapes().samples(root, "train")
+
+
+def test_splits_without_fine_labels_are_left_out_with_words(root: Path) -> None:
+    write_cityscapes(root, splits=("test", "train_extra"), cities=("berlin",))
+    shutil.rmtree(root / "gtFine/val")
+    described = Cityscapes().describe(root)
+    assert described.splits == ("train",)
+    assert described.left_out == (
+        f"split val is left out, since {root}/gtFine/val is missing: its 4 images are not in the store",
+        "split test is left out: its labels are not public, those in gtFine/test are dummies",
+        "split train_extra is left out: it has no fine annotations",
+    )

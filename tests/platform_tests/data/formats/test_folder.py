@@ -1,3 +1,5 @@
+import shutil
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +8,7 @@ import pytest
 from gscnn.constants import IGNORE_INDEX
 from gscnn_platform.data.formats import BadSampleError, DatasetError, remap
 from gscnn_platform.data.formats.folder import Folder
+from gscnn_platform.text_files import TextError
 from tests.layouts import random_image, write_folder, write_image
 
 TABLE = """
@@ -93,11 +96,49 @@ def test_a_missing_folder_is_named(tmp_path: Path, part: str) -> None:
         Folder().describe(tmp_path)
 
 
-def test_a_split_without_labels_is_named(tmp_path: Path) -> None:
-    write_folder(tmp_path)
-    (tmp_path / "labels/val").rename(tmp_path / "elsewhere")
-    with pytest.raises(DatasetError, match="labels/val: the folder is missing; split 'val' needs it"):
-        Folder().describe(tmp_path)
+def test_a_split_without_labels_is_left_out_with_words(tmp_path: Path) -> None:
+    write_folder(tmp_path, splits=("train", "val", "test"))
+    shutil.rmtree(tmp_path / "labels/test")
+    described = Folder().describe(tmp_path)
+    assert described.splits == ("train", "val")
+    assert described.left_out == (
+        f"split test is left out, since {tmp_path}/labels/test is missing: its 2 images are not in the store",
+    )
+
+
+def test_images_in_no_list_and_lists_of_other_names_are_left_out_with_words(tmp_path: Path) -> None:
+    write_folder(tmp_path, splits=("train", "val"), frames=5, lists=True)
+    (tmp_path / "val.txt").rename(tmp_path / "valid.txt")
+    assert Folder().describe(tmp_path).left_out == (
+        "valid.txt is left out: lists are train.txt, val.txt, test.txt",
+        "5 images are left out, since no list has them: val_0, val_1, val_2, ...",
+    )
+
+
+def test_a_list_in_utf16_with_backslashes_is_read(tmp_path: Path) -> None:
+    write_folder(tmp_path, lists=True)
+    for part in ("images", "labels"):
+        (tmp_path / part / "night").mkdir()
+        (tmp_path / part / "train_0.png").rename(tmp_path / part / "night/道路.png")
+    (tmp_path / "train.txt").write_bytes("night\\道路.png\r\ntrain_1\r\n".encode("utf-16"))
+    assert names(tmp_path, "train") == ["night/道路", "train_1"]
+
+
+def test_a_list_in_another_encoding_is_named(tmp_path: Path) -> None:
+    write_folder(tmp_path, lists=True)
+    (tmp_path / "train.txt").write_bytes("道路\n".encode("gbk"))
+    with pytest.raises(TextError, match=r"train\.txt: line 1: byte 0xb5 is not UTF-8"):
+        Folder().samples(tmp_path, "train")
+
+
+def test_accents_that_macos_decomposed_find_their_label_and_their_line(tmp_path: Path) -> None:
+    write_folder(tmp_path, lists=True)
+    (tmp_path / "images/train_0.png").rename(tmp_path / unicodedata.normalize("NFD", "images/é.png"))
+    (tmp_path / "labels/train_0.png").rename(tmp_path / unicodedata.normalize("NFC", "labels/é.png"))
+    (tmp_path / "train.txt").write_text("é.png\n")
+    [sample] = Folder().samples(tmp_path, "train")
+    assert sample.name == unicodedata.normalize("NFC", "é")
+    sample.read()
 
 
 @pytest.mark.parametrize(("part", "ending"), [("images", ".jpg"), ("labels", ".bmp")])
@@ -138,12 +179,14 @@ def test_a_table_joins_raw_values_into_classes_and_void(tmp_path: Path) -> None:
 
 
 def test_255_is_a_class_where_the_table_says_so(tmp_path: Path) -> None:
-    (write_folder(tmp_path) / "classes.yaml").write_text("classes: [{name: wall}]\nlabels: {255: wall, 0: void}\n")
-    assert Folder().describe(tmp_path).label_table == {255: 0, 0: IGNORE_INDEX}
+    (write_folder(tmp_path) / "classes.yaml").write_text(
+        "classes: [floor, wall]\nlabels: {255: wall, 1: floor, 0: void}\n"
+    )
+    assert Folder().describe(tmp_path).label_table == {255: 1, 1: 0, 0: IGNORE_INDEX}
 
 
 def test_default_colours_differ_from_each_other_and_from_chosen_ones(tmp_path: Path) -> None:
-    first = Folder().describe(write_folder(tmp_path, classes={"classes": [{"name": "a"}]})).colours[0]
+    first = Folder().describe(write_folder(tmp_path, classes={"classes": ["a", "b"]})).colours[0]
     entries = [{"name": "own", "colour": list(first)}] + [{"name": f"c{index}"} for index in range(254)]
     colours = Folder().describe(write_folder(tmp_path, classes={"classes": entries})).colours
     assert colours[0] == first and len(set(colours)) == 255
@@ -152,17 +195,25 @@ def test_default_colours_differ_from_each_other_and_from_chosen_ones(tmp_path: P
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, r"classes\.yaml: the file is missing"),
-        ("classes: [", "not valid YAML"),
+        (None, "the file is missing; write one with classes:"),
         ("- road", r"holds \['road'\]; it needs a field `classes`"),
-        ("classes: []", r"classes: \(?\[?\]?\)? is wrong"),
-        ("classes: [{name: a}, {name: a}]", "classes: 'a' is listed 2 times; give every class its own name"),
-        ("classes: [{name: void}]", "'void' is no class; leave it out"),
-        ("classes: [{name: a, color: [1, 2, 3]}]", r"classes\.0\.color: \[1, 2, 3\] is wrong: Extra"),
-        ("classes: [{name: a, colour: [1, 2, 300]}]", r"classes\.0\.colour\.2: 300 is wrong: Input should be less"),
-        ("classes: [{name: a}]\nlabels: {7: b}", "labels: 7 goes to 'b', which is no class; use one of a or void"),
-        ("classes: [{name: a}]\nlabels: {7: a, 7: void}", "key 7 occurs twice"),
-        ("classes: [{name: a}]\nlabels: {-1: a}", "-1 is wrong: Input should be greater"),
+        ("class: [a, b]", "class: there is no such field; there are classes and labels; did you mean classes?"),
+        ("classes: []", r"classes: is \[\]; it must be a list"),
+        ("classes: {a: 1}", r"classes: is \{'a': 1\}; it must be a list"),
+        ("classes: [a, a]", "classes: 'a' is listed 2 times; give every class its own name"),
+        ("classes: [a, void]", "'void' is no class; leave it out"),
+        ("classes: [a, no]", r"classes\.1: YAML reads this name as False; put it in quotes"),
+        ("classes: [a, {name: 7}]", r"classes\.1\.name: YAML reads this name as 7; put it in quotes"),
+        ("classes: [a, {colour: [1, 2, 3]}]", r"classes\.1: .* has no name; write \{name: NAME\}"),
+        ("classes: [a, ' ']", r"classes\.1: ' ' is no class name"),
+        ("classes: [{name: a, color: [1, 2, 3]}]", r"classes\.0\.color: there is no such field; .*mean colour\?"),
+        ("classes: [{name: a, colour: [1, 2, 300]}]", r"classes\.0\.colour: \[1, 2, 300\] must be three whole numbers"),
+        ("classes: [{name: a, colour: red}]", r"classes\.0\.colour: 'red' must be three whole numbers"),
+        ("classes: [a, road]\nlabels: {7: raod}", "labels: 7 goes to 'raod', which is no class; .*did you mean road?"),
+        ("classes: [a, b]\nlabels: {-1: a}", "labels: -1 is no label value; these are whole numbers from 0 to 65535"),
+        ("classes: [a, b]\nlabels: {'1': a}", "labels: '1' is no label value; .*without quotes"),
+        ("classes: [a, b]\nlabels: [a, b]", r"labels: is \['a', 'b'\]; it must map raw values to classes: \{7: a"),
+        ("classes: [road]", r"'road' is the only class.*\n.*classes: \[background, road\]\n.*255: road"),
     ],
 )
 def test_a_wrong_classes_file_is_named_with_field_and_value(tmp_path: Path, text: str | None, message: str) -> None:
@@ -173,3 +224,22 @@ def test_a_wrong_classes_file_is_named_with_field_and_value(tmp_path: Path, text
     with pytest.raises(DatasetError, match=message) as caught:
         Folder().describe(tmp_path)
     assert str(path) in str(caught.value)
+
+
+def test_the_advice_for_one_class_works_when_it_is_typed(tmp_path: Path) -> None:
+    path = write_folder(tmp_path) / "classes.yaml"
+    path.write_text("classes: [road]")
+    with pytest.raises(DatasetError) as caught:
+        Folder().describe(tmp_path)
+    _, of_1, of_255 = (line.partition(":  ")[2].strip() for line in str(caught.value).splitlines())
+    path.write_text(of_1)
+    assert Folder().describe(tmp_path).label_table == {0: 0, 1: 1, 255: IGNORE_INDEX}
+    path.write_text(f"{of_1}\n{of_255.removeprefix('the same, and').strip()}\n")
+    assert Folder().describe(tmp_path).label_table == {0: 0, 255: 1}
+
+
+def test_plain_names_and_mappings_may_be_mixed(tmp_path: Path) -> None:
+    (write_folder(tmp_path) / "classes.yaml").write_text("classes:\n- road\n- {name: car, colour: [1, 2, 3]}\n")
+    described = Folder().describe(tmp_path)
+    assert described.classes == ("road", "car")
+    assert described.colours[1] == (1, 2, 3)

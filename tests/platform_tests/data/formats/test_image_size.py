@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gscnn_platform.data.formats import BadSampleError
-from gscnn_platform.data.formats import base as formats
-from gscnn_platform.data.formats.base import MOST_PIXELS, read_image, read_label
-from gscnn_platform.data.formats.folder import IMAGE_ENDINGS, LABEL_ENDINGS
+from gscnn_platform.data.formats import BadSampleError, decoding
+from gscnn_platform.data.formats.decoding import MOST_PIXELS, read_image, read_label
 from gscnn_platform.data.formats.image_size import image_size
+from gscnn_platform.data.image_files import IMAGE_ENDINGS, LABEL_ENDINGS
 
 HEIGHT, WIDTH = 40, 61
 
@@ -136,7 +135,7 @@ def test_every_ending_is_held_to_the_limit(
     tmp_path: Path, ending: str, no_decoder: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = saved(tmp_path / f"a{ending}")
-    monkeypatch.setattr(formats, "MOST_PIXELS", HEIGHT * WIDTH - 1)
+    monkeypatch.setattr(decoding, "MOST_PIXELS", HEIGHT * WIDTH - 1)
     reads = [read_image, read_label] if ending in LABEL_ENDINGS else [read_image]
     for read in reads:
         with pytest.raises(BadSampleError, match=rf"a{ending}: .* is {WIDTH} x {HEIGHT} pixels"):
@@ -144,7 +143,7 @@ def test_every_ending_is_held_to_the_limit(
 
 
 def test_an_image_of_exactly_the_limit_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(formats, "MOST_PIXELS", HEIGHT * WIDTH)
+    monkeypatch.setattr(decoding, "MOST_PIXELS", HEIGHT * WIDTH)
     assert read_image(saved(tmp_path / "a.jpg")).shape == (HEIGHT, WIDTH, 3)
     assert read_label(saved(tmp_path / "a.png", "L")).shape == (HEIGHT, WIDTH)
 

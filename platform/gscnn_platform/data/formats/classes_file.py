@@ -1,0 +1,134 @@
+"""classes.yaml: names and colours in the order of the train ids, and what each raw label value means."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gscnn.constants import IGNORE_INDEX
+from gscnn_platform.data.formats.base import DatasetError
+from gscnn_platform.data.formats.decoding import RAW_VALUES
+from gscnn_platform.paths import AnyPath
+from gscnn_platform.text_files import read_yaml, suggestion
+
+VOID: Final = "void"
+EXAMPLE: Final = "classes: [road, car], or with colours, classes: [{name: road, colour: [128, 64, 128]}, ...]"
+
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class ClassesFile:
+    """The whole of classes.yaml."""
+
+    names: tuple[str, ...]
+    """In the order of the train ids."""
+    colours: tuple[Colour | None, ...]
+    """RGB, 0..255; None where the file has none."""
+    labels: dict[int, str] | None
+    """Raw label value -> class name or `void`; None means that raw values are train ids."""
+
+
+def read_classes(path: AnyPath) -> ClassesFile:
+    """The file's content.
+
+    Raises:
+        DatasetError: naming file, field, value and the way out.
+        TextError: the file is missing, of an encoding that is not read, or no YAML.
+    """
+    return _Reader(path).read()
+
+
+class _Reader:
+    def __init__(self, path: AnyPath) -> None:
+        self.path = path
+
+    def read(self) -> ClassesFile:
+        if not self.path.is_file():
+            raise self._error("", f"the file is missing; write one with {EXAMPLE}")
+        content = read_yaml(self.path)
+        if not isinstance(content, dict):
+            raise self._error("", f"holds {content!r}; it needs a field `classes`, such as {EXAMPLE}")
+        self._known("", content, ("classes", "labels"))
+        entries = content.get("classes")
+        if not isinstance(entries, list) or not entries:
+            raise self._error("classes", f"is {entries!r}; it must be a list, such as {EXAMPLE}")
+        pairs = [self._entry(f"classes.{number}", entry) for number, entry in enumerate(entries)]
+        names = tuple(name for name, _ in pairs)
+        self._check_names(names)
+        labels = content.get("labels")
+        return ClassesFile(
+            names=names,
+            colours=tuple(colour for _, colour in pairs),
+            labels=None if labels is None else dict(self._labels(labels, names)),
+        )
+
+    def _entry(self, field: str, entry: Any) -> tuple[str, Colour | None]:
+        if not isinstance(entry, dict):
+            return self._name(field, entry), None
+        self._known(field, entry, ("name", "colour"))
+        if "name" not in entry:
+            raise self._error(field, f"{entry!r} has no name; write {{name: NAME}}, or NAME alone")
+        colour = entry.get("colour")
+        return self._name(f"{field}.name", entry["name"]), None if colour is None else self._colour(field, colour)
+
+    def _name(self, field: str, name: Any) -> str:
+        if isinstance(name, str) and name.strip():
+            return name.strip()
+        if isinstance(name, str) or name is None or isinstance(name, list | dict):
+            raise self._error(
+                field, f"{name!r} is no class name; write a name, in quotes where YAML means another by it"
+            )
+        raise self._error(field, f"YAML reads this name as {name!r}; put it in quotes")
+
+    def _colour(self, field: str, colour: Any) -> Colour:
+        whole = isinstance(colour, list) and all(type(value) is int and 0 <= value <= 255 for value in colour)
+        if not whole or len(colour) != 3:
+            raise self._error(f"{field}.colour", f"{colour!r} must be three whole numbers from 0 to 255: [R, G, B]")
+        return colour[0], colour[1], colour[2]
+
+    def _check_names(self, names: tuple[str, ...]) -> None:
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise self._error(
+                "classes", f"{twice!r} is listed {names.count(twice)} times; give every class its own name"
+            )
+        if VOID in names:
+            raise self._error("classes", f"{VOID!r} is no class; leave it out, and map its raw values in labels")
+        if len(names) > IGNORE_INDEX:
+            raise self._error("classes", f"{len(names)} classes; there may be 2 to {IGNORE_INDEX}")
+        if len(names) == 1:
+            raise self._error(
+                "classes",
+                f"{names[0]!r} is the only class, and a model needs two or more: name what is around it\n"
+                f"labels of 0 and 1:    classes: [background, {names[0]}]\n"
+                f"labels of 0 and 255:  the same, and  labels: {{0: background, 255: {names[0]}}}",
+            )
+
+    def _labels(self, labels: Any, names: tuple[str, ...]) -> Iterator[tuple[int, str]]:
+        if not isinstance(labels, dict):
+            raise self._error(
+                "labels", f"is {labels!r}; it must map raw values to classes: {{7: {names[0]}, 0: {VOID}}}"
+            )
+        for raw, name in labels.items():
+            if type(raw) is not int or not 0 <= raw < RAW_VALUES:
+                raise self._error(
+                    "labels",
+                    f"{raw!r} is no label value; these are whole numbers from 0 to {RAW_VALUES - 1}, without quotes",
+                )
+            if name != VOID and name not in names:
+                known = f"use one of {', '.join(names)} or {VOID}"
+                raise self._error(
+                    "labels", f"{raw} goes to {name!r}, which is no class; {known}{suggestion(str(name), names)}"
+                )
+            yield raw, name
+
+    def _known(self, field: str, mapping: Mapping[Any, Any], known: tuple[str, ...]) -> None:
+        for key in mapping:
+            if key not in known:
+                place = f"{field}.{key}" if field else str(key)
+                raise self._error(
+                    place, f"there is no such field; there are {' and '.join(known)}{suggestion(str(key), known)}"
+                )
+
+    def _error(self, field: str, what: str) -> DatasetError:
+        return DatasetError(f"{self.path}: {field}: {what}" if field else f"{self.path}: {what}")

@@ -1,0 +1,229 @@
+"""Image and label files -> arrays, upright, or an error that says what the file really is.
+
+Both are brought upright by their own EXIF orientation, as annotation tools show them. TIFF files are turned by their
+Orientation tag by OpenCV and Pillow themselves.
+"""
+
+import io
+from typing import Final
+
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from gscnn_platform.data.formats.image_size import image_size
+from gscnn_platform.data.formats.tiff import TiffLayout, is_tiff, tiff_layout
+from gscnn_platform.paths import AnyPath, patiently
+
+MOST_PIXELS: Final = 1 << 27
+"""Of an image or label that is decoded: 134 million, an aerial tile of 11,585 x 11,585. Precompute holds 13 bytes for
+each at its peak, so 1.8 GB; the header of a file of a few KB can ask for a hundred times as much."""
+
+RAW_VALUES: Final = 1 << 16
+"""Raw labels have 16 bits at most: every lookup array is this long."""
+
+LABEL_MODES: Final = ("L", "P", "I", "I;16", "I;16B", "I;16L")
+WRONG_MODES: Final = {
+    "1": "1 bit a pixel",
+    "F": "32-bit floats",
+    "LA": "grey with an alpha channel",
+    "PA": "a palette with an alpha channel",
+    "RGB": "colours",
+    "RGBA": "colours and an alpha channel",
+}
+"""Pillow's name of what a label holds -> ours."""
+
+KINDS: Final = (
+    (b"\x89PNG\r\n\x1a\n", "a PNG"),
+    (b"\xff\xd8", "a JPEG"),
+    (b"GIF8", "a GIF"),
+    (b"\0\0\0\x0cjP", "a JPEG 2000"),
+    (b"\x93NUMPY", "a NumPy array"),
+    (b"PK\x03\x04", "a ZIP archive (as .npz files are)"),
+    (b"MATLAB", "a MATLAB file"),
+    (b"8BPS", "a Photoshop file"),
+    (b"\x76\x2f\x31\x01", "an OpenEXR file"),
+    (b"#?RADIANCE", "a Radiance HDR file"),
+    (b"%PDF", "a PDF"),
+    (b"<", "XML or HTML"),
+    (b"version https://git-lfs", "a pointer of Git LFS, without the file itself (git lfs pull fetches it)"),
+)
+"""How a file begins -> what it is."""
+
+ORIENTATION: Final = 0x112
+"""EXIF's tag: 1 as stored, 2 to 8 turned, mirrored or both."""
+
+
+class BadSampleError(ValueError):
+    """One sample cannot be used; the message names its file and the reason."""
+
+
+def read_image(path: AnyPath) -> np.ndarray:
+    """The image file, upright, as uint8 [H, W, 3] RGB; grey becomes three equal channels, alpha is dropped.
+
+    Raises:
+        BadSampleError: the file is missing, empty, damaged, of more than MOST_PIXELS, of another kind, or holds other
+            than 8-bit grey or RGB.
+    """
+    data = file_bytes(path)
+    _check_size(path, data, "image")
+    if is_tiff(data):
+        _check_bands(path, tiff_layout(data))
+    try:
+        image = cv2.imdecode(
+            np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+        )
+    except cv2.error as error:
+        raise BadSampleError(f"{path}: the image cannot be decoded ({error.err})") from error
+    if image is None:
+        raise BadSampleError(
+            f"{path}: the image cannot be decoded: {_kind(data)} file that is truncated or damaged, or of a variant "
+            "that OpenCV does not read; save it again as PNG"
+        )
+    if image.dtype != np.uint8:
+        raise BadSampleError(
+            f"{path}: the image has {8 * image.dtype.itemsize} bits a channel; images have 8: convert it"
+        )
+    return upright(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), orientation(data))
+
+
+def read_label(path: AnyPath) -> np.ndarray:
+    """The label file, upright, as uint8 or uint16 [H, W]; a palette file gives its indices, not its colours.
+
+    Raises:
+        BadSampleError: the file is missing, empty, damaged, of more than MOST_PIXELS, of a kind that changes values,
+            has several channels, or holds values that are not 0..65535.
+    """
+    data = file_bytes(path)
+    kind = _kind(data)
+    if kind in ("a JPEG", "a WebP"):
+        raise BadSampleError(f"{path}: the label is {kind}, {lossy(kind)}")
+    _check_size(path, data, "label")
+    # Pillow stretches grey PNGs of 2 and 4 bits to 0..255, which would silently change every label value.
+    if kind == "a PNG" and len(data) > 25 and data[25] == 0 and data[24] < 8:
+        raise BadSampleError(f"{path}: a grey label of {data[24]} bits a pixel; store labels as 8 or 16 bit grey")
+    layout = tiff_layout(data) if is_tiff(data) else None
+    if layout is not None and (layout.bands != 1 or layout.kind > 2):
+        raise BadSampleError(
+            f"{path}: the label is a TIFF of {layout}; a label has 1 band of whole numbers, one class a pixel: "
+            "gdal_translate -b 1 -ot Byte IN OUT keeps the first"
+        )
+    _check_pages(path, "label", layout)
+    try:
+        with Image.open(io.BytesIO(data)) as file:
+            mode = file.mode
+            label = np.asarray(file)
+    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise BadSampleError(f"{path}: the label cannot be decoded: {kind} file that Pillow does not read") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise BadSampleError(f"{path}: the label cannot be decoded, it is truncated or damaged ({error})") from error
+    if mode not in LABEL_MODES:
+        raise BadSampleError(
+            f"{path}: the label has {WRONG_MODES.get(mode, mode)} (mode {mode}); labels must be single-channel, one "
+            "class number a pixel (8 or 16 bit grey, or a palette): convert it to class numbers first"
+        )
+    label = upright(label, orientation(data))
+    if label.dtype == np.uint8:
+        return label
+    if label.size and not 0 <= int(label.min()) <= int(label.max()) < RAW_VALUES:
+        raise BadSampleError(f"{path}: label values from {label.min()} to {label.max()}; they must be 0..65535")
+    return label.astype(np.uint16)
+
+
+def orientation(data: bytes) -> int:
+    """EXIF's orientation of an image file's bytes, 1 to 8; 1 where it has none, and of a TIFF, which is read upright.
+
+    Of the header alone: nothing is decoded.
+    """
+    if is_tiff(data):
+        return 1
+    try:
+        with Image.open(io.BytesIO(data)) as file:
+            found = file.getexif().get(ORIENTATION, 1)
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError):
+        return 1
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1
+
+
+def upright(array: np.ndarray, orientation: int) -> np.ndarray:
+    """An image [H, W, 3] or a label [H, W] as stored -> as it is to be looked at (EXIF 2.32, 4.6.4 A)."""
+    if orientation in (5, 6, 7, 8):
+        array = array.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    return np.ascontiguousarray(array)
+
+
+def lossy(kind: str) -> str:
+    """Why labels of such files are refused, and the way out; after `the label is a JPEG, `."""
+    return (
+        "which blurs values: its pixels are no exact class numbers any more; export the labels again as PNG "
+        f"(converting {kind} to PNG keeps the wrong values)"
+    )
+
+
+def file_bytes(path: AnyPath) -> bytes:
+    """What is in the file. Raises BadSampleError where there is nothing."""
+    try:
+        data = patiently(path.read_bytes)
+    except FileNotFoundError as error:
+        raise BadSampleError(f"{path}: the file is missing") from error
+    except OSError as error:
+        raise BadSampleError(f"{path}: the file cannot be read ({error})") from error
+    if not data:
+        raise BadSampleError(f"{path}: the file is empty (0 bytes)")
+    return data
+
+
+def _check_size(path: AnyPath, data: bytes, what: str) -> None:
+    """Raises BadSampleError where the header gives an absurd size, or none: before anything is decoded."""
+    size = image_size(data)
+    if size is None or not all(size):
+        raise BadSampleError(
+            f"{path}: the {what} cannot be decoded: no header of a PNG, JPEG, BMP, TIFF or WebP file; it is "
+            f"{_kind(data)}, truncated or damaged"
+        )
+    width, height = size
+    if width * height > MOST_PIXELS:
+        raise BadSampleError(
+            f"{path}: the {what} is {width} x {height} pixels by its header, {width * height} in all; "
+            f"{MOST_PIXELS} at most are decoded: cut it into tiles"
+        )
+
+
+def _check_bands(path: AnyPath, layout: TiffLayout | None) -> None:
+    """Raises BadSampleError where a TIFF image is neither grey nor RGB of 8 bits: what it is, and the way out."""
+    if layout is None:
+        return
+    if layout.colours not in (1, 3) or layout.bits > 8 or layout.kind != 1:
+        fourth = "; the file does not say that the fourth is alpha" if layout.bands == 4 and not layout.alpha else ""
+        keep = " -b 1 -b 2 -b 3" if layout.colours >= 3 else ""
+        scale = " -ot Byte -scale" if layout.bits > 8 or layout.kind != 1 else ""
+        raise BadSampleError(
+            f"{path}: the image is a TIFF of {layout}{fourth}; images have 1 (grey) or 3 (RGB) bands of 8-bit unsigned "
+            f"integers, and alpha: convert it, as with gdal_translate{keep}{scale} IN OUT"
+        )
+    _check_pages(path, "image", layout)
+
+
+def _check_pages(path: AnyPath, what: str, layout: TiffLayout | None) -> None:
+    if layout is not None and layout.pages > 1:
+        raise BadSampleError(
+            f"{path}: the {what} is a TIFF of {layout.pages} pages, and one is read: save each page as a file"
+        )
+
+
+def _kind(data: bytes) -> str:
+    """`a PNG`, `a HEIC`: what a file is by how it begins."""
+    if data[4:8] == b"ftyp":
+        brand = data[8:12]
+        return "an AVIF" if brand in (b"avif", b"avis") else "a HEIC" if brand[:2] in (b"he", b"mi") else "a video"
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "a WebP"
+    if is_tiff(data):
+        return "a TIFF"
+    if data[:2] == b"BM":
+        return "a BMP"
+    return next((kind for magic, kind in KINDS if data.startswith(magic)), "of another kind")

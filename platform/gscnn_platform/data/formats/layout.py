@@ -1,0 +1,114 @@
+"""What formats that read files share: which splits have labels, and which image belongs to which label."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import PurePosixPath
+
+from gscnn_platform.data.formats.base import DatasetError, FileSample, Sample
+from gscnn_platform.data.formats.decoding import lossy
+from gscnn_platform.data.image_files import (
+    ANY_IMAGE,
+    IMAGE_ENDINGS,
+    LABEL_ENDINGS,
+    files_below,
+    has_ending,
+    name_of,
+    named_files,
+)
+from gscnn_platform.paths import AnyPath
+
+LOSSY = {".jpg": "a JPEG", ".jpeg": "a JPEG", ".jfif": "a JPEG", ".jpe": "a JPEG", ".webp": "a WebP"}
+"""Endings of files that change a label's values -> what they are."""
+
+
+def labelled(splits: Mapping[str, tuple[AnyPath, AnyPath]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The splits that have labels, and a sentence for each that has images alone.
+
+    Args:
+        splits: name -> folders of its images and of its labels; at least one of the two is there.
+
+    Raises:
+        DatasetError: `train` has no labels, or a split has no images.
+        InputError: a folder that cannot be read.
+    """
+    there: list[str] = []
+    left_out: list[str] = []
+    for split, (images, labels) in splits.items():
+        if not images.is_dir():
+            raise DatasetError(f"{images}: the folder is missing; split {split!r} needs images for {labels}")
+        if labels.is_dir() and any(has_ending(file.name, ANY_IMAGE) for file in files_below(labels)):
+            there.append(split)
+            continue
+        lack = "has no label" if labels.is_dir() else "is missing"
+        if split == "train":
+            raise DatasetError(f"{labels}: the folder {lack}; training needs a label for each image in {images}")
+        count = sum(1 for file in files_below(images) if has_ending(file.name, ANY_IMAGE))
+        left_out.append(f"split {split} is left out, since {labels} {lack}: its {count} images are not in the store")
+    return tuple(there), tuple(left_out)
+
+
+def image_files(folder: AnyPath) -> dict[str, AnyPath]:
+    """Name -> image, of all images below `folder`. Raises DatasetError where there is none, or two have one name."""
+    found = named_files(folder, IMAGE_ENDINGS, DatasetError)
+    if not found:
+        raise DatasetError(f"{folder}: no image there ({', '.join(IMAGE_ENDINGS)}); is it the right root?")
+    return found
+
+
+def label_files(folder: AnyPath) -> dict[str, AnyPath]:
+    """Name -> label, of all labels below `folder`.
+
+    Raises:
+        DatasetError: there is none, none of a format that keeps values, or two have one name.
+    """
+    found = named_files(folder, LABEL_ENDINGS, DatasetError)
+    if not found:
+        raise DatasetError(f"{folder}: no label there ({', '.join(LABEL_ENDINGS)}); is it the right root?")
+    if not any(has_ending(file.name, LABEL_ENDINGS) for file in found.values()):
+        first = min(found.values())
+        ending = PurePosixPath(first.name.lower()).suffix
+        if ending in LOSSY:
+            why = f"{LOSSY[ending]}, {lossy(LOSSY[ending])}"
+        else:
+            why = f"a {ending} file, and labels are read from {', '.join(LABEL_ENDINGS)}: save them as PNG"
+        raise DatasetError(f"{folder}: none of its {len(found)} labels can be used: {first.name} is {why}")
+    return found
+
+
+def files_ending(folder: AnyPath, ending: str) -> dict[str, AnyPath]:
+    """Path below `folder` without `ending` -> file. Raises DatasetError where there is none."""
+    found = {name_of(file, folder, ending): file for file in files_below(folder) if file.name.endswith(ending)}
+    if not found:
+        raise DatasetError(f"{folder}: no file named *{ending}; is it the right root?")
+    return found
+
+
+def pair(
+    images: Mapping[str, AnyPath],
+    labels: Mapping[str, AnyPath],
+    image_at: Callable[[str], AnyPath],
+    label_at: Callable[[str], AnyPath],
+) -> list[Sample]:
+    """One sample for each name in `images` or `labels`, sorted by name.
+
+    `image_at` and `label_at` say where a missing partner should lie, so that reading the sample reports that path.
+
+    Raises:
+        DatasetError: no image has a label of its name.
+    """
+    if not images.keys() & labels.keys():
+        image, label = images[min(images)], labels[min(labels)]
+        raise DatasetError(
+            f"no label is named like an image: there are images such as {image} and labels such as {label}; give "
+            f"each label its image's name: {label_at(min(images))}"
+        )
+    return list(_pairs(images, labels, image_at, label_at))
+
+
+def _pairs(
+    images: Mapping[str, AnyPath],
+    labels: Mapping[str, AnyPath],
+    image_at: Callable[[str], AnyPath],
+    label_at: Callable[[str], AnyPath],
+) -> Iterator[Sample]:
+    for name in sorted(images.keys() | labels.keys()):
+        yield FileSample(name, images.get(name) or image_at(name), labels.get(name) or label_at(name))

@@ -1,0 +1,120 @@
+"""What the first picture of a TIFF file is, by its header: size, bands and the type of their numbers (TIFF 6.0)."""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+MAGIC: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""Of TIFF and, with a plus, of BigTIFF, in either byte order."""
+
+SUBFILE, WIDTH, HEIGHT, BITS, BANDS, EXTRA, FORMAT = 254, 256, 257, 258, 277, 338, 339
+"""Tags. SUBFILE is 0 for a picture of its own; 1 is set in smaller copies of another, 4 in masks."""
+
+TYPES: Final = {1: "B", 3: "H", 4: "I", 16: "Q"}
+"""Unsigned integers, by their number in TIFF 6.0 and, the last, in BigTIFF."""
+
+ALPHA: Final = (1, 2)
+"""Values of EXTRA for alpha, premultiplied or not; 0 says nothing."""
+
+KINDS: Final = {1: "unsigned integers", 2: "signed integers", 3: "floats", 5: "complex integers", 6: "complex floats"}
+"""Values of FORMAT; 4 is undefined."""
+
+MOST_PAGES: Final = 64
+"""That are counted."""
+
+
+@dataclass(frozen=True)
+class TiffLayout:
+    width: int
+    height: int
+    bands: int
+    bits: int
+    """Of a number."""
+    kind: int
+    """Of the numbers: a value of FORMAT."""
+    alpha: bool
+    """Whether the last band is alpha, as the file itself says."""
+    pages: int
+    """Pictures in the file without smaller copies and masks."""
+
+    @property
+    def colours(self) -> int:
+        """Bands without alpha."""
+        return self.bands - int(self.alpha)
+
+    def __str__(self) -> str:
+        """`5 bands of 8-bit unsigned integers`"""
+        bands = "1 band" if self.bands == 1 else f"{self.bands} bands"
+        return f"{bands} of {self.bits}-bit {KINDS.get(self.kind, 'numbers of no known type')}"
+
+
+def is_tiff(data: bytes) -> bool:
+    return data[:4] in MAGIC
+
+
+def tiff_layout(data: bytes) -> TiffLayout | None:
+    """The layout of a TIFF file's first picture; None where its header ends early or lacks a size."""
+    pages: list[dict[int, list[int]]] = []
+    try:
+        reader = _Reader(data)
+        offset = reader.start
+        while offset and len(pages) < MOST_PAGES:
+            tags, offset = reader.page(offset)
+            pages.append(tags)
+    except (struct.error, OverflowError):
+        if not pages:
+            return None
+    first = pages[0]
+    if WIDTH not in first or HEIGHT not in first:
+        return None
+    extra = first.get(EXTRA, [])
+    return TiffLayout(
+        width=max(first[WIDTH]),
+        height=max(first[HEIGHT]),
+        bands=first.get(BANDS, [1])[0],
+        bits=max(first.get(BITS, [1])),
+        kind=first.get(FORMAT, [1])[0],
+        alpha=bool(extra) and extra[-1] in ALPHA,
+        pages=sum(1 for tags in pages if not tags.get(SUBFILE, [0])[0] & 5),
+    )
+
+
+class _Reader:
+    """Reads the numbers of one file."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self.order = data, "<" if data[:2] == b"II" else ">"
+        self.big = b"+" in data[2:4]
+        (self.start,) = self._at("Q" if self.big else "I", 8 if self.big else 4)
+
+    def page(self, start: int) -> tuple[dict[int, list[int]], int]:
+        """The tags that matter of the page at `start`, and where the next one is; 0 after the last."""
+        count, entry = ("Q", 20) if self.big else ("H", 12)
+        (entries,) = self._at(count, start)
+        first = start + struct.calcsize(count)
+        tags: dict[int, list[int]] = {}
+        for position in range(first, min(first + entries * entry, len(self.data)), entry):
+            for tag, values in self._entry(position):
+                # The largest size that is claimed: a second width must not slip past the limit of pixels.
+                tags[tag] = [*tags.get(tag, []), *values] if tag in (WIDTH, HEIGHT) else values
+        try:
+            (after,) = self._at("Q" if self.big else "I", first + entries * entry)
+        except struct.error:
+            after = 0
+        return tags, after
+
+    def _entry(self, position: int) -> Iterator[tuple[int, list[int]]]:
+        tag, kind = self._at("HH", position)
+        if tag not in (SUBFILE, WIDTH, HEIGHT, BITS, BANDS, EXTRA, FORMAT) or kind not in TYPES:
+            return
+        (count,) = self._at("Q" if self.big else "I", position + 4)
+        inline, value_at = (8, position + 12) if self.big else (4, position + 8)
+        size = struct.calcsize(TYPES[kind])
+        if count * size > inline:
+            (value_at,) = self._at("Q" if self.big else "I", value_at)
+        values = [self._at(TYPES[kind], value_at + number * size)[0] for number in range(max(1, min(count, 16)))]
+        yield tag, values
+
+    def _at(self, what: str, position: int) -> tuple[int, ...]:
+        return struct.unpack_from(self.order + what, self.data, position)

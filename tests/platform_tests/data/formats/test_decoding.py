@@ -1,0 +1,197 @@
+"""What image and label files are read as, and what is said of those that are not read."""
+
+import hashlib
+import io
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from gscnn_platform.data.formats import BadSampleError, DatasetError
+from gscnn_platform.data.formats.base import FileSample
+from gscnn_platform.data.formats.decoding import read_image, read_label, upright
+from gscnn_platform.data.formats.folder import Folder
+from tests.layouts import random_image, random_label, write_folder, write_image
+
+RNG = np.random.default_rng(0)
+
+
+def with_orientation(path: Path, pixels: np.ndarray, orientation: int) -> Path:
+    """`pixels` as they are stored, with EXIF's mark."""
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    options: dict[str, Any] = {"quality": 95, "subsampling": 0} if path.suffix == ".jpg" else {}
+    if path.suffix == ".webp":
+        options = {"lossless": True}
+    Image.fromarray(pixels).save(path, exif=exif, **options)
+    return path
+
+
+def tiff(path: Path, bands: int, bits: int = 8, kind: int = 1, extra: tuple[int, ...] = (), pages: int = 1) -> Path:
+    """A TIFF of 5 x 4 pixels, all zero, chunky, with the tags that are asked for."""
+    width, height = 5, 4
+    out = io.BytesIO(b"II*\0" + struct.pack("<I", 8))
+    out.seek(8)
+    for page in range(pages):
+        tags = [(256, 3, [width]), (257, 3, [height]), (258, 3, [bits] * bands), (259, 3, [1])]
+        tags += [(262, 3, [2 if bands > 2 else 1]), (273, 4, [0]), (277, 3, [bands]), (278, 3, [height])]
+        tags += [(279, 4, [width * height * bands * bits // 8])]
+        tags += [(338, 3, list(extra))] if extra else []
+        tags += [(339, 3, [kind] * bands)]
+        start = out.tell()
+        after = start + 2 + 12 * len(tags) + 4
+        stored = b""
+        entries = b""
+        data_at = after + sum(2 * len(values) for _, type_, values in tags if type_ == 3 and len(values) > 2)
+        for tag, type_, values in tags:
+            if tag == 273:
+                values = [data_at]
+            packed = struct.pack(f"<{len(values)}{'H' if type_ == 3 else 'I'}", *values)
+            if len(packed) > 4:
+                stored, packed = stored + packed, struct.pack("<I", after + len(stored))
+            entries += struct.pack("<HHI", tag, type_, len(values)) + packed.ljust(4, b"\0")
+        end = data_at + width * height * bands * bits // 8
+        out.write(struct.pack("<H", len(tags)) + entries + struct.pack("<I", end if page + 1 < pages else 0) + stored)
+        out.write(bytes(width * height * bands * bits // 8))
+    path.write_bytes(out.getvalue())
+    return path
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".webp", ".tif"])
+def test_an_image_is_read_as_pillow_turns_it_upright(tmp_path: Path, ending: str, orientation: int) -> None:
+    pixels = np.kron(RNG.integers(0, 256, (3, 5, 3), dtype=np.uint8), np.ones((8, 8, 1), np.uint8))
+    path = with_orientation(tmp_path / f"a{ending}", pixels, orientation)
+    with Image.open(path) as file:
+        expected = np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
+    read = read_image(path)
+    assert read.shape == expected.shape
+    assert np.abs(read.astype(int) - expected).max() <= (4 if ending == ".jpg" else 0)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+def test_a_label_with_an_orientation_of_its_own_is_turned_alike(tmp_path: Path, ending: str, orientation: int) -> None:
+    label = random_label(RNG, [0, 1, 2])
+    path = with_orientation(tmp_path / f"a{ending}", label, orientation)
+    np.testing.assert_array_equal(read_label(path), upright(label, orientation))
+
+
+@pytest.mark.parametrize("size", [(40, 60), (48, 48)])
+def test_a_photograph_stored_lying_and_labelled_upright_is_aligned(tmp_path: Path, size: tuple[int, int]) -> None:
+    scene = np.kron(RNG.integers(0, 256, (size[0] // 4, size[1] // 4, 3), dtype=np.uint8), np.ones((4, 4, 1), np.uint8))
+    image = with_orientation(tmp_path / "a.png", np.ascontiguousarray(np.rot90(scene)), 6)
+    label = write_image(tmp_path / "label.png", scene[..., 0])
+    read, raw = FileSample("a", image, label).read()
+    np.testing.assert_array_equal(read, scene)
+    np.testing.assert_array_equal(raw, read[..., 0])
+
+
+def test_a_label_of_the_picture_as_stored_is_refused_with_both_sizes_and_the_reason(tmp_path: Path) -> None:
+    image = with_orientation(tmp_path / "a.png", random_image(RNG), 6)
+    label = write_image(tmp_path / "label.png", np.zeros((40, 60), np.uint8))
+    with pytest.raises(BadSampleError, match=r"a\.png is 40x60 but .*label\.png is 60x40 .*EXIF orientation.*exiftool"):
+        FileSample("a", image, label).read()
+
+
+def test_the_digest_of_a_turned_image_is_another_than_that_of_stores_which_did_not_turn_it(tmp_path: Path) -> None:
+    label = write_image(tmp_path / "label.png", np.zeros((40, 60), np.uint8))
+    for orientation in (1, 6):
+        image = with_orientation(tmp_path / "a.png", random_image(RNG), orientation)
+        plain = hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in (image, label)))
+        assert (FileSample("a", image, label).digest() == plain.hexdigest()) == (orientation == 1)
+
+
+@pytest.mark.parametrize(
+    ("bands", "bits", "kind", "extra", "message"),
+    [
+        (5, 8, 1, (0, 0), r"5 bands of 8-bit unsigned integers; images have 1 \(grey\) or 3 .* -b 1 -b 2 -b 3 IN OUT"),
+        (4, 8, 1, (), r"4 bands of 8-bit unsigned integers; the file does not say that the fourth is alpha"),
+        (4, 8, 1, (0,), r"4 bands of 8-bit unsigned integers; the file does not say that the fourth is alpha"),
+        (1, 32, 3, (), r"1 band of 32-bit floats; .* gdal_translate -ot Byte -scale IN OUT"),
+        (3, 16, 1, (), r"3 bands of 16-bit unsigned integers; .* -b 1 -b 2 -b 3 -ot Byte -scale"),
+        (1, 8, 2, (), r"1 band of 8-bit signed integers"),
+        (2, 8, 1, (), r"2 bands of 8-bit unsigned integers"),
+    ],
+)
+def test_a_tiff_that_is_no_picture_is_refused_with_its_bands_and_type(
+    tmp_path: Path, bands: int, bits: int, kind: int, extra: tuple[int, ...], message: str
+) -> None:
+    path = tiff(tmp_path / "a.tif", bands, bits, kind, extra)
+    with pytest.raises(BadSampleError, match=rf"a\.tif: the image is a TIFF of {message}"):
+        read_image(path)
+
+
+@pytest.mark.parametrize(("bands", "extra"), [(1, ()), (3, ()), (4, (1,)), (4, (2,))])
+def test_grey_rgb_and_declared_alpha_are_read(tmp_path: Path, bands: int, extra: tuple[int, ...]) -> None:
+    assert read_image(tiff(tmp_path / "a.tif", bands, extra=extra)).shape == (4, 5, 3)
+
+
+def test_several_pages_are_refused_and_smaller_copies_are_not(tmp_path: Path) -> None:
+    with pytest.raises(BadSampleError, match=r"a\.tif: the image is a TIFF of 3 pages, and one is read"):
+        read_image(tiff(tmp_path / "a.tif", 3, pages=3))
+    with pytest.raises(BadSampleError, match=r"b\.tif: the label is a TIFF of 2 pages"):
+        read_label(tiff(tmp_path / "b.tif", 1, pages=2))
+
+
+def test_label_tiffs_of_floats_or_bands_are_named(tmp_path: Path) -> None:
+    with pytest.raises(BadSampleError, match=r"the label is a TIFF of 1 band of 32-bit floats; a label has 1 band"):
+        read_label(tiff(tmp_path / "a.tif", 1, 32, 3))
+    with pytest.raises(BadSampleError, match=r"the label is a TIFF of 2 bands of 8-bit unsigned integers"):
+        read_label(tiff(tmp_path / "b.tif", 2))
+
+
+@pytest.mark.parametrize(("ending", "kind"), [(".jpg", "a JPEG"), (".webp", "a WebP")])
+def test_labels_of_lossy_formats_are_refused_with_the_true_reason(tmp_path: Path, ending: str, kind: str) -> None:
+    root = write_folder(tmp_path)
+    for path in list((root / "labels").rglob("*.png")):
+        write_image(path.with_suffix(ending), np.asarray(Image.open(path)))
+        path.unlink()
+    message = rf"labels/train: none of its 2 labels can be used: train_0\{ending} is {kind}, which blurs values"
+    with pytest.raises(DatasetError, match=message):
+        Folder().samples(root, "train")
+
+
+def test_one_jpeg_among_the_labels_is_a_bad_sample_by_whatever_name(tmp_path: Path) -> None:
+    root = write_folder(tmp_path, frames=3)
+    first, second = (root / f"labels/train/train_{number}.png" for number in (0, 1))
+    for path in (first, second):
+        Image.open(path).save(path.with_suffix(".jpg"))
+        path.unlink()
+    second.with_suffix(".jpg").rename(second)
+    samples = Folder().samples(root, "train")
+    for sample, name in zip(samples, (r"train_0\.jpg", r"train_1\.png"), strict=False):
+        with pytest.raises(BadSampleError, match=rf"{name}: the label is a JPEG, which blurs values"):
+            sample.read()
+    samples[2].read()
+
+
+def test_other_label_files_are_named_for_what_they_are(tmp_path: Path) -> None:
+    root = write_folder(tmp_path)
+    for path in list((root / "labels/train").iterdir()):
+        np.save(path.with_suffix(".npy"), np.asarray(Image.open(path)))
+        path.unlink()
+    with pytest.raises(DatasetError, match=r"train_0\.npy is a \.npy file, and labels are read from \.png"):
+        Folder().samples(root, "train")
+
+
+@pytest.mark.parametrize(
+    ("begin", "kind"),
+    [
+        (b"GIF89a", "a GIF"),
+        (b"\0\0\0\x18ftypheic", "a HEIC"),
+        (b"\0\0\0\x1cftypavif", "an AVIF"),
+        (b"\x93NUMPY\x01", "a NumPy array"),
+        (b"version https://git-lfs.github.com/spec/v1", r"a pointer of Git LFS, .*git lfs pull"),
+        (b"<!DOCTYPE html>", "XML or HTML"),
+        (b"\x00\x01", "of another kind"),
+    ],
+)
+def test_what_is_no_image_is_named_for_what_it_is(tmp_path: Path, begin: bytes, kind: str) -> None:
+    (tmp_path / "a.png").write_bytes(begin + bytes(200))
+    for read, what in ((read_image, "image"), (read_label, "label")):
+        with pytest.raises(BadSampleError, match=rf"a\.png: the {what} cannot be decoded: no header .*; it is {kind}"):
+            read(tmp_path / "a.png")
