@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any, Final
@@ -64,6 +65,8 @@ class Split(Config):
     pixels: tuple[int, ...]
     """Pixels of each train id."""
     void_pixels: int
+    all_void: int = 0
+    """Samples whose labels are void everywhere; 0 also in stores from before they were counted."""
 
 
 class Skipped(Config):
@@ -114,7 +117,8 @@ class Manifest(Config):
     def mend(self, folder: AnyPath) -> str:
         """The end of a message about a damaged store: what to do."""
         rebuild = self.command(folder, self.identity.edges, "--overwrite")
-        return f"python -m jobs.verify --store {folder} lists every fault, and this builds the store anew: {rebuild}"
+        store = shlex.quote(str(folder))
+        return f"python -m jobs.verify --store {store} lists every fault, and this builds the store anew: {rebuild}"
 
 
 def read_manifest(folder: AnyPath) -> Manifest:
@@ -139,7 +143,9 @@ def parse_manifest(folder: AnyPath) -> tuple[Manifest, list[str]]:
         raise StoreError(f"{folder} cannot be read: {error}") from error
     if not found:
         reason = "there is no such folder" if not folder.exists() else f"it has no {MANIFEST}"
-        raise StoreError(f"{folder} is no store, {reason}: run: python -m jobs.precompute DATASET --out {folder}")
+        raise StoreError(
+            f"{folder} is no store, {reason}: run: python -m jobs.precompute DATASET --out {shlex.quote(str(folder))}"
+        )
     size = file.stat().st_size
     if size > MOST_BYTES:
         raise StoreError(f"{file} has {size} bytes, and {MOST_BYTES} at most are read: this is no manifest of ours")
@@ -178,8 +184,13 @@ def precompute_command(dataset: str, out: str | AnyPath, edges: EdgeConfig, *fla
     """The command line that builds such a store."""
     root = "" if dataset == "streets" else " --root FOLDER_OF_THE_RAW_DATA"
     changed = edges.model_dump(exclude_defaults=True)
-    settings = "".join(f" --edges.{key.replace('_', '-')} {value}" for key, value in changed.items())
-    return f"python -m jobs.precompute {dataset}{root} --out {out}{settings}{''.join(f' {flag}' for flag in flags)}"
+    settings = (
+        # A switch takes no value.
+        f"--edges.{key.replace('_', '-')}" if value is True else f"--edges.{key.replace('_', '-')} {value}"
+        for key, value in changed.items()
+    )
+    command = f"python -m jobs.precompute {dataset}{root} --out {shlex.quote(str(out))}"
+    return " ".join([command, *settings, *flags])
 
 
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
@@ -213,5 +224,5 @@ def _rebuild(folder: AnyPath, identity: Any) -> str:
     try:
         known = Identity.model_validate(identity)
     except ValidationError:
-        return f"python -m jobs.precompute DATASET --out {folder} --overwrite"
+        return f"python -m jobs.precompute DATASET --out {shlex.quote(str(folder))} --overwrite"
     return precompute_command(known.dataset, folder, known.edges, "--overwrite")

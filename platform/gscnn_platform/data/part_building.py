@@ -53,6 +53,8 @@ class PartReport(Config):
     """What they take on disk."""
     pixels: tuple[int, ...]
     """Pixels of each train id, 256 long."""
+    all_void: int
+    """Samples written whose labels are void everywhere."""
     bad: tuple[Skipped, ...]
     failure: Failure | None
     """Why nothing could be written; no file is left then."""
@@ -62,10 +64,10 @@ def build_part(chunk: Chunk, job: BuildJob) -> PartReport:
     """Reads, derives and writes the samples of one part."""
     bad: list[Skipped] = []
     pixels = np.zeros(256, np.int64)
-    begun = 0
+    begun, all_void = 0, 0
 
     def rows() -> Iterator[tuple[str, SampleArrays]]:
-        nonlocal begun
+        nonlocal begun, all_void
         for sample in job.samples[chunk.split][chunk.start : chunk.stop]:
             try:
                 arrays = to_arrays(sample, job.label_table, job.edges)
@@ -74,6 +76,7 @@ def build_part(chunk: Chunk, job: BuildJob) -> PartReport:
                 continue
             pixels[:] += np.bincount(arrays.label.ravel(), minlength=256)
             begun += 1
+            all_void += int((arrays.label == IGNORE_INDEX).all())
             yield sample.name, arrays
 
     name = f"{job.prefix}{uuid.uuid4().hex}.parquet"
@@ -99,6 +102,7 @@ def build_part(chunk: Chunk, job: BuildJob) -> PartReport:
         samples=samples,
         bytes=size,
         pixels=tuple(pixels.tolist()),
+        all_void=all_void,
         bad=tuple(bad),
         failure=failure,
     )

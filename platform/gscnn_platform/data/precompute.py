@@ -34,6 +34,7 @@ from gscnn_platform.data.manifest import (
     differences,
     read_manifest,
 )
+from gscnn_platform.data.notices import notices
 from gscnn_platform.data.part_building import BuildJob, Chunk, PartReport, build_part
 from gscnn_platform.data.parts import file_digest
 from gscnn_platform.data.storage import Failure, Progress, storage_error, writing
@@ -59,7 +60,7 @@ class PrecomputeConfig(Config):
     format: SerializeAsAny[DatasetFormat]
     """The raw dataset's layout."""
     out: str
-    """Folder of the store to be, a path or URI; on a cluster, one that all nodes reach."""
+    """Output folder, a path or URI; on a cluster, one that all nodes reach."""
     root: str | None = None
     """Folder of the raw dataset, a path or URI; none for streets, which are drawn."""
     edges: EdgeConfig = EdgeConfig()
@@ -77,14 +78,17 @@ class PrecomputeResult:
     manifest: Manifest
     built: bool
     """False where the store was there already."""
+    notices: tuple[str, ...]
+    """What the store lacks, and what that means for training; a sentence each."""
 
     def __str__(self) -> str:
-        """What was done, where it is, and what it holds."""
+        """What was done, where it is, what it holds, and a line for each thing that it lacks."""
         counts = ", ".join(f"{split.samples} {name}" for name, split in self.manifest.splits.items())
         done = "wrote" if self.built else "unchanged, nothing to do:"
         skipped = self.manifest.skipped
-        left_out = f" · {len(skipped)} samples left out, see {MANIFEST}" if skipped else ""
-        return f"{done} {self.path} · {counts} · fingerprint {self.manifest.fingerprint}{left_out}"
+        bad = f" · {len(skipped)} samples skipped, see {MANIFEST}" if skipped else ""
+        done = f"{done} {self.path} · {counts} · fingerprint {self.manifest.fingerprint}{bad}"
+        return "\n".join([done, *(f"note: {notice}" for notice in self.notices)])
 
 
 def precompute(config: PrecomputeConfig) -> PrecomputeResult:
@@ -93,7 +97,7 @@ def precompute(config: PrecomputeConfig) -> PrecomputeResult:
     Nothing at `config.out` changes until the new store is whole: it is written beside it and then moved.
 
     Raises:
-        DatasetError: the raw dataset is not where or what it should be.
+        DatasetError, InputError, TextError: the raw dataset is not where or what it should be.
         BadDatasetError: samples are bad and `on_bad_sample` is "error".
         StoreError: there is another store or a damaged one at `out` and `overwrite` is not set, or a folder that is no
             store.
@@ -117,7 +121,7 @@ def precompute(config: PrecomputeConfig) -> PrecomputeResult:
     )
     existing = _existing(out, identity, config.overwrite)
     if existing is not None:
-        return PrecomputeResult(out, existing, built=False)
+        return PrecomputeResult(out, existing, False, notices(existing, description.left_out))
     place = destination(out)
     progress = Progress(out, place.disk, total=sum(len(of_split) for of_split in samples.values()))
     try:
@@ -125,7 +129,7 @@ def precompute(config: PrecomputeConfig) -> PrecomputeResult:
     finally:
         with suppress(OSError):
             place.discard()
-    return PrecomputeResult(out, manifest, built=True)
+    return PrecomputeResult(out, manifest, True, notices(manifest, description.left_out))
 
 
 def _build(
@@ -164,12 +168,14 @@ class _Written:
     def __init__(self) -> None:
         self.parts: dict[str, Part] = {}
         self.pixels = np.zeros(256, np.int64)
+        self.all_void = 0
         self.bad: list[Skipped] = []
 
     def add(self, report: PartReport) -> None:
         if report.part is not None:
             self.parts[report.part.file] = report.part
             self.pixels += np.asarray(report.pixels)
+            self.all_void += report.all_void
         self.bad += report.bad
 
     def manifest(self, num_classes: int) -> Split:
@@ -178,6 +184,7 @@ class _Written:
             parts=tuple(self.parts[file] for file in sorted(self.parts)),
             pixels=tuple(int(count) for count in self.pixels[:num_classes]),
             void_pixels=int(self.pixels[IGNORE_INDEX]),
+            all_void=self.all_void,
         )
 
 
@@ -287,6 +294,6 @@ def _list_of(bad: list[Skipped], total: int) -> str:
             f"{len(bad)} of {total} samples cannot be used ({where}):",
             *lines,
             *more,
-            "Mend them, or leave them out with --on-bad-sample skip",
+            "Fix these files, or skip them with --on-bad-sample skip",
         ]
     )

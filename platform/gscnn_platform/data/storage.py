@@ -1,4 +1,4 @@
-"""What becomes of a disk that is full, or that cannot be written."""
+"""Disk-full handling, and folders that cannot be written."""
 
 import errno
 import shutil
@@ -46,7 +46,7 @@ class Progress:
     """How far a build has come, to tell from it what the whole takes."""
 
     out: AnyPath
-    """Folder of the store to be."""
+    """Output folder."""
     disk: Path
     """What its parts are written to first."""
     total: int

@@ -1,0 +1,52 @@
+"""What a store lacks and what that means for training, for people: said when it is built and when it is trained on."""
+
+from collections.abc import Collection, Iterator
+from typing import Final
+
+from gscnn_platform.data.manifest import Manifest
+
+TRAIN: Final = "train"
+VAL: Final = "val"
+SHOWN: Final = 5
+
+
+def notices(manifest: Manifest, left_out: Collection[str] = ()) -> tuple[str, ...]:
+    """A sentence for each thing that the store lacks.
+
+    Args:
+        manifest: of the store.
+        left_out: what the raw dataset has and the store does not, a sentence each.
+    """
+    return (*left_out, *_missing_split(manifest), *_missing_classes(manifest), *void_notices(manifest))
+
+
+def void_notices(manifest: Manifest, splits: Collection[str] | None = None) -> Iterator[str]:
+    """A sentence for each of these splits, None for all, that has labels without a single class."""
+    for name, split in manifest.splits.items():
+        if split.all_void and (splits is None or name in splits):
+            yield (
+                f"{split.all_void} of {split.samples} labels of split {name} are void everywhere: "
+                "nothing is learnt from these samples, and they have no score"
+            )
+
+
+def _missing_split(manifest: Manifest) -> Iterator[str]:
+    if VAL in manifest.splits:
+        return
+    others = [name for name in manifest.splits if name != TRAIN]
+    another = f"validate on another split (--data.val-split {others[0]}), " if others else ""
+    yield (
+        f"there is no split {VAL}, which training validates on: {another}hold out a share of {TRAIN} "
+        "(--data.val-share 0.1), or train without validation (--data.val-split None)"
+    )
+
+
+def _missing_classes(manifest: Manifest) -> Iterator[str]:
+    pixels = manifest.splits[TRAIN].pixels if TRAIN in manifest.splits else ()
+    names = [name for name, count in zip(manifest.identity.classes, pixels, strict=False) if not count]
+    if names:
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        yield (
+            f"no label of split {TRAIN} has class {', '.join(names[:SHOWN])}{more}: nothing can learn it; "
+            "check the raw values that stand for it"
+        )
