@@ -47,7 +47,7 @@ class TimedWorker(TrainingWorker):
         self.validation_seconds: list[float] = []
         self._validated, self._since = 0, time.perf_counter()
 
-    def validate(self) -> EvalReport:
+    def validate(self) -> EvalReport | None:
         began, epoch = time.perf_counter(), self.step // self.steps
         if epoch > self._validated:
             self.epoch_seconds.append((began - self._since) / (epoch - self._validated))

@@ -46,7 +46,7 @@ class BoundaryF:
     Attributes:
         f_sums: float64 [R, K], F summed over the images in which the class has a boundary in either map.
         present: int64 [K], the number of those images.
-        images: int64 scalar, the number of all images.
+        images: int64 scalar, the number of all images with a pixel that is not void.
 
     Raises:
         ValueError: no class, no radius, or a radius that is no positive integer.
@@ -67,6 +67,8 @@ class BoundaryF:
     def update(self, prediction: Labels, truth: Labels) -> None:
         """Scores a frame [H, W] or a batch of frames [B, H, W]; after an error nothing is added.
 
+        Frames that are void everywhere are left out.
+
         Raises:
             ValueError: the shapes differ or are neither of these, no integers, or a value that is neither a class nor,
                 in the truth, void. In the truth's void the prediction may hold anything.
@@ -78,7 +80,8 @@ class BoundaryF:
             raise ValueError(f"truth is {list(true.shape)}: need [H, W] or [B, H, W]")
         if true.ndim == 2:
             predicted, true = predicted[None], true[None]
-        frames = zip(predicted, true, strict=True)
+        # A frame that is void everywhere says nothing of a prediction: the official 1 would flatter every class.
+        frames = [pair for pair in zip(predicted, true, strict=True) if (pair[1] != self.ignore_index).any()]
         for counts in [boundary_counts(*pair, self.num_classes, self.radii, self.ignore_index) for pair in frames]:
             self.add(counts)
 

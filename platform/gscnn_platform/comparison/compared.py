@@ -107,7 +107,7 @@ def _other_samples(contenders: Sequence[Contender]) -> list[str]:
     runs = [run for contender in contenders for run in contender.runs]
     found: dict[str, list[str]] = {}
     for run in runs:
-        split = run.params.get("data.val_split", "unknown")
+        split = run.validated_on
         count = run.profile.get("samples", {}).get(split)
         found.setdefault(f"{count or 'an unknown number of'} samples of split {split}", []).append(run.name)
     if len(found) < 2:

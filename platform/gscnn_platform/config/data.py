@@ -27,13 +27,23 @@ class DataConfig(Config):
     """Fingerprint that the store must have; None takes any. MLflow shows the one that was used."""
     train_split: str = "train"
     """Split to train on."""
-    val_split: str = "val"
-    """Split to validate on."""
+    val_split: str | None = "val"
+    """Split to validate on; None: no validation, and the last checkpoint counts as the best. Not read where `val_share`
+    is set."""
+    val_share: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the training split that is held out to validate on, chosen by `val_seed`; 0: none is."""
+    val_seed: int = Field(default=0, ge=0)
+    """Random seed of the choice that `val_share` asks for; runs of any `seed` hold out the same samples."""
     loader_processes: Execution[int] = Field(default=0, ge=0)
     """Processes a worker reads with; 0 reads in the worker itself, best where cores are few."""
     eval_batch_size: Execution[int] = Field(default=1, ge=1)
     """Whole images of one size per validation batch, at most."""
     cache: CacheConfig = CacheConfig()
+
+    @property
+    def validates(self) -> bool:
+        """Whether a run has samples to validate on."""
+        return self.val_share > 0 or self.val_split is not None
 
     @property
     def training_edges(self) -> EdgeConfig:

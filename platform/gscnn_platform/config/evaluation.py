@@ -18,7 +18,7 @@ class EvaluateConfig(Config):
     store: str
     """Folder that jobs.precompute wrote, a path or URI."""
     split: str = "val"
-    """Split of the store to count."""
+    """Split of the store to count; `held-out`: the samples that the run held out by `data.val_share`."""
     compare: str | None = None
     """Another checkpoint, named in the same ways: both are counted, and the page shows them side by side."""
     report: str | None = None

@@ -6,6 +6,7 @@ node's disk (`part_cache`), as far as these have room.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from copy import copy
 from typing import Any, Final, TypeVar
 
 import pyarrow.parquet as pq
@@ -117,6 +118,15 @@ class SplitReader:
     def __len__(self) -> int:
         return len(self.names)
 
+    def subset(self, indices: Sequence[int]) -> "SplitReader":
+        """A reader of these samples alone, in this order."""
+        reader = copy(self)
+        reader.files, reader._opened = list(self.files), {}
+        reader.names = [self.names[index] for index in indices]
+        reader.sizes = [self.sizes[index] for index in indices]
+        reader._places = [self._places[index] for index in indices]
+        return reader
+
     def read(self, index: int, boundary: bool = True) -> SampleArrays:
         """Sample `index`; without `boundary` that column is neither read nor decoded.
 
@@ -191,7 +201,7 @@ def open_store(path: str | AnyPath, expected: DataConfig | None = None, num_clas
         count = len(manifest.identity.classes)
         raise StaleStoreError(
             f"{folder} has {count} classes ({', '.join(manifest.identity.classes)}), the model has model.num_classes "
-            f"{num_classes}: use the recipe of dataset {manifest.identity.dataset!r} or add --model.num-classes {count}"
+            f"{num_classes}: add --model.num-classes {count}"
         )
     return Store(folder, manifest, expected.cache if expected else CacheConfig())
 
@@ -234,6 +244,14 @@ def _check_expected(folder: AnyPath, manifest: Manifest, expected: DataConfig) -
             f"{folder}: fingerprint is {manifest.fingerprint}, this run asks for {expected.fingerprint}: name the "
             "store with that fingerprint, or leave --data.fingerprint out to take this one"
         )
-    for split in (expected.train_split, expected.val_split):
-        if split not in manifest.splits:
-            raise StaleStoreError(f"{folder} has no split {split!r}; it has: {', '.join(manifest.splits)}")
+    if expected.train_split not in manifest.splits:
+        raise StaleStoreError(
+            f"{folder} has no split {expected.train_split!r}; it has: {', '.join(manifest.splits)}: name one of these "
+            "with --data.train-split"
+        )
+    if not expected.val_share and expected.val_split is not None and expected.val_split not in manifest.splits:
+        raise StaleStoreError(
+            f"{folder} has no split {expected.val_split!r} to validate on; it has: {', '.join(manifest.splits)}\n"
+            f"hold out a share of {expected.train_split}: --data.val-share 0.1\n"
+            "or name another split (--data.val-split NAME), or train without validation (--data.val-split None)"
+        )

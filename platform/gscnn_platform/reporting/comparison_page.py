@@ -83,7 +83,7 @@ def _facts(comparison: Comparison, runs: Sequence[TrackedRun]) -> dict[str, str]
     splits = {
         f"{run.profile.get('samples', {}).get(split, 'an unknown number of')} samples of split {split}": None
         for run in runs
-        for split in [run.params.get("data.val_split", "unknown")]
+        for split in [run.validated_on]
     }
     return {
         "data": "; ".join(data),
@@ -134,7 +134,7 @@ def _scene(each: Scenes) -> dict[str, Any]:
 
 def _samples(run: TrackedRun) -> tuple[str | None, ...]:
     """What decides which samples a run draws."""
-    return run.fingerprint, run.params.get("data.val_split"), run.params.get("training.pictures")
+    return run.fingerprint, run.validated_on, run.params.get("training.pictures")
 
 
 def _runs(comparison: Comparison) -> list[dict[str, Any]]:

@@ -11,10 +11,13 @@ import torch
 
 from gscnn_platform import cluster, provenance, tracking
 from gscnn_platform.config import EvaluateConfig
+from gscnn_platform.data.held_out import HELD_OUT, validation_samples
 from gscnn_platform.data.loader import to_batch, whole_images
+from gscnn_platform.data.manifest import read_manifest
 from gscnn_platform.data.store import SplitReader, StaleStoreError, Store, open_store
 from gscnn_platform.evaluation import EvalReport, evaluate
 from gscnn_platform.figures import Panels, predict_panels
+from gscnn_platform.paths import as_path
 from gscnn_platform.reporting.page import FramePicture, render
 from gscnn_platform.reporting.pictures import confusion_picture, distance_picture, frame_picture, worst_windows
 from gscnn_platform.training.checkpoints import LoadedModel, find_model
@@ -67,22 +70,61 @@ def evaluate_checkpoint(config: EvaluateConfig) -> Evaluation:
 
 
 def _open_store(config: EvaluateConfig, loaded: Sequence[LoadedModel]) -> Store:
-    """Raises StaleStoreError where a model was trained on other classes or edge settings than the store's."""
+    """Raises StaleStoreError where a model was trained on other classes or edge settings than the store's.
+
+    Or where `held-out` asks for samples of a store that the model was not trained on, or that another one was trained
+    on.
+    """
     path = cluster.resolve(config.store, "--store")
+    splits = read_manifest(as_path(path)).splits
+    if config.split not in (HELD_OUT, *splits):
+        held = any(model.config.data.val_share for model in loaded)
+        also = f"; --split {HELD_OUT} counts what the run held out" if held else ""
+        raise StaleStoreError(f"{path} has no split {config.split!r}; it has: {', '.join(splits)}{also}")
     store: Store | None = None
     for model in loaded:
-        ours = {"fingerprint": None, "train_split": config.split, "val_split": config.split, "cache": config.cache}
+        split = model.config.data.train_split if config.split == HELD_OUT else config.split
+        ours = {"fingerprint": None, "train_split": split, "val_split": None, "val_share": 0, "cache": config.cache}
         store = open_store(path, model.config.data.model_copy(update=ours), model.config.model.num_classes)
         classes = store.manifest.identity.classes
         if classes != model.dataset.classes:
             raise StaleStoreError(f"{path} has classes {classes}, the model was trained on {model.dataset.classes}")
+        if config.split == HELD_OUT:
+            _check_held_out(store, model, loaded[0])
     assert store is not None
     return store
 
 
+def _check_held_out(store: Store, model: LoadedModel, first: LoadedModel) -> None:
+    """Raises StaleStoreError where a model was trained on some of what the first model's run has held out."""
+    data, of_first = model.config.data, first.config.data
+    if not data.val_share:
+        raise StaleStoreError(f"--split {HELD_OUT}: run {model.run_id} held out nothing (data.val_share is 0)")
+    if store.manifest.fingerprint != model.dataset.fingerprint:
+        raise StaleStoreError(
+            f"--split {HELD_OUT}: run {model.run_id} held out samples of store {model.dataset.fingerprint}, and "
+            f"{store.path} is {store.manifest.fingerprint}: name the store that it was trained on"
+        )
+    chosen = [(each.train_split, each.val_share, each.val_seed) for each in (data, of_first)]
+    if chosen[0] != chosen[1]:
+        raise StaleStoreError(
+            f"--split {HELD_OUT}: the two runs held out different samples, (train_split, val_share, val_seed) are "
+            f"{chosen[1]} and {chosen[0]}: compare them on a split that neither was trained on"
+        )
+
+
+def _samples(config: EvaluateConfig, store: Store, loaded: LoadedModel) -> SplitReader:
+    """What is counted: a split, or what the run of this model has held out."""
+    reader = validation_samples(store, loaded.config.data) if config.split == HELD_OUT else store.split(config.split)
+    assert reader is not None
+    return reader
+
+
 def _count(config: EvaluateConfig, loaded: LoadedModel, store: Store, device: torch.device, name: str) -> EvalReport:
     model = loaded.model.to(device)
-    batches = whole_images(store.split(config.split), config.batch_size, progress=f"evaluate {name} on {config.split}")
+    batches = whole_images(
+        _samples(config, store, loaded), config.batch_size, progress=f"evaluate {name} on {config.split}"
+    )
     return evaluate(model, batches, store.manifest.identity.classes, device, config.precision, config.inference)
 
 
@@ -105,7 +147,7 @@ def _page_path(config: EvaluateConfig, models: Sequence[Evaluated]) -> Path:
 def _page(config: EvaluateConfig, models: Sequence[Evaluated], store: Store, device: torch.device) -> str:
     reports = {evaluated.name: evaluated.report for evaluated in models}
     dataset = store.manifest.identity.dataset
-    reader = store.split(config.split)
+    reader = _samples(config, store, models[0].loaded)
     return render(
         title=f"{' against '.join(reports)} on {dataset}, split {config.split}",
         facts={**_model_facts(models), **_data_facts(config, store, reader)},

@@ -63,6 +63,14 @@ class TrackedRun:
     """The store's counts: "samples" by split, and "pixels" by split and class."""
 
     @property
+    def validated_on(self) -> str:
+        """The split that it was validated on, or what of another was held out for it."""
+        if float(self.params.get("data.val_share", 0)):
+            chosen = ", ".join(f"{key} {self.params.get(f'data.{key}')}" for key in ("val_share", "val_seed"))
+            return f"{self.params.get('data.train_split')} ({chosen})"
+        return self.params.get("data.val_split", "unknown")
+
+    @property
     def place(self) -> str:
         """The tracking URI without user and password: it goes into pages that are passed on."""
         return _shown(self.uri)

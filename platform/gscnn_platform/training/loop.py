@@ -113,7 +113,8 @@ def train(job: WorkerJob, place: Place) -> None:
                 metrics=metrics,
                 run_id=job.run_id,
             )
-            best = report is not None and worker.best.get("epoch") == epoch
+            # Without validation the last checkpoint counts as the best.
+            best = worker.val_reader is None or (report is not None and worker.best.get("epoch") == epoch)
             with _space_for(job.folder, checkpoints.checkpoint_name(checkpoints.STEP, worker.step)):
                 checkpoints.keep(job.folder, worker.step, content, best)
             if report is not None:

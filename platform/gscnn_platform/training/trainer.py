@@ -9,6 +9,7 @@ from pathlib import Path
 import gscnn
 from gscnn_platform import cluster, tracking
 from gscnn_platform.config import ExperimentConfig
+from gscnn_platform.data.notices import void_notices
 from gscnn_platform.data.store import Store, StoreError, open_store
 from gscnn_platform.interrupts import TrainingStoppedError
 from gscnn_platform.training import checkpoints, resume
@@ -27,19 +28,27 @@ class TrainingResult:
     """MLflow's."""
     tracking_uri: str
     best_checkpoint: str
-    """Path or URI of the checkpoint with the highest validation score, by default mIoU."""
+    """Path or URI of the checkpoint with the highest validation score, by default mIoU; of the last one without any."""
     best_metrics: dict[str, float]
     last_checkpoint: str
 
     def __str__(self) -> str:
         """The best score, and where all of it is."""
         return (
-            f"best validation mIoU {self.best_metrics['val/miou']:.4f} at epoch {self.best_metrics['epoch']:.0f}\n"
+            f"{self.score}\n"
             f"best checkpoint  {self.best_checkpoint}\n"
             f"last checkpoint  {self.last_checkpoint}\n"
             f"MLflow run       {self.run_id}\n"
             f"look at it       {tracking.ui_command(self.tracking_uri)}"
         )
+
+    @property
+    def score(self) -> str:
+        """`best validation mIoU 0.4321 at epoch 7`, for people."""
+        miou, epoch = self.best_metrics.get("val/miou"), self.best_metrics["epoch"]
+        if miou is None:
+            return "no validation score: the last checkpoint counts as the best"
+        return f"best validation mIoU {miou:.4f} at epoch {epoch:.0f}"
 
 
 @dataclass(frozen=True)
@@ -95,6 +104,8 @@ def run_training(config: ExperimentConfig, trial: Trial | None = None) -> Traini
         if before is None:
             record = _new_run(config, run_name, storage, store, trial)
             print(f"run {run_name} · store {store.path} ({record.fingerprint}) · tracked at {record.tracking_uri}")
+            for notice in void_notices(store.manifest, (config.data.train_split, config.data.val_split or "")):
+                print(f"note: {notice}")
         else:
             record = before.model_copy(update={"config": config})
             tracking.reopen_run(outbox, record.tracking_uri, record.run_id)

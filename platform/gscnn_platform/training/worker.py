@@ -1,5 +1,6 @@
 """One worker's model, optimizer and data, and the steps that all workers take together. Knows nothing of Ray."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -17,23 +18,23 @@ from gscnn.batch import SegBatch
 from gscnn.losses import JointLoss
 from gscnn.model import build_model
 from gscnn_platform.config import ExperimentConfig
+from gscnn_platform.data.held_out import describe_validation, training_samples, validation_samples
 from gscnn_platform.data.loader import (
     batches,
     describe_epoch,
     epoch_order,
     shares,
     steps_per_epoch,
-    to_batch,
     whole_images,
 )
 from gscnn_platform.data.store import Store
 from gscnn_platform.evaluation import EvalReport, autocast, evaluate
-from gscnn_platform.figures import Panels, draw_panels, predict_panels
 from gscnn_platform.training.control import Control
 from gscnn_platform.training.finite import FiniteCheck
 from gscnn_platform.training.progress import Progress, say
 from gscnn_platform.training.step_log import StepLog
 from gscnn_platform.training.step_signal import Signal
+from gscnn_platform.training.validation import describe_score, validation_picture
 
 if TYPE_CHECKING:
     # The benchmarks train without tracking, on machines without MLflow.
@@ -71,8 +72,8 @@ class TrainingWorker:
     ) -> None:
         self.config, self.store, self.rank, self.world_size = config, store, rank, world_size
         self.device, self.writer = device, writer
-        self.train_reader = store.split(config.data.train_split)
-        self.val_reader = store.split(config.data.val_split)
+        self.train_reader = training_samples(store, config.data)
+        self.val_reader = validation_samples(store, config.data)
         training, optimizer = config.training, config.optimizer
         self.steps = steps_per_epoch(len(self.train_reader), training.batch_size)
         torch.manual_seed(config.seed)
@@ -155,6 +156,8 @@ class TrainingWorker:
         training = self.config.training
         samples = describe_epoch(len(self.train_reader), training.batch_size)
         self._say(f"training on {samples} · {self.config.optimizer.describe_lr(training.batch_size)}")
+        if self.val_reader is None or self.config.data.val_share:
+            self._say(describe_validation(self.config.data, self.val_reader))
         if self.step == 0 and training.validate_at_start:
             self.validate()
         elif self.step:
@@ -284,14 +287,19 @@ class TrainingWorker:
             for rank, of_rank in enumerate(all_terms)
         )
 
-    def validate(self) -> EvalReport:
-        """Counts of the whole validation split, summed over the workers; rank 0 writes scores and pictures."""
+    def validate(self) -> EvalReport | None:
+        """Counts of all validation samples, summed over the workers; rank 0 writes scores and pictures.
+
+        None where the run has no samples to validate on.
+        """
+        if self.val_reader is None:
+            return None
         data, epoch = self.config.data, self.step // self.steps
         if self.world_size > 1:
             # Batch norm's running statistics are each worker's own; rank 0's are those that are saved.
             for buffer in self.evaluated.buffers():
                 torch.distributed.broadcast(buffer, src=0)
-        classes = self.store.manifest.identity.classes
+        training, identity = self.config.training, self.store.manifest.identity
         mine = whole_images(
             self.val_reader,
             data.eval_batch_size,
@@ -300,19 +308,19 @@ class TrainingWorker:
             data.loader_processes,
             pin_memory=self.device.type == "cuda",
         )
-        report = evaluate(
-            self.evaluated, mine, classes, self.device, self.config.training.precision, distance_factors=()
-        )
+        report = evaluate(self.evaluated, mine, identity.classes, self.device, training.precision, distance_factors=())
         report.whole.add_over(self._sum_over_workers)
-        score = report.metrics("val").get(f"val/{self.config.training.best_metric}", 0.0)
+        score = report.metrics("val").get(f"val/{training.best_metric}", math.nan)
+        # Without a score, as on labels that are all void, the last checkpoint counts as the best.
         if epoch and not score <= self.best.get("score", -1.0):
             self.best = {"score": score, "epoch": epoch}
-        when = f"epoch {epoch}/{self.config.training.epochs}" if epoch else "before training"
-        self._say(f"{when} · validation mIoU {report.scores.miou:.4f}")
+        when = f"epoch {epoch}/{training.epochs}" if epoch else "before training"
+        self._say(f"{when} · {describe_score(report)}")
         if self.writer is not None:
             self.writer.log_steps([(epoch, report.metrics("val"))])
-            if self.config.training.pictures:
-                title = f"{self.config.name} · {when} · mIoU {report.scores.miou:.3f}"
+            if training.pictures:
+                shown = "no score" if math.isnan(report.scores.miou) else f"mIoU {report.scores.miou:.3f}"
+                title = f"{self.config.name} · {when} · {shown}"
                 self.writer.log_picture(self.picture(title), epoch, title)
         self.model.train()
         self.progress.resumed()
@@ -326,21 +334,10 @@ class TrainingWorker:
 
     def picture(self, title: str) -> np.ndarray:
         """The model's view of a few validation samples, always the same, as an RGB picture."""
-        chosen = fixed_samples(len(self.val_reader), self.config.training.pictures)
-        panels: list[Panels] = []
-        for index in chosen:
-            batch = to_batch([self.val_reader.read(index)]).to(self.device)
-            panels += predict_panels(self.evaluated, batch)
-        identity = self.store.manifest.identity
-        names = [self.val_reader.names[index] for index in chosen]
-        return draw_panels(panels, names, identity.classes, identity.colours, title)
+        assert self.val_reader is not None
+        identity, count = self.store.manifest.identity, self.config.training.pictures
+        return validation_picture(self.evaluated, self.val_reader, identity, count, title)
 
     def _say(self, line: str) -> None:
         if self.rank == 0:
             say(line)
-
-
-def fixed_samples(num_samples: int, count: int) -> list[int]:
-    """Up to `count` indices, evenly spread over a split and the same at every epoch."""
-    count = min(count, num_samples)
-    return [(2 * number + 1) * num_samples // (2 * count) for number in range(count)]

@@ -20,8 +20,8 @@ def run_sweep(config: SweepConfig, space: SearchSpace) -> "SweepResult":
 
     Raises:
         SearchSpaceError: the space does not fit the recipe.
-        SweepError: the sweep that is named cannot be gone on with, the search does not fit the scheduler, or no trial
-            has a score in the end.
+        SweepError: the sweep that is named cannot be resumed, the search does not fit the scheduler, there is nothing
+            to validate on, or no trial has a score in the end.
         StoreError: the store is missing, damaged or another than the recipe asks for.
         ResourcesError: the cluster is too small for one trial.
         TrackingError: the tracking URI does not work.
@@ -30,6 +30,11 @@ def run_sweep(config: SweepConfig, space: SearchSpace) -> "SweepResult":
     check(space, config.recipe)
     if config.store is None:
         raise StoreError("--store is missing: name the folder that python -m jobs.precompute wrote")
+    if not config.data.validates:
+        raise SweepError(
+            "--data.val-split is None: a sweep chooses by a validation score; name a split, or hold out a share of the "
+            "training split: --data.val-share 0.1"
+        )
     store = open_store(cluster.resolve(config.store, "--store"), config.data, config.model.num_classes)
     storage = cluster.resolve(config.storage, "--storage") if config.storage else cluster.default_storage()
     name, before = choose_sweep(config, space, storage, store.manifest.fingerprint)

@@ -70,7 +70,7 @@ def test_a_pinned_fingerprint_refuses_other_data(streets_store: Store) -> None:
 
 
 def test_a_missing_split_names_those_that_exist(streets_store: Store) -> None:
-    with pytest.raises(StaleStoreError, match="no split 'dev'; it has: train, val, test"):
+    with pytest.raises(StaleStoreError, match="no split 'dev' to validate on; it has: train, val, test"):
         open_store(streets_store.path, DataConfig(val_split="dev"))
 
 

@@ -1,6 +1,7 @@
 import copy
 import io
 import re
+from dataclasses import replace
 from itertools import islice
 
 import pytest
@@ -14,7 +15,8 @@ from gscnn_platform.data.store import Store
 from gscnn_platform.evaluation import EvalReport
 from gscnn_platform.training.control import Control
 from gscnn_platform.training.step_signal import Signal
-from gscnn_platform.training.worker import NonFiniteLossError, TrainingWorker, fixed_samples
+from gscnn_platform.training.validation import fixed_samples
+from gscnn_platform.training.worker import NonFiniteLossError, TrainingWorker
 
 CPU = torch.device("cpu")
 
@@ -274,3 +276,48 @@ def test_pictures_show_the_same_spread_of_samples_every_time(tiny_run: Experimen
     assert fixed_samples(5, 0) == []
     worker = worker_of(tiny_run, streets_store)
     assert worker.picture("title").ndim == 3
+
+
+def test_without_validation_the_weights_are_those_of_a_run_that_validates(
+    tiny_run: ExperimentConfig, streets_store: Store
+) -> None:
+    with_scores, without = (
+        worker_of(with_overrides(tiny_run, {"data.val_split": split}), streets_store) for split in ("val", None)
+    )
+    saved: list[tuple[int, EvalReport | None]] = []
+    without.train(lambda report: saved.append((without.step, report)), Control(tiny_run.training))
+    train(with_scores)
+    assert saved == [(3, None), (6, None)], "a checkpoint an epoch, and no score"
+    assert without.best == {}
+    for key, value in weights(with_scores).items():
+        torch.testing.assert_close(weights(without)[key], value, rtol=0, atol=0)
+
+
+def test_a_run_validates_on_what_it_holds_out(tiny_run: ExperimentConfig, streets_store: Store) -> None:
+    worker = worker_of(with_overrides(tiny_run, {"data.val_share": 0.4}), streets_store)
+    assert worker.val_reader is not None
+    assert (len(worker.train_reader), worker.steps) == (4, 2)
+    report = worker.validate()
+    assert report is not None
+    labels = [worker.val_reader.read(index).label for index in range(2)]
+    assert report.whole.confusion.counts.sum() == sum(int((label != 255).sum()) for label in labels)
+
+
+def test_labels_that_are_all_void_have_no_score_and_leave_the_last_checkpoint_the_best(
+    tiny_run: ExperimentConfig,
+    streets_store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    worker = worker_of(tiny_run, streets_store)
+    assert worker.val_reader is not None
+    read = worker.val_reader.read
+    void = torch.full(worker.val_reader.sizes[0], 255, dtype=torch.uint8).numpy()
+    monkeypatch.setattr(worker.val_reader, "read", lambda index: replace(read(index), label=void))
+    for step in (worker.steps, 2 * worker.steps):
+        worker.step = step
+        report = worker.validate()
+        assert report is not None
+        assert report.metrics("val") == {}, "neither 0 nor 1"
+    assert worker.best["epoch"] == 2
+    assert "no validation score: every label is void" in capsys.readouterr().out

@@ -1,0 +1,58 @@
+"""Which samples a run trains on and which it validates on: two splits, or one of which a share is held out."""
+
+from typing import Final
+
+import numpy as np
+
+from gscnn_platform.config import DataConfig
+from gscnn_platform.data.store import SplitReader, StaleStoreError, Store
+
+HELD_OUT: Final = "held-out"
+"""How an evaluation names the samples that a run has held out."""
+
+
+def held_out(count: int, share: float, seed: int) -> list[int]:
+    """The indices of `share` of `count` samples, rounded, at least 1 and never all; sorted.
+
+    A function of its arguments alone: every worker, a resumed run and an evaluation find the same samples.
+    """
+    size = min(max(round(share * count), 1), count - 1)
+    return sorted(np.random.default_rng(seed).permutation(count)[:size].tolist())
+
+
+def training_samples(store: Store, data: DataConfig) -> SplitReader:
+    """Those that a run trains on. Raises StoreError as `Store.split` does."""
+    reader = store.split(data.train_split)
+    if not data.val_share:
+        return reader
+    out = set(_held_out(reader, data))
+    return reader.subset([index for index in range(len(reader)) if index not in out])
+
+
+def validation_samples(store: Store, data: DataConfig) -> SplitReader | None:
+    """Those that a run validates on; None where it does not. Raises StoreError as `Store.split` does."""
+    if data.val_share:
+        reader = store.split(data.train_split)
+        return reader.subset(_held_out(reader, data))
+    return None if data.val_split is None else store.split(data.val_split)
+
+
+def describe_validation(data: DataConfig, reader: SplitReader | None) -> str:
+    """What a run validates on, for people."""
+    if reader is None:
+        return "no validation: the last checkpoint counts as the best"
+    what = f"{len(reader)} samples"
+    return f"validating on {what} " + (
+        f"held out of split {data.train_split} (val_share {data.val_share:g}, val_seed {data.val_seed})"
+        if data.val_share
+        else f"of split {data.val_split}"
+    )
+
+
+def _held_out(reader: SplitReader, data: DataConfig) -> list[int]:
+    if len(reader) < 2:
+        raise StaleStoreError(
+            f"data.val_share is {data.val_share:g}, and split {data.train_split} has {len(reader)} sample: two or more "
+            "are needed to hold one out; go without validation: --data.val-share 0 --data.val-split None"
+        )
+    return held_out(len(reader), data.val_share, data.val_seed)

@@ -1,0 +1,34 @@
+"""How a validation is told and pictured."""
+
+import math
+
+import numpy as np
+from torch import nn
+
+from gscnn_platform.data.loader import to_batch
+from gscnn_platform.data.store import Identity, SplitReader
+from gscnn_platform.evaluation import EvalReport
+from gscnn_platform.figures import Panels, draw_panels, predict_panels
+
+
+def describe_score(report: EvalReport) -> str:
+    """`validation mIoU 0.4321`, for people."""
+    miou = report.scores.miou
+    return "no validation score: every label is void" if math.isnan(miou) else f"validation mIoU {miou:.4f}"
+
+
+def validation_picture(model: nn.Module, reader: SplitReader, identity: Identity, count: int, title: str) -> np.ndarray:
+    """The model's view of a few validation samples, always the same, as an RGB picture."""
+    chosen = fixed_samples(len(reader), count)
+    device = next(model.parameters()).device
+    panels: list[Panels] = []
+    for index in chosen:
+        panels += predict_panels(model, to_batch([reader.read(index)]).to(device))
+    names = [reader.names[index] for index in chosen]
+    return draw_panels(panels, names, identity.classes, identity.colours, title)
+
+
+def fixed_samples(num_samples: int, count: int) -> list[int]:
+    """Up to `count` indices, evenly spread over a split and the same at every epoch."""
+    count = min(count, num_samples)
+    return [(2 * number + 1) * num_samples // (2 * count) for number in range(count)]
