@@ -110,11 +110,11 @@ def _refuse(path: Path, overwrite: bool) -> None:
 
 def _batches(config: ExportConfig, edges: EdgeConfig) -> list[tuple[Tensor, Tensor]]:
     """Each frame by itself, and the first two together where they are of one size."""
-    if config.frames is None:
+    if not config.frames:
         scenes = (Streets(height=height, width=width) for height, width in ((128, 160), (97, 131)))
         images = [sample.read()[0] for scene in scenes for sample in scene.samples(None, "val")[:2]]
     else:
-        files = find_images(cluster.resolve(config.frames, "--frames"), "--frames")
+        files = find_images([cluster.resolve(text, "--frames") for text in config.frames], "--frames").files
         images = [read_image(file) for file in list(files.values())[: config.most_frames]]
     inputs = [
         (

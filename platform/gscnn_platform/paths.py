@@ -126,7 +126,7 @@ class RemotePath:
 
     def glob(self, pattern: str) -> Iterator["RemotePath"]:
         """The files below that match, sorted; `**/` stands for any number of folders, as in pathlib."""
-        expression = re.compile(_regular(pattern))
+        expression = re.compile(glob_pattern(pattern))
         return (file for file in self.files() if expression.fullmatch(file.uri[len(self.uri) + 1 :]))
 
     def open(self, mode: Literal["rb"]) -> pa.NativeFile:
@@ -306,8 +306,9 @@ def _filesystem(anchor: str, _process: int) -> tuple[FileSystem, str]:
     return filesystem, root.rstrip("/")
 
 
-def _regular(pattern: str) -> str:
+def glob_pattern(pattern: str) -> str:
     """A glob pattern as a regular expression."""
     translated = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     parts = re.split(r"(\*\*/|\*\*|\*|\?|\[[^]/]+\])", pattern)
+    parts = [f"[^{part[2:]}" if part.startswith("[!") else part for part in parts]
     return "".join(part if part.startswith("[") else translated.get(part) or re.escape(part) for part in parts)

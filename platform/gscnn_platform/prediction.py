@@ -48,6 +48,8 @@ class PredictResult:
     predicted: int
     unreadable: dict[str, str]
     """File -> reason."""
+    in_output: int
+    """Images below the output folder, which are no input."""
     seconds_per_image: float
     """Median over the images, of one worker."""
     peak_gib: float
@@ -58,13 +60,14 @@ def predict(config: PredictConfig) -> PredictResult:
     """Predicts every image; a file that cannot be read is reported and does not stop the rest.
 
     Raises:
-        InputError: no input, inputs that would share an output, or an output folder inside the input folder.
+        InputError: no input outside the output folder, or inputs that would share an output.
         PredictError: outputs that exist already, or no readable file.
         CheckpointError, TrackingError: no such checkpoint or run.
         ResourcesError: fewer CPUs or GPUs than workers.
     """
     out = as_path(cluster.resolve(config.out, "--out"))
-    files = find_images(cluster.resolve(config.input, "--input"), "--input", out)
+    found = find_images([cluster.resolve(text, "--input") for text in config.input], "--input", out)
+    files = found.files
     _refuse_overwriting(files, out, config.overwrite)
     loaded = find_model(config.checkpoint, tracking.tracking_uri(config.tracking, cluster.default_storage()))
     cluster.connect()
@@ -77,6 +80,7 @@ def predict(config: PredictConfig) -> PredictResult:
         out=out,
         predicted=len(done),
         unreadable=dict(sorted(unreadable.items())),
+        in_output=found.in_output,
         seconds_per_image=float(np.median([row["seconds"] for row in done])),
         peak_gib=max(row["peak_gib"] for row in done),
     )
@@ -90,6 +94,8 @@ def describe(result: PredictResult) -> str:
         f"{result.predicted} images -> {result.out} · {1 / result.seconds_per_image:.2f} images/s and "
         f"{result.peak_gib:.2f} GiB at most a worker"
     ]
+    if result.in_output:
+        lines.append(f"{result.in_output} images below {result.out} are left out: what lies there is never input")
     if result.unreadable:
         lines.append(f"{len(result.unreadable)} files could not be read: {_listed(result.unreadable)}")
     return "\n".join(lines)

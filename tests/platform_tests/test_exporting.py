@@ -40,7 +40,7 @@ def config(checkpoint: Path, name: str, **fields: Any) -> ExportConfig:
 
 def test_onnx_says_what_the_model_says_for_any_batch_and_size(checkpoint: Path, frames: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
-    result = export_checkpoint(config(checkpoint, "model.onnx", frames=str(frames)))
+    result = export_checkpoint(config(checkpoint, "model.onnx", frames=(str(frames),)))
     assert [check.shape for check in result.checks] == [(1, 64, 96), (1, 64, 96), (2, 64, 96)]
     assert "the same class" in describe(result)
     session = onnxruntime.InferenceSession(result.path)

@@ -16,6 +16,7 @@ from gscnn_platform.data.store import Identity, Store
 from gscnn_platform.paths import as_path, below
 from gscnn_platform.prediction import KINDS, PredictError, Predictor, predict
 from gscnn_platform.training.checkpoints import load_model
+from tests.layouts import write_cityscapes
 from tests.saved import save_checkpoint
 
 
@@ -35,7 +36,9 @@ def picture(path: Path) -> np.ndarray:
 
 def predictor(tmp_path: Path, run: ExperimentConfig, store: Store, **fields: Any) -> Predictor:
     save_checkpoint(tmp_path / "checkpoint", run, store)
-    config = PredictConfig(checkpoint=str(tmp_path / "checkpoint"), input="unused", out=str(tmp_path / "out"), **fields)
+    config = PredictConfig(
+        checkpoint=str(tmp_path / "checkpoint"), input=("unused",), out=str(tmp_path / "out"), **fields
+    )
     return Predictor(load_model(config.checkpoint), config, config.out, cpus=1)
 
 
@@ -106,28 +109,77 @@ def test_a_model_without_shape_stream_writes_no_edges(
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["colour", "label", "overlay"]
 
 
+def names(*inputs: str | Path, out: Path | None = None) -> list[str]:
+    return list(find_images([str(text) for text in inputs], "--input", out).files)
+
+
 def test_inputs_are_a_file_a_folder_or_a_glob(tmp_path: Path) -> None:
     for name in ("in/a.png", "in/deep/b.jpg", "in/deep/c.png"):
         image_file(tmp_path / name)
     (tmp_path / "in" / "notes.txt").write_text("no image")
     odd = image_file(tmp_path / "in" / "d.png").rename(tmp_path / "in" / "d.odd")
-    found = find_images(str(tmp_path / "in"), "--input")
+    found = find_images([str(tmp_path / "in")], "--input").files
     assert list(found) == ["a", "deep/b", "deep/c"]
     assert found["deep/b"] == tmp_path / "in/deep/b.jpg"
-    assert list(find_images(str(tmp_path / "in/**/*.png"), "--input")) == ["a", "deep/c"]
-    assert list(find_images(str(odd), "--input")) == ["d"], "a file that is named needs no known ending"
+    assert names(tmp_path / "in/**/*.png") == ["a", "deep/c"]
+    assert names(tmp_path / "in/deep/[!b].*") == ["c"]
+    assert names(odd) == ["d"], "a file that is named needs no known ending"
+
+
+def test_what_a_shell_makes_of_a_pattern_is_what_the_pattern_is(tmp_path: Path) -> None:
+    for name in ("in/cam0/a.png", "in/cam0/b.jpg", "in/cam1/a.png", "in/cam1/deep/c.png", "in/d.png"):
+        image_file(tmp_path / name)
+    for pattern in ("in/cam0/*.png", "in/cam0/*", "in/*", "in/cam*", "in/*/*", "in/cam?/[ab].*"):
+        expanded = sorted(tmp_path.glob(pattern))
+        assert names(*expanded) == names(tmp_path / pattern) != [], pattern
+    assert names(tmp_path / "in/cam0", tmp_path / "in/cam1") == ["cam0/a", "cam0/b", "cam1/a", "cam1/deep/c"]
+    assert names(tmp_path / "in", tmp_path / "in/cam1") == names(tmp_path / "in"), "each file once"
+    image_file(tmp_path / "in/Thumbs.png").rename(tmp_path / "in/Thumbs.db")
+    assert names(*sorted((tmp_path / "in").iterdir())) == names(tmp_path / "in")
+
+
+@pytest.mark.parametrize("folder", ["drive [1]", "50%?", "a*b", "o'brien {x}", "道路 ~"])
+def test_a_path_that_exists_is_that_path_whatever_its_letters(tmp_path: Path, folder: str) -> None:
+    image_file(tmp_path / folder / "a.png")
+    image_file(tmp_path / folder / "deep [2]/b.png")
+    image_file(tmp_path / "drive 1/no.png")
+    assert names(tmp_path / folder) == ["a", "deep [2]/b"]
+    assert names(tmp_path / folder / "*.png") == names(tmp_path / folder / "a.png") == ["a"]
+    assert names(tmp_path / folder / "deep [2]/*.png") == ["b"]
+    assert names(tmp_path / folder / "**/*.png") == ["a", "deep [2]/b"]
+
+
+def test_what_lies_below_the_output_folder_is_never_input(tmp_path: Path) -> None:
+    drive, out = tmp_path / "drive", tmp_path / "drive/pred"
+    for name in ("drive/a.png", "drive/pred/label/a.png", "drive/pred/overlay/a.png"):
+        image_file(tmp_path / name)
+    (tmp_path / "link").symlink_to(drive)
+    for text in (drive, f"{drive}/**/*.png", tmp_path / "link"):
+        found = find_images([str(text)], "--input", out)
+        assert (list(found.files), found.in_output) == (["a"], 2), text
+    assert find_images([f"{drive}/*.png"], "--input", out).in_output == 0
+    for text in (out, drive):
+        with pytest.raises(InputError, match=r"images lie below --out .*, where pictures are written and never read"):
+            names(text, out=drive)
+
+
+def test_inputs_follow_links_and_leave_clutter_out(tmp_path: Path) -> None:
+    for name in ("in/a.png", "in/.ipynb_checkpoints/a-checkpoint.png", "in/@eaDir/a.png", "in/._a.png", "other/b.png"):
+        image_file(tmp_path / name.replace("._a", "hidden")).rename(tmp_path / name)
+    (tmp_path / "in/night").symlink_to(tmp_path / "other")
+    (tmp_path / "in/loop").symlink_to(tmp_path / "in")
+    for text in ("in", "in/**/*.png", "in/**"):
+        assert names(tmp_path / text) == ["a", "night/b"], text
 
 
 def test_inputs_that_cannot_be_told_apart_or_are_not_there_are_errors(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"--input .*nowhere: no image with ending \.png"):
-        find_images(str(tmp_path / "nowhere"), "--input")
     image_file(tmp_path / "in/a.png")
+    for inputs in (["nowhere"], ["in", "nowhere"], ["in/*.jpg"], ["nowhere/*.png"]):
+        with pytest.raises(InputError, match=r"--input .*: no image with ending \.png"):
+            names(*(tmp_path / text for text in inputs))
     image_file(tmp_path / "in/a.jpg")
     with pytest.raises(InputError, match=r"a\.jpg and .*a\.png would both be written"):
-        find_images(str(tmp_path / "in"), "--input")
-    (tmp_path / "in/a.jpg").unlink()
-    with pytest.raises(InputError, match="lies inside --input"):
-        find_images(str(tmp_path / "in"), "--input", tmp_path / "in/out")
+        names(tmp_path / "in")
 
 
 @pytest.mark.usefixtures("ray_cluster")
@@ -141,7 +193,7 @@ def test_files_and_pictures_on_an_object_store_are_those_on_a_disk(
     save_checkpoint(tmp_path / "checkpoint", tiny_run, streets_store)
     for place, pattern in ((str(tmp_path), "in"), (remote, "in/**/*.png")):
         config = PredictConfig(
-            checkpoint=str(tmp_path / "checkpoint"), input=f"{place}/{pattern}", out=f"{place}/out", num_workers=1
+            checkpoint=str(tmp_path / "checkpoint"), input=(f"{place}/{pattern}",), out=f"{place}/out", num_workers=1
         )
         result = predict(config)
         assert (result.predicted, list(result.unreadable)) == (3, [f"{remote}/in/bad.png"] if place == remote else [])
@@ -156,16 +208,14 @@ def test_files_and_pictures_on_an_object_store_are_those_on_a_disk(
 def test_pictures_that_are_there_are_not_overwritten_unasked(tmp_path: Path) -> None:
     file = image_file(tmp_path / "in/a.png")
     before = image_file(tmp_path / "out/edge/a.png").read_bytes()
-    config = PredictConfig(checkpoint="not read", input=str(file), out=str(tmp_path / "out"))
+    config = PredictConfig(checkpoint="not read", input=(str(file),), out=str(tmp_path / "out"))
     with pytest.raises(PredictError, match=r"1 pictures are there already.*out/edge/a\.png.*--overwrite"):
         predict(config)
     assert (tmp_path / "out/edge/a.png").read_bytes() == before
 
 
 def test_cityscapes_pictures_hold_its_label_ids(tmp_path: Path) -> None:
-    for folder in ("leftImg8bit/train", "gtFine/train"):
-        (tmp_path / folder).mkdir(parents=True)
-    described = Cityscapes().describe(tmp_path)
+    described = Cityscapes().describe(write_cityscapes(tmp_path, frames=1))
     identity = Identity.model_construct(classes=described.classes, label_table=described.label_table)
     ids = [7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33]
     assert identity.raw_ids.tolist() == ids

@@ -13,8 +13,8 @@ class ExportConfig(Config):
     """A checkpoint's or a run's folder, or an MLflow run id."""
     out: str
     """File to write: .onnx for ONNX, .pt2 for torch.export."""
-    frames: str | None = None
-    """Images to check the file on: a file, a folder or a glob; None draws street scenes of two sizes."""
+    frames: tuple[str, ...] = ()
+    """Images to check the file on: files, folders or glob patterns; none: street scenes of two sizes are drawn."""
     most_frames: int = Field(default=8, ge=1)
     """Frames to check on, at most."""
     tolerance: float = Field(default=1e-3, gt=0)

@@ -14,10 +14,10 @@ class PredictConfig(Config):
 
     checkpoint: str
     """A checkpoint's or a run's folder, or an MLflow run id."""
-    input: str
-    """An image file, a folder that is searched to its depth, or a glob pattern in quotes; a path or URI."""
+    input: tuple[str, ...] = Field(min_length=1)
+    """Image files, folders that are searched to their depth, or glob patterns; paths or URIs, one or several."""
     out: str
-    """Folder for the pictures, a path or URI; on a cluster, one that all nodes reach."""
+    """Output folder, a path or URI; on a cluster, one that all nodes reach. What lies below it is never input."""
     overwrite: bool = False
     """Replace pictures that are there already."""
     inference: InferenceConfig = InferenceConfig()

@@ -1,6 +1,8 @@
 """Images that lie on disk outside of any store, and what a model needs of them."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from glob import glob, has_magic
 from pathlib import Path, PurePosixPath
 
@@ -9,12 +11,16 @@ from jaxtyping import UInt8
 
 from gscnn.edges import image_gradient
 from gscnn_platform.config import EdgeConfig
-from gscnn_platform.data.image_files import IMAGE_ENDINGS
-from gscnn_platform.paths import AnyPath, as_path, pure
-
-
-class InputError(ValueError):
-    """No images where they were said to be, or images that cannot be told apart by name."""
+from gscnn_platform.data.image_files import (
+    ANY_IMAGE,
+    IMAGE_ENDINGS,
+    InputError,
+    files_below,
+    has_ending,
+    is_clutter,
+    require_utf8,
+)
+from gscnn_platform.paths import AnyPath, RemotePath, as_path, below, glob_pattern, pure
 
 
 def edge_prior(image: UInt8[np.ndarray, "H W 3"], edges: EdgeConfig) -> UInt8[np.ndarray, "H W"]:
@@ -22,34 +28,57 @@ def edge_prior(image: UInt8[np.ndarray, "H W 3"], edges: EdgeConfig) -> UInt8[np
     return np.rint(image_gradient(image, edges.gradient) * 255).astype(np.uint8)
 
 
-def find_images(pattern: str, option: str, out: AnyPath | None = None) -> dict[str, AnyPath]:
-    """Name of each image -> its file: its path below what all have in common, without its ending.
+@dataclass(frozen=True)
+class FoundImages:
+    """The images of an input."""
+
+    files: dict[str, AnyPath]
+    """Name -> file: its path below what all inputs have in common, without its ending."""
+    in_output: int
+    """Images that lie below the output folder, and are no input for that."""
+
+
+def find_images(inputs: Sequence[str], option: str, out: AnyPath | None = None) -> FoundImages:
+    """The images that a user names.
 
     Args:
-        pattern: a file, a folder that is searched to its depth, or a glob pattern; a path or URI.
-        option: how the user named it.
-        out: folder where something named like the images is to be written.
+        inputs: files, folders that are searched to their depth, or glob patterns; paths or URIs. What exists is taken
+            by its name, whatever its letters; a shell may have expanded a pattern already.
+        option: how the user named them.
+        out: folder where something named like the images is to be written; what lies below it is never input.
 
     Raises:
-        InputError: no image, two images that would share an output, or an output folder inside the input folder.
+        InputError: no image, two images that would share an output, or a name or link that cannot be used.
     """
-    path = as_path(pattern)
-    is_file = path.is_file()
-    if path.is_dir():
-        if out is not None and _lies_in(out, path):
-            raise InputError(f"--out {out} lies inside {option} {path}, where it would be read as input: move it")
-        root, found = pure(path), sorted(path.glob("**/*"))
-    elif is_file:
-        root, found = pure(path).parent, [path]
-    else:
-        found = _matching(pattern)
-        root = _common_folder([pure(file) for file in found])
-    # A file is named by the user, so its ending does not matter.
-    images = found if is_file else [file for file in found if _is_image(file.name)]
-    if not images:
-        raise InputError(f"{option} {pattern}: no image with ending {', '.join(IMAGE_ENDINGS)} there")
+    found: dict[AnyPath, None] = {}
+    roots: list[PurePosixPath] = []
+    for text in inputs:
+        matches = list(_matching(text))
+        if not matches:
+            raise InputError(_nothing(option, text))
+        for path, is_folder in matches:
+            roots.append(pure(path) if is_folder else pure(path).parent)
+            if is_folder:
+                found |= dict.fromkeys(file for file in files_below(path) if has_ending(file.name, ANY_IMAGE))
+            elif len(inputs) == 1 or not is_clutter(path.name):
+                # The user names it, so its ending does not matter; one of several may come of a shell's pattern.
+                found[path] = None
+    in_output = _lying_in(out, found)
+    files = [file for file in found if file not in in_output]
+    if not files and found:
+        raise InputError(
+            f"{option} {_shown(inputs)}: all {len(found)} images lie below --out {out}, where pictures are written and "
+            "never read: name another --out"
+        )
+    if not files:
+        raise InputError(_nothing(option, _shown(inputs)))
+    return FoundImages(_named(sorted(files, key=str), _common(roots)), len(in_output))
+
+
+def _named(files: Sequence[AnyPath], root: PurePosixPath) -> dict[str, AnyPath]:
     names: dict[str, AnyPath] = {}
-    for file in images:
+    for file in files:
+        require_utf8(file)
         name = str(pure(file).relative_to(root).with_suffix(""))
         if name in names:
             raise InputError(f"{names[name]} and {file} would both be written to {name}.png: rename one")
@@ -57,27 +86,53 @@ def find_images(pattern: str, option: str, out: AnyPath | None = None) -> dict[s
     return names
 
 
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(IMAGE_ENDINGS) and not name.startswith(".")
+def _matching(text: str) -> Iterator[tuple[AnyPath, bool]]:
+    """The path that exists, else the files and folders that match the pattern; and whether it is a folder."""
+    path = as_path(text)
+    if path.exists():
+        yield path, path.is_dir()
+        return
+    parts = text.split("/")
+    # The longest beginning that exists is no pattern, whatever its letters: `drive [1]/*.png`.
+    lowest = 3 if "://" in text else 1
+    counts = range(len(parts) - 1, lowest - 1, -1)
+    beginnings = ((count, as_path("/".join(parts[:count]) or "/")) for count in counts)
+    fixed, root = next(((count, beginning) for count, beginning in beginnings if beginning.exists()), (0, path))
+    pattern = "/".join(parts[fixed:])
+    if not fixed or not has_magic(pattern):
+        return
+    if isinstance(root, RemotePath) or "**" in pattern:
+        expression = re.compile(glob_pattern(pattern))
+        matches = [(file, False) for file in files_below(root) if expression.fullmatch(str(below(file, root)))]
+    else:
+        # Not to the depth of a folder that may be large.
+        there = (root / match for match in sorted(glob(pattern, root_dir=root)))  # noqa: PTH207, Path.glob lists hidden files
+        seen = (path for path in there if not any(map(is_clutter, below(path, root).parts)))
+        matches = [(path, path.is_dir()) for path in seen]
+    yield from (match for match in matches if match[1] or has_ending(match[0].name, ANY_IMAGE))
 
 
-def _matching(pattern: str) -> Sequence[AnyPath]:
-    path = as_path(pattern)
-    if isinstance(path, Path):
-        return sorted(map(Path, glob(pattern, recursive=True)))  # noqa: PTH207, Path.glob takes no absolute pattern
-    folders = pattern.split("/")
-    fixed = next((number for number, part in enumerate(folders) if has_magic(part)), len(folders))
-    root = as_path("/".join(folders[:fixed]))
-    return sorted(root.glob("/".join(folders[fixed:])))
+def _lying_in(folder: AnyPath | None, files: Iterable[AnyPath]) -> set[AnyPath]:
+    """Those of the files that lie below a folder, by whatever links."""
+    if isinstance(folder, Path):
+        target = folder.resolve()
+        local = [file for file in files if isinstance(file, Path)]
+        inside = {parent: parent.resolve().is_relative_to(target) for parent in {file.parent for file in local}}
+        return {file for file in local if inside[file.parent]}
+    if folder is None:
+        return set()
+    return {file for file in files if isinstance(file, RemotePath) and pure(file).is_relative_to(pure(folder))}
 
 
-def _lies_in(folder: AnyPath, other: AnyPath) -> bool:
-    if isinstance(folder, Path) and isinstance(other, Path):
-        return folder.resolve().is_relative_to(other.resolve())
-    return pure(folder).is_relative_to(pure(other)) and type(folder) is type(other)
+def _common(folders: Sequence[PurePosixPath]) -> PurePosixPath:
+    """The deepest folder that is or holds all of these."""
+    shared = set.intersection(*({folder, *folder.parents} for folder in folders))
+    return max(shared, key=lambda folder: len(folder.parts))
 
 
-def _common_folder(files: Sequence[PurePosixPath]) -> PurePosixPath:
-    parents = [set(file.parents) for file in files]
-    shared = set.intersection(*parents) if parents else {PurePosixPath()}
-    return max(shared, key=lambda folder: len(folder.parts), default=PurePosixPath())
+def _shown(inputs: Sequence[str]) -> str:
+    return inputs[0] if len(inputs) == 1 else f"{inputs[0]} and {len(inputs) - 1} more"
+
+
+def _nothing(option: str, text: str) -> str:
+    return f"{option} {text}: no image with ending {', '.join(IMAGE_ENDINGS)} there"

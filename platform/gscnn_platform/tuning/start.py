@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from gscnn_platform import cluster, tracking
 from gscnn_platform.data.store import StoreError, open_store
 from gscnn_platform.domains import SearchSpace, check
-from gscnn_platform.tuning.config import SweepConfig
+from gscnn_platform.tuning.config import SweepConfig, SweepError
 from gscnn_platform.tuning.record import choose_sweep
 
 if TYPE_CHECKING:
