@@ -20,6 +20,7 @@ LAYERS: tuple[set[str], ...] = (
         "gscnn_platform.released_checkpoint",
         "gscnn_platform.tuning",
         "gscnn_platform.prediction",
+        "gscnn_platform.prediction_record",
         "gscnn_platform.exporting",
         "gscnn_platform.reporting",
     },
@@ -43,6 +44,7 @@ A new module of gscnn_platform goes into one of these sets, or makes one of its 
 """
 
 SIDEWAYS = {
+    ("gscnn_platform.prediction", "gscnn_platform.prediction_record"),
     ("gscnn_platform.tracking", "gscnn_platform.data.store"),
     ("gscnn_platform.tracking", "gscnn_platform.provenance"),
     ("gscnn_platform.provenance", "gscnn_platform.data.store"),

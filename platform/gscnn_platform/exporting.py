@@ -20,6 +20,7 @@ from gscnn_platform.config import EdgeConfig, ExportConfig
 from gscnn_platform.data.formats.decoding import read_image
 from gscnn_platform.data.formats.streets import Streets
 from gscnn_platform.data.images import edge_prior, find_images
+from gscnn_platform.interrupts import leaving_nothing_behind
 from gscnn_platform.training.checkpoints import LoadedModel, find_model
 
 ONNX: Final = ".onnx"
@@ -67,18 +68,19 @@ def export_checkpoint(config: ExportConfig) -> ExportResult:
     batches = _batches(config, loaded.config.data.edges)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.stem}.partial{path.suffix}")
-    try:
-        runner = _write_onnx(loaded, partial) if path.suffix == ONNX else _write_program(loaded, partial)
-        checks = tuple(_check(loaded.model, runner, *batch) for batch in batches)
-        worst = max(checks, key=lambda check: check.largest_difference)
-        if not worst.largest_difference <= config.tolerance:
-            raise ExportError(
-                f"{path.suffix} differs from PyTorch by a probability of {worst.largest_difference:.2g} on a batch of "
-                f"shape {worst.shape}, more than --tolerance {config.tolerance:g}: not written"
-            )
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with leaving_nothing_behind("nothing of this export is left; run the same command to start it again"):
+        try:
+            runner = _write_onnx(loaded, partial) if path.suffix == ONNX else _write_program(loaded, partial)
+            checks = tuple(_check(loaded.model, runner, *batch) for batch in batches)
+            worst = max(checks, key=lambda check: check.largest_difference)
+            if not worst.largest_difference <= config.tolerance:
+                raise ExportError(
+                    f"{path.suffix} differs from PyTorch by a probability of {worst.largest_difference:.2g} on a batch "
+                    f"of shape {worst.shape}, more than --tolerance {config.tolerance:g}: not written"
+                )
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
     return ExportResult(path, checks)
 
 

@@ -1,10 +1,9 @@
 """Images that nobody has labelled -> label, colour, edge and overlay pictures, on all nodes, with Ray Data."""
 
-import json
 import logging
 import resource
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
@@ -25,12 +24,19 @@ from gscnn_platform.data.formats.decoding import BadSampleError, read_image
 from gscnn_platform.data.images import edge_prior, find_images
 from gscnn_platform.evaluation import autocast
 from gscnn_platform.figures import colourise, overlay
-from gscnn_platform.paths import AnyPath, as_path, below, patiently, write_whole
+from gscnn_platform.interrupts import leaving_nothing_behind
+from gscnn_platform.paths import AnyPath, as_path, patiently, write_whole
+from gscnn_platform.prediction_record import (
+    PredictionRecord,
+    PredictionSettings,
+    changed,
+    pictures_in,
+    read_record,
+)
 from gscnn_platform.training.checkpoints import LoadedModel, find_model
 
 KINDS: Final = ("label", "colour", "edge", "overlay")
 """Folders below the output folder, a PNG an image in each; no `edge` from a model without shape stream."""
-SUMMARY: Final = "predictions.json"
 CHUNK: Final = 8
 """Images that a worker takes at a time: while the model sees one, others are read and written by threads."""
 CORES: Final = 4
@@ -50,50 +56,84 @@ class PredictResult:
     """File -> reason."""
     in_output: int
     """Images below the output folder, which are no input."""
-    seconds_per_image: float
-    """Median over the images, of one worker."""
-    peak_gib: float
+    resumed: int
+    """Images that an interrupted prediction with the same settings had predicted."""
+    seconds_per_image: float | None
+    """Median over the images, of one worker; None where there was nothing left to predict."""
+    peak_gib: float | None
     """Largest resident memory of a worker."""
 
 
 def predict(config: PredictConfig) -> PredictResult:
     """Predicts every image; a file that cannot be read is reported and does not stop the rest.
 
+    The same config resumes a prediction that was interrupted: images that have all of their pictures are left alone.
+
     Raises:
         InputError: no input outside the output folder, or inputs that would share an output.
-        PredictError: outputs that exist already, or no readable file.
+        PredictError: outputs that exist already, an interrupted prediction with other settings, or no readable file.
         CheckpointError, TrackingError: no such checkpoint or run.
         ResourcesError: fewer CPUs or GPUs than workers.
     """
     out = as_path(cluster.resolve(config.out, "--out"))
     found = find_images([cluster.resolve(text, "--input") for text in config.input], "--input", out)
-    files = found.files
-    _refuse_overwriting(files, out, config.overwrite)
+    there = pictures_in(out, KINDS)
+    mine = [picture for name in found.files for kind in KINDS if (picture := f"{kind}/{name}.png") in there]
+    record = read_record(out) if mine and not config.overwrite else None
+    if mine and not config.overwrite and (record is None or record.state == "finished"):
+        raise PredictError(
+            f"{len(mine)} pictures are there already, such as {out / mine[0]}: add --overwrite, or choose another --out"
+        )
     loaded = find_model(config.checkpoint, tracking.tracking_uri(config.tracking, cluster.default_storage()))
+    settings = PredictionSettings.of(config, loaded)
+    if record is not None and record.settings != settings:
+        raise PredictError(
+            f"{out} holds an interrupted prediction, and {changed(record.settings, settings)}: give the same to resume "
+            "it, add --overwrite, or choose another --out"
+        )
+    kinds = kinds_of(loaded)
+    done = (
+        {}
+        if record is None
+        else {name: file for name, file in found.files.items() if there >= {f"{kind}/{name}.png" for kind in kinds}}
+    )
     cluster.connect()
-    rows = list(_predict_files(config, loaded, files, out))
+    with leaving_nothing_behind(f"the pictures in {out} are whole; run the same command to predict the others"):
+        PredictionRecord(state="running", checkpoint=config.checkpoint, settings=settings).write(out)
+        for picture in mine if config.overwrite else ():
+            (out / picture).unlink(missing_ok=True)  # What is there counts as done once this is interrupted.
+        left = {name: file for name, file in found.files.items() if name not in done}
+        rows = list(_predict_files(config, loaded, left, out))
     unreadable = {row["file"]: row["error"] for row in rows if row["error"]}
-    done = [row for row in rows if not row["error"]]
-    if not done:
-        raise PredictError(f"none of {len(files)} files could be read: {_listed(unreadable)}")
-    result = PredictResult(
+    good = [row for row in rows if not row["error"]]
+    if not good and not done:
+        raise PredictError(f"none of {len(left)} files could be read: {_listed(unreadable)}")
+    PredictionRecord(
+        state="finished",
+        checkpoint=config.checkpoint,
+        settings=settings,
+        predicted=tuple(sorted([row["file"] for row in good] + [str(file) for file in done.values()])),
+        unreadable=dict(sorted(unreadable.items())),
+    ).write(out)
+    return PredictResult(
         out=out,
-        predicted=len(done),
+        predicted=len(good),
+        resumed=len(done),
         unreadable=dict(sorted(unreadable.items())),
         in_output=found.in_output,
-        seconds_per_image=float(np.median([row["seconds"] for row in done])),
-        peak_gib=max(row["peak_gib"] for row in done),
+        seconds_per_image=float(np.median([row["seconds"] for row in good])) if good else None,
+        peak_gib=max((row["peak_gib"] for row in good), default=None),
     )
-    _write_summary(config, loaded, result, sorted(row["file"] for row in done))
-    return result
 
 
 def describe(result: PredictResult) -> str:
     """What came out, and what did not, for people."""
-    lines = [
-        f"{result.predicted} images -> {result.out} · {1 / result.seconds_per_image:.2f} images/s and "
-        f"{result.peak_gib:.2f} GiB at most a worker"
-    ]
+    speed = ""
+    if result.seconds_per_image is not None:
+        speed = f" · {1 / result.seconds_per_image:.2f} images/s and {result.peak_gib:.2f} GiB at most a worker"
+    lines = [f"{result.predicted} images -> {result.out}{speed}"]
+    if result.resumed:
+        lines.append(f"{result.resumed} images were predicted before this prediction was interrupted")
     if result.in_output:
         lines.append(f"{result.in_output} images below {result.out} are left out: what lies there is never input")
     if result.unreadable:
@@ -101,13 +141,9 @@ def describe(result: PredictResult) -> str:
     return "\n".join(lines)
 
 
-def _refuse_overwriting(files: Mapping[str, AnyPath], out: AnyPath, overwrite: bool) -> None:
-    written = {str(below(path, out)) for path in out.glob("*/**/*.png")}
-    there = [out / picture for name in files for kind in KINDS if (picture := f"{kind}/{name}.png") in written]
-    if there and not overwrite:
-        raise PredictError(
-            f"{len(there)} pictures are there already, such as {there[0]}: add --overwrite, or choose another --out"
-        )
+def kinds_of(loaded: LoadedModel) -> tuple[str, ...]:
+    """Which pictures a model gives of an image."""
+    return tuple(kind for kind in KINDS if kind != "edge" or loaded.config.model.architecture == "gscnn")
 
 
 def _predict_files(
@@ -213,21 +249,6 @@ def _write_png(path: AnyPath, picture: np.ndarray) -> None:
     encoded, data = cv2.imencode(".png", np.ascontiguousarray(picture))
     assert encoded
     patiently(lambda: write_whole(path, data.tobytes()))
-
-
-def _write_summary(config: PredictConfig, loaded: LoadedModel, result: PredictResult, files: Sequence[str]) -> None:
-    content = {
-        "checkpoint": config.checkpoint,
-        "run_id": loaded.run_id,
-        "trained_on": loaded.dataset.fingerprint,
-        "inference": config.inference.model_dump(mode="json"),
-        "precision": config.precision,
-        "classes": loaded.dataset.classes,
-        "label_values": loaded.dataset.raw_ids.tolist(),
-        "predicted": files,
-        "unreadable": result.unreadable,
-    }
-    (result.out / SUMMARY).write_text(json.dumps(content, indent=1) + "\n")
 
 
 def _listed(unreadable: Mapping[str, str]) -> str:

@@ -9,12 +9,14 @@ import pytest
 import torch
 
 from gscnn.batch import normalize
+from gscnn.config import InferenceConfig
 from gscnn_platform.config import ExperimentConfig, PredictConfig, with_overrides
 from gscnn_platform.data.formats.cityscapes import Cityscapes
 from gscnn_platform.data.images import InputError, find_images
 from gscnn_platform.data.store import Identity, Store
-from gscnn_platform.paths import as_path, below
+from gscnn_platform.paths import AnyPath, as_path, below
 from gscnn_platform.prediction import KINDS, PredictError, Predictor, predict
+from gscnn_platform.prediction_record import PredictionRecord, PredictionSettings, read_record
 from gscnn_platform.training.checkpoints import load_model
 from tests.layouts import write_cityscapes
 from tests.saved import save_checkpoint
@@ -199,10 +201,38 @@ def test_files_and_pictures_on_an_object_store_are_those_on_a_disk(
         assert (result.predicted, list(result.unreadable)) == (3, [f"{remote}/in/bad.png"] if place == remote else [])
         with pytest.raises(PredictError, match=rf"12 pictures are there already, such as {place}/out/label/a\.png"):
             predict(config)
+        interrupt(as_path(place) / "out", "overlay/a.png")
+        resumed = predict(config)
+        assert (resumed.predicted, resumed.resumed) == (1, 2)
     written = {str(below(file, as_path(remote) / "out")): file for file in (as_path(remote) / "out").glob("**/*.png")}
     assert len(written) == 12
     for name, file in written.items():
         assert file.read_bytes() == (tmp_path / "out" / name).read_bytes()
+
+
+def interrupt(out: AnyPath, *missing: str) -> None:
+    """Leaves a folder of predictions as an interrupt does: some pictures are missing, and the record says so."""
+    record = read_record(out)
+    assert record is not None
+    assert record.state == "finished"
+    for picture in missing:
+        (out / picture).unlink()
+    record.model_copy(update={"state": "running"}).write(out)
+
+
+def test_an_interrupted_prediction_resumes_with_the_same_settings_only(
+    tmp_path: Path, tiny_run: ExperimentConfig, streets_store: Store
+) -> None:
+    save_checkpoint(tmp_path / "checkpoint", tiny_run, streets_store)
+    loaded = load_model(tmp_path / "checkpoint")
+    image_file(tmp_path / "in/a.png")
+    image_file(tmp_path / "out/label/a.png")
+    config = PredictConfig(checkpoint=str(tmp_path / "checkpoint"), input=(f"{tmp_path}/in",), out=f"{tmp_path}/out")
+    flipped = config.model_copy(update={"inference": InferenceConfig(flip=True)})
+    before = PredictionSettings.of(flipped, loaded)
+    PredictionRecord(state="running", checkpoint="x", settings=before).write(tmp_path / "out")
+    with pytest.raises(PredictError, match=r"interrupted prediction, and inference was .*'flip': True.*--overwrite"):
+        predict(config)
 
 
 def test_pictures_that_are_there_are_not_overwritten_unasked(tmp_path: Path) -> None:

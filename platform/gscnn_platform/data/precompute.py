@@ -39,6 +39,7 @@ from gscnn_platform.data.part_building import BuildJob, Chunk, PartReport, build
 from gscnn_platform.data.parts import file_digest
 from gscnn_platform.data.storage import Failure, Progress, storage_error, writing
 from gscnn_platform.data.store import check_files
+from gscnn_platform.interrupts import leaving_nothing_behind
 from gscnn_platform.paths import AnyPath, RemotePath, as_path
 
 PART_ROWS: Final = 64
@@ -124,11 +125,12 @@ def precompute(config: PrecomputeConfig) -> PrecomputeResult:
         return PrecomputeResult(out, existing, False, notices(existing, description.left_out))
     place = destination(out)
     progress = Progress(out, place.disk, total=sum(len(of_split) for of_split in samples.values()))
-    try:
-        manifest = _build(config, identity, samples, place, progress)
-    finally:
-        with suppress(OSError):
-            place.discard()
+    with leaving_nothing_behind("nothing of this build is left; run the same command to start it again"):
+        try:
+            manifest = _build(config, identity, samples, place, progress)
+        finally:
+            with suppress(OSError):
+                place.discard()
     return PrecomputeResult(out, manifest, True, notices(manifest, description.left_out))
 
 

@@ -1,0 +1,82 @@
+"""predictions.json: what a folder of predictions was made with, and whether all of it is there.
+
+It is written before the first picture, so that the same command resumes a prediction that was interrupted.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal
+
+from gscnn.config import InferenceConfig
+from gscnn_platform.config import Config, PredictConfig
+from gscnn_platform.paths import AnyPath, below, write_whole
+from gscnn_platform.training.checkpoints import LoadedModel
+
+RECORD: Final = "predictions.json"
+
+
+class PredictionSettings(Config):
+    """What the pictures depend on, apart from the images."""
+
+    run_id: str
+    """MLflow's, of the run that trained the model."""
+    step: float
+    """Optimizer step of the checkpoint."""
+    trained_on: str
+    """Fingerprint of the store."""
+    inference: InferenceConfig
+    precision: Literal["float32", "bf16"]
+    classes: tuple[str, ...]
+    label_values: tuple[int, ...]
+    """Raw label value of each class, as in the pictures below `label`."""
+
+    @classmethod
+    def of(cls, config: PredictConfig, loaded: LoadedModel) -> "PredictionSettings":
+        return cls(
+            run_id=loaded.run_id,
+            step=loaded.metrics.get("step", 0.0),
+            trained_on=loaded.dataset.fingerprint,
+            inference=config.inference,
+            precision=config.precision,
+            classes=loaded.dataset.classes,
+            label_values=tuple(loaded.dataset.raw_ids.tolist()),
+        )
+
+
+class PredictionRecord(Config):
+    """The whole of predictions.json."""
+
+    state: Literal["running", "finished"]
+    """`running` is also what an interrupted prediction leaves."""
+    checkpoint: str
+    """As it was given."""
+    settings: PredictionSettings
+    predicted: tuple[str, ...] = ()
+    """Files, once all are predicted."""
+    unreadable: Mapping[str, str] = {}
+    """File -> reason."""
+
+    def write(self, out: AnyPath) -> None:
+        """Raises OSError."""
+        out.mkdir(parents=True, exist_ok=True)
+        write_whole(out / RECORD, (self.model_dump_json(indent=1) + "\n").encode())
+
+
+def read_record(out: AnyPath) -> PredictionRecord | None:
+    """The record in an output folder; None where there is none that this code wrote."""
+    try:
+        return PredictionRecord.model_validate_json((out / RECORD).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def pictures_in(out: AnyPath, kinds: Sequence[str]) -> set[str]:
+    """`KIND/NAME.png` of the pictures below an output folder."""
+    found = {str(below(path, out)) for path in out.glob("*/**/*.png")}
+    return {picture for picture in found if picture.partition("/")[0] in kinds}
+
+
+def changed(before: PredictionSettings, now: PredictionSettings) -> str:
+    """What differs, `step was 40, is 80`."""
+    theirs: dict[str, Any] = before.model_dump()
+    ours: dict[str, Any] = now.model_dump()
+    return "; ".join(f"{key} was {theirs[key]}, is {ours[key]}" for key in ours if theirs[key] != ours[key])
