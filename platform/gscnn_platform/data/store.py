@@ -199,6 +199,11 @@ def open_store(path: str | AnyPath, expected: DataConfig | None = None, num_clas
         _check_expected(folder, manifest, expected)
     if num_classes is not None and num_classes != len(manifest.identity.classes):
         count = len(manifest.identity.classes)
+        if count < 2:
+            raise StaleStoreError(
+                f"{folder} has the class {manifest.identity.classes[0]} alone, and a model needs two: name what is "
+                "around it as a class of the dataset (docs/datasets.md), and build the store anew"
+            )
         raise StaleStoreError(
             f"{folder} has {count} classes ({', '.join(manifest.identity.classes)}), the model has model.num_classes "
             f"{num_classes}: add --model.num-classes {count}"
