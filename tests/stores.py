@@ -51,7 +51,13 @@ def build_store(
         pixels = sum(np.bincount(arrays.label.ravel(), minlength=256) for _, arrays in rows)
         assert isinstance(pixels, np.ndarray)
         of_class = tuple(int(count) for count in pixels[: len(description.classes)])
-        splits[name] = Split(samples=len(rows), parts=parts, pixels=of_class, void_pixels=int(pixels[IGNORE_INDEX]))
+        splits[name] = Split(
+            samples=len(rows),
+            parts=parts,
+            pixels=of_class,
+            void_pixels=int(pixels[IGNORE_INDEX]),
+            all_void=sum(bool((arrays.label == IGNORE_INDEX).all()) for _, arrays in rows),
+        )
     identity = Identity(
         schema_version=SCHEMA_VERSION,
         dataset=format_.name,

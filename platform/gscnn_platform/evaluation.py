@@ -123,12 +123,14 @@ class EvalReport:
             rule,
             f"{'mean':<{width}}  {_cell(overall['miou'], 5)}  {'':7}{mean_f}",
             f"{'official F':<{width}}  {'':5}  {'':7}{official}",
-            f"pixel accuracy {overall['pixel_accuracy']:.3f}; predicting the most frequent class everywhere "
-            f"has mIoU {self.constant_miou:.3f}",
+            f"pixel accuracy {_cell(overall['pixel_accuracy'], 1)}; predicting the most frequent class everywhere "
+            f"has mIoU {_cell(self.constant_miou, 1)}",
             "F: boundary F over the frames that have the class; official: a class that a frame lacks scores 1 there",
         ]
         if self.by_distance:
-            curve = ", ".join(f"{factor}: {scores['miou']:.3f}" for factor, scores in self.distance_curve().items())
+            curve = ", ".join(
+                f"{factor}: {_cell(scores['miou'], 1)}" for factor, scores in self.distance_curve().items()
+            )
             lines.append(f"mIoU by crop factor, a stand-in for distance: {curve}")
         return "\n".join(lines)
 

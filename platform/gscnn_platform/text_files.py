@@ -45,8 +45,12 @@ class TextError(ValueError):
         self.line, self.what = line, what
 
 
-def read_text(file: File) -> str:
+def read_text(file: File, utf8_alone: bool = False) -> str:
     """The text of a file in UTF-8, or in the encoding that its byte order mark names; lines end in \\n alone.
+
+    Args:
+        file: to read.
+        utf8_alone: refuse other marked encodings, of a file that another program reads next.
 
     Raises:
         TextError: there is no such file, or it is in another encoding.
@@ -58,6 +62,8 @@ def read_text(file: File) -> str:
     except OSError as error:
         raise TextError(file, f"the file cannot be read ({error.strerror or error})") from error
     mark, encoding = next(((mark, name) for mark, name in MARKS if data.startswith(mark)), (b"", "utf-8"))
+    if utf8_alone and encoding != "utf-8":
+        raise TextError(file, f"is {encoding.upper()}, and the program that it is for reads UTF-8: save it as UTF-8")
     data = data[len(mark) :]
     try:
         text = data.decode(encoding)

@@ -172,6 +172,18 @@ def test_a_mistake_is_named_by_line_field_and_way_out(mistake: str, good: Path) 
     assert any(line.startswith(f"{good}:{line_of(good, place)}: {what}") for line in lines), lines
 
 
+def test_a_file_that_an_editor_saved_in_its_own_way_is_read_where_ray_reads_it_too(good: Path) -> None:
+    text, said = good.read_text(), str(check(str(good)))
+    good.write_bytes(text.replace("\n", "\r\n").encode("utf-8-sig"))
+    assert str(check(str(good))) == said
+    good.write_bytes(text.encode("utf-16"))
+    [fault] = check(str(good)).faults
+    assert str(fault) == f"{good}: is UTF-16-LE, and the program that it is for reads UTF-8: save it as UTF-8"
+    good.write_bytes(text.encode() + "# Straße\n".encode("latin-1"))
+    [fault] = check(str(good)).faults
+    assert str(fault).startswith(f"{good}:{text.count(chr(10)) + 1}: byte 0xdf is not UTF-8")
+
+
 def test_all_mistakes_are_told_at_once(good: Path) -> None:
     for mistake in ("a misspelt field of Ray", "a wrong type in node_config", "token mode off"):
         replace(good, *MISTAKES[mistake][:2])

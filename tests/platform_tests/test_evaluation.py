@@ -142,4 +142,20 @@ def test_an_empty_split_has_no_score_rather_than_zero() -> None:
     report = report_of([[0, 0], [0, 0]])
     assert math.isnan(report.scores.miou)
     assert math.isnan(report.constant_miou)
-    assert "nan" in report.table()
+    assert "nan" not in report.table()
+
+
+def test_scores_over_void_alone_are_empty_and_change_no_others() -> None:
+    truth = torch.zeros(40, 50, dtype=torch.long)
+    truth[:, 25:] = 1
+    void, prediction = torch.full_like(truth, 255), truth.roll(3, dims=1)
+    alone, together, without = Counts.empty(3), Counts.empty(3), Counts.empty(3)
+    alone.update(prediction, void)
+    together.update(torch.stack([prediction, prediction]), torch.stack([truth, void]))
+    without.update(prediction, truth)
+    classes = ("a", "b", "c")
+    report = EvalReport(classes, alone, {100: alone}, [math.nan])
+    assert report.metrics("val") == {}
+    assert set(report.as_data()["summary"].values()) == {None}
+    assert "nan" not in report.table().lower()
+    assert EvalReport(classes, together).metrics("val") == EvalReport(classes, without).metrics("val") != {}

@@ -1,5 +1,6 @@
 """Prediction of files without Ray; the job itself is tested end to end in jobs_tests."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -176,8 +177,15 @@ def test_inputs_follow_links_and_leave_clutter_out(tmp_path: Path) -> None:
 
 def test_inputs_that_cannot_be_told_apart_or_are_not_there_are_errors(tmp_path: Path) -> None:
     image_file(tmp_path / "in/a.png")
-    for inputs in (["nowhere"], ["in", "nowhere"], ["in/*.jpg"], ["nowhere/*.png"]):
-        with pytest.raises(InputError, match=r"--input .*: no image with ending \.png"):
+    (tmp_path / "empty").mkdir()
+    for inputs, reason in (
+        (["nowhere"], "there is no such file or folder"),
+        (["in", "nowhere"], "there is no such file or folder"),
+        (["in/*.jpg"], "no image or folder matches this pattern"),
+        (["nowhere/*.png"], "no image or folder matches this pattern"),
+        (["empty"], r"no image with ending \.png, \.jpg"),
+    ):
+        with pytest.raises(InputError, match=f"--input .*{re.escape(inputs[-1])}: {reason}"):
             names(*(tmp_path / text for text in inputs))
     image_file(tmp_path / "in/a.jpg")
     with pytest.raises(InputError, match=r"a\.jpg and .*a\.png would both be written"):

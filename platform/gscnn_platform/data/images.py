@@ -71,7 +71,7 @@ def find_images(inputs: Sequence[str], option: str, out: AnyPath | None = None) 
             "never read: name another --out"
         )
     if not files:
-        raise InputError(_nothing(option, _shown(inputs)))
+        raise InputError(_nothing(option, inputs[0]))
     return FoundImages(_named(sorted(files, key=str), _common(roots)), len(in_output))
 
 
@@ -135,4 +135,9 @@ def _shown(inputs: Sequence[str]) -> str:
 
 
 def _nothing(option: str, text: str) -> str:
-    return f"{option} {text}: no image with ending {', '.join(IMAGE_ENDINGS)} there"
+    """Why an input has no image."""
+    if as_path(text).exists():
+        return f"{option} {text}: no image with ending {', '.join(IMAGE_ENDINGS)} there"
+    if has_magic(text):
+        return f"{option} {text}: no image or folder matches this pattern"
+    return f"{option} {text}: there is no such file or folder"

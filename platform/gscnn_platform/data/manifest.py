@@ -114,7 +114,7 @@ class Manifest(Config):
         """The command that builds this store anew at `path` with other edge settings."""
         return precompute_command(self.identity.dataset, path, edges, *flags)
 
-    def mend(self, folder: AnyPath) -> str:
+    def how_to_fix(self, folder: AnyPath) -> str:
         """The end of a message about a damaged store: what to do."""
         rebuild = self.command(folder, self.identity.edges, "--overwrite")
         store = shlex.quote(str(folder))
@@ -130,7 +130,7 @@ def read_manifest(folder: AnyPath) -> Manifest:
     """
     manifest, faults = parse_manifest(folder)
     if faults:
-        raise StoreError(f"{folder / MANIFEST}: {'; '.join(faults)}; {manifest.mend(folder)}")
+        raise StoreError(f"{folder / MANIFEST}: {'; '.join(faults)}; {manifest.how_to_fix(folder)}")
     return manifest
 
 

@@ -20,6 +20,12 @@ def notices(manifest: Manifest, left_out: Collection[str] = ()) -> tuple[str, ..
     return (*left_out, *_missing_split(manifest), *_missing_classes(manifest), *void_notices(manifest))
 
 
+def turned_notice(count: int) -> Iterator[str]:
+    """A sentence where images were turned: in a square one nobody can see whether its label was drawn upright too."""
+    if count:
+        yield f"{count} samples are turned upright by their EXIF orientation; their labels must be upright as well"
+
+
 def void_notices(manifest: Manifest, splits: Collection[str] | None = None) -> Iterator[str]:
     """A sentence for each of these splits, None for all, that has labels without a single class."""
     for name, split in manifest.splits.items():

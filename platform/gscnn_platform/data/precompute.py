@@ -20,7 +20,7 @@ from gscnn.constants import IGNORE_INDEX
 from gscnn_platform import cluster
 from gscnn_platform.config import Config, EdgeConfig
 from gscnn_platform.data.destination import Destination, check_writable, destination
-from gscnn_platform.data.formats.base import DatasetError, DatasetFormat, Sample
+from gscnn_platform.data.formats.base import UPRIGHT, DatasetError, DatasetFormat, Sample
 from gscnn_platform.data.formats.decoding import BadSampleError
 from gscnn_platform.data.manifest import (
     MANIFEST,
@@ -34,7 +34,7 @@ from gscnn_platform.data.manifest import (
     differences,
     read_manifest,
 )
-from gscnn_platform.data.notices import notices
+from gscnn_platform.data.notices import notices, turned_notice
 from gscnn_platform.data.part_building import BuildJob, Chunk, PartReport, build_part
 from gscnn_platform.data.parts import file_digest
 from gscnn_platform.data.storage import Failure, Progress, storage_error, writing
@@ -109,7 +109,7 @@ def precompute(config: PrecomputeConfig) -> PrecomputeResult:
     root = _check_root(config)
     description = config.format.describe(root)
     samples = {split: config.format.samples(root, split) for split in description.splits}
-    content = _content(samples)
+    content, turned = _content(samples)
     identity = Identity(
         schema_version=SCHEMA_VERSION,
         dataset=config.format.name,
@@ -120,9 +120,10 @@ def precompute(config: PrecomputeConfig) -> PrecomputeResult:
         label_table=description.label_table,
         content=content,
     )
+    said = (*description.left_out, *turned_notice(turned))
     existing = _existing(out, identity, config.overwrite)
     if existing is not None:
-        return PrecomputeResult(out, existing, False, notices(existing, description.left_out))
+        return PrecomputeResult(out, existing, False, notices(existing, said))
     place = destination(out)
     progress = Progress(out, place.disk, total=sum(len(of_split) for of_split in samples.values()))
     with leaving_nothing_behind("nothing of this build is left; run the same command to start it again"):
@@ -131,7 +132,7 @@ def precompute(config: PrecomputeConfig) -> PrecomputeResult:
         finally:
             with suppress(OSError):
                 place.discard()
-    return PrecomputeResult(out, manifest, True, notices(manifest, description.left_out))
+    return PrecomputeResult(out, manifest, True, notices(manifest, said))
 
 
 def _build(
@@ -235,8 +236,8 @@ def _check_root(config: PrecomputeConfig) -> AnyPath | None:
     return as_path(cluster.resolve(config.root, "--root"))
 
 
-def _content(samples: dict[str, list[Sample]]) -> str:
-    """Hash over all samples' digests; a file that cannot be read counts by its absence."""
+def _content(samples: dict[str, list[Sample]]) -> tuple[str, int]:
+    """Hash over all samples' digests, and how many are turned upright; what cannot be read counts by its absence."""
     flat = [(split, sample) for split, of_split in samples.items() for sample in of_split]
 
     def digest(item: tuple[str, Sample]) -> str:
@@ -248,7 +249,8 @@ def _content(samples: dict[str, list[Sample]]) -> str:
 
     with ThreadPoolExecutor(max_workers=min(16, (os.cpu_count() or 1) * 2)) as pool:
         lines = list(tqdm(pool.map(digest, flat), total=len(flat), unit=" samples", desc="fingerprint", leave=False))
-    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+    content = hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+    return content, sum(line.endswith(UPRIGHT) for line in lines)
 
 
 def _existing(out: AnyPath, identity: Identity, overwrite: bool) -> Manifest | None:

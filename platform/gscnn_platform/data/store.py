@@ -72,16 +72,16 @@ class Store:
         if name not in self.manifest.splits:
             raise StoreError(f"{self.path} has no split {name!r}; it has: {', '.join(self.manifest.splits)}")
         parts = self.manifest.splits[name].parts
-        mend = self.manifest.mend(self.path)
+        fix = self.manifest.how_to_fix(self.path)
         if not isinstance(self.path, RemotePath):
-            return SplitReader([self.path / part.file for part in parts], mend)
+            return SplitReader([self.path / part.file for part in parts], fix)
         places = [self.path / part.file for part in parts]
         in_use = {part.sha256 for split in self.manifest.splits.values() for part in split.parts}
         try:
             copies = part_cache.fetch(self.cache, list(zip(places, parts, strict=True)), in_use)
         except (OSError, StoreError) as error:
-            raise StoreError(f"{self.path} cannot be fetched: {error}; {_way_out(error, mend)}") from error
-        return SplitReader(copies, mend, places)
+            raise StoreError(f"{self.path} cannot be fetched: {error}; {_way_out(error, fix)}") from error
+        return SplitReader(copies, fix, places)
 
 
 class SplitReader:
@@ -89,13 +89,13 @@ class SplitReader:
 
     Args:
         files: what is read: the store's parts, or copies of them.
-        mend: what to do about a file that is damaged.
+        fix: what to do about a file that is damaged.
         places: of the parts in the store; where a copy cannot be read, its part is.
     """
 
-    def __init__(self, files: Sequence[AnyPath], mend: str, places: Sequence[AnyPath] | None = None) -> None:
+    def __init__(self, files: Sequence[AnyPath], fix: str, places: Sequence[AnyPath] | None = None) -> None:
         self.files, self._stored = list(files), places or files
-        self._mend = mend
+        self._fix = fix
         self._opened: dict[int, pq.ParquetFile] = {}
         rows: list[tuple[str, int, int, int, int]] = []
         for number in range(len(files)):
@@ -103,7 +103,7 @@ class SplitReader:
                 keys = self._read(number, lambda opened: read_keys(opened, range(opened.num_row_groups)))
                 self._opened.pop(number).close()
             except (*READ_ERRORS, StoreError) as error:
-                raise StoreError(f"{self.files[number]} cannot be read: {error}; {_way_out(error, mend)}") from error
+                raise StoreError(f"{self.files[number]} cannot be read: {error}; {_way_out(error, fix)}") from error
             rows += [(name, height, width, number, row) for row, (name, height, width) in enumerate(keys)]
         rows.sort()
         self.names = [row[0] for row in rows]
@@ -140,7 +140,7 @@ class SplitReader:
             return SampleArrays(**self._read(part, lambda opened: read_arrays(opened, row, *size, columns)))
         except (*READ_ERRORS, StoreError) as error:
             place = f"{self.files[part]}, row {row} (sample {self.names[index]})"
-            raise StoreError(f"{place} cannot be read: {error}; {_way_out(error, self._mend)}") from error
+            raise StoreError(f"{place} cannot be read: {error}; {_way_out(error, self._fix)}") from error
 
     def _read(self, part: int, of: Callable[[pq.ParquetFile], Result]) -> Result:
         """What `of` gives of a part, opened; of one that is read over the network, with patience."""
@@ -169,10 +169,10 @@ class SplitReader:
         return {**self.__dict__, "_opened": {}}
 
 
-def _way_out(error: Exception, mend: str) -> str:
+def _way_out(error: Exception, fix: str) -> str:
     if isinstance(error, OSError) and may_pass(error):
-        return "once the store answers, the same command goes on"
-    return mend
+        return "once the store answers, rerun the command to resume"
+    return fix
 
 
 def open_store(path: str | AnyPath, expected: DataConfig | None = None, num_classes: int | None = None) -> Store:
@@ -199,6 +199,11 @@ def open_store(path: str | AnyPath, expected: DataConfig | None = None, num_clas
         _check_expected(folder, manifest, expected)
     if num_classes is not None and num_classes != len(manifest.identity.classes):
         count = len(manifest.identity.classes)
+        if count < 2:
+            raise StaleStoreError(
+                f"{folder} has the class {manifest.identity.classes[0]} alone, and a model needs two: name what is "
+                "around it as a class of the dataset (docs/datasets.md), and build the store anew"
+            )
         raise StaleStoreError(
             f"{folder} has {count} classes ({', '.join(manifest.identity.classes)}), the model has model.num_classes "
             f"{num_classes}: add --model.num-classes {count}"
@@ -212,7 +217,7 @@ def check_files(folder: AnyPath, manifest: Manifest) -> None:
     if faults:
         more = f"; and {len(faults) - SHOWN_FAULTS} more files" if len(faults) > SHOWN_FAULTS else ""
         shown = "; ".join(faults[:SHOWN_FAULTS])
-        raise StoreError(f"{folder} is damaged: {shown}{more}; {manifest.mend(folder)}")
+        raise StoreError(f"{folder} is damaged: {shown}{more}; {manifest.how_to_fix(folder)}")
 
 
 def _faults(folder: AnyPath, manifest: Manifest) -> Iterator[tuple[Part, str]]:

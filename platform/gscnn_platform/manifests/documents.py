@@ -49,7 +49,7 @@ class Document:
         """
         self.file = str(path)
         try:
-            text = read_text(path)
+            text = read_text(path, utf8_alone=True)
             self.value: Any = parse_yaml(path, text)
             self._root = yaml.compose(text, Loader=yaml.SafeLoader)
         except TextError as error:

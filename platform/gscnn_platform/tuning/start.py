@@ -36,6 +36,9 @@ def run_sweep(config: SweepConfig, space: SearchSpace) -> "SweepResult":
             "training split: --data.val-share 0.1"
         )
     store = open_store(cluster.resolve(config.store, "--store"), config.data, config.model.num_classes)
+    val = None if config.data.val_share else store.manifest.splits[config.data.val_split or ""]
+    if val is not None and val.all_void == val.samples:
+        raise SweepError(f"every label of split {config.data.val_split} is void: there is no score to choose by")
     storage = cluster.resolve(config.storage, "--storage") if config.storage else cluster.default_storage()
     name, before = choose_sweep(config, space, storage, store.manifest.fingerprint)
     if before is None:

@@ -236,3 +236,17 @@ def test_a_missing_root_is_an_error_before_anything_is_started(tmp_path: Path) -
         build(None, tmp_path / "store")
     with pytest.raises(DatasetError, match="nowhere"):
         build(tmp_path / "nowhere", tmp_path / "store")
+
+
+def test_what_a_store_lacks_is_said_when_it_is_built_and_when_it_is_found(tmp_path: Path) -> None:
+    root = write_camvid(tmp_path / "raw", splits=("train", "test"))
+    shutil.rmtree(root / "testannot")
+    Image.fromarray(np.full((40, 60), 11, np.uint8)).save(root / "trainannot" / "0001TP_train000.png")
+    built, found = build(root, tmp_path / "store"), build(root, tmp_path / "store")
+    assert (built.built, found.built) == (True, False)
+    assert list(built.manifest.splits) == ["train"]
+    said = [line for line in str(built).splitlines() if line.startswith("note: ")]
+    assert [line for line in str(found).splitlines() if line.startswith("note: ")] == said
+    assert [
+        words in line for words, line in zip(("split test is left out", "no split val", "1 of 3"), said, strict=True)
+    ]

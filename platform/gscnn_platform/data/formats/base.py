@@ -7,7 +7,7 @@ uint16 [H, W] as they lie on disk; train ids are uint8 [H, W] in 0..K-1, with IG
 import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Final, Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -22,6 +22,10 @@ from gscnn_platform.data.formats.decoding import (
     read_label,
 )
 from gscnn_platform.paths import AnyPath
+
+
+UPRIGHT: Final = " upright"
+"""What the digest of a sample ends with whose files are not read as they are stored."""
 
 
 class DatasetError(ValueError):
@@ -107,15 +111,14 @@ class FileSample:
         return image, label
 
     def digest(self) -> str:
-        """SHA-256, in hex, of the bytes of both files, and of what else they are read by.
+        """SHA-256, in hex, of the bytes of both files; with UPRIGHT where EXIF has one of them turned.
 
-        Raises BadSampleError where one cannot be read.
+        Stores from before such files were turned hold them otherwise, and thus have another fingerprint. Raises
+        BadSampleError where one cannot be read.
         """
         content = [file_bytes(path) for path in (self.image, self.label)]
-        parts = [hashlib.sha256(data).digest() for data in content]
-        if any(orientation(data) > 1 for data in content):
-            parts.append(b"upright")  # Stores from before such images were turned hold others.
-        return hashlib.sha256(b"".join(parts)).hexdigest()
+        digest = hashlib.sha256(b"".join(hashlib.sha256(data).digest() for data in content)).hexdigest()
+        return digest + UPRIGHT if any(orientation(data) > 1 for data in content) else digest
 
 
 class DatasetFormat(BaseModel, ABC):

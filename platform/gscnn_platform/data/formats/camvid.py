@@ -49,7 +49,7 @@ class CamVid(DatasetFormat):
         Raises DatasetError where train is missing or has no labels, or where a split has labels alone.
         """
         root = require_root(root, self.name)
-        splits, left_out = _splits(root)
+        splits, left_out = labelled(_present(root))
         return DatasetDescription(
             classes=tuple(CLASSES),
             colours=tuple(CLASSES.values()),
@@ -61,7 +61,7 @@ class CamVid(DatasetFormat):
     def samples(self, root: AnyPath | None, split: str) -> list[Sample]:
         """Samples named after their file without its ending. Raises DatasetError where a folder is missing or empty."""
         root = require_root(root, self.name)
-        require_split(split, _splits(root)[0], root)
+        require_split(split, tuple(_present(root)), root)
         images, labels = _folders(root, split)
         return pair(
             image_files(images),
@@ -75,11 +75,11 @@ def _folders(root: AnyPath, split: str) -> tuple[AnyPath, AnyPath]:
     return root / split, root / f"{split}annot"
 
 
-def _splits(root: AnyPath) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """As `labelled` gives them."""
+def _present(root: AnyPath) -> dict[str, tuple[AnyPath, AnyPath]]:
+    """Split -> folders of its images and labels, one of which may be missing. Raises DatasetError without train."""
     present = {
         split: _folders(root, split) for split in SPLITS if any(folder.is_dir() for folder in _folders(root, split))
     }
     if "train" not in present:
         raise DatasetError(f"{root / 'train'}: the folder is missing; root must be the folder above train/")
-    return labelled(present)
+    return present

@@ -63,7 +63,7 @@ class Cityscapes(DatasetFormat):
         Raises DatasetError where train is missing or has no labels, or where a split has labels alone.
         """
         root = require_root(root, self.name)
-        splits, left_out = _splits(root)
+        splits, left_out = labelled(_present(root))
         table = dict.fromkeys((*range(RAW_IDS), IGNORE_INDEX), IGNORE_INDEX)
         table |= {raw: train_id for train_id, (_, raw, _) in enumerate(CLASSES)}
         return DatasetDescription(
@@ -71,13 +71,13 @@ class Cityscapes(DatasetFormat):
             colours=tuple(colour for _, _, colour in CLASSES),
             label_table=table,
             splits=splits,
-            left_out=left_out,
+            left_out=(*left_out, *_others(root)),
         )
 
     def samples(self, root: AnyPath | None, split: str) -> list[Sample]:
         """Samples named CITY/NAME. Raises DatasetError where a folder is missing or empty."""
         root = require_root(root, self.name)
-        require_split(split, _splits(root)[0], root)
+        require_split(split, tuple(_present(root)), root)
         image_folder, label_folder = _folders(root, split)
         return pair(
             files_ending(image_folder, IMAGE_ENDING),
@@ -91,8 +91,8 @@ def _folders(root: AnyPath, split: str) -> tuple[AnyPath, AnyPath]:
     return root / "leftImg8bit" / split, root / "gtFine" / split
 
 
-def _splits(root: AnyPath) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """As `labelled` gives them, with a sentence for every other folder of images."""
+def _present(root: AnyPath) -> dict[str, tuple[AnyPath, AnyPath]]:
+    """Split -> folders of its images and labels, one of which may be missing. Raises DatasetError without train."""
     present = {
         split: _folders(root, split) for split in SPLITS if any(folder.is_dir() for folder in _folders(root, split))
     }
@@ -103,14 +103,14 @@ def _splits(root: AnyPath) -> tuple[tuple[str, ...], tuple[str, ...]]:
         )
     if not (root / "gtFine").is_dir():
         raise DatasetError(f"{root / 'gtFine'}: the folder is missing; unpack both archives into one root")
-    splits, left_out = labelled(present)
-    others = sorted(
-        folder.name
-        for folder in (root / "leftImg8bit").iterdir()
-        if folder.is_dir() and folder.name not in SPLITS and not is_clutter(folder.name)
-    )
+    return present
+
+
+def _others(root: AnyPath) -> list[str]:
+    """A sentence for each folder of images that is no split."""
     why = {"test": "its labels are not public, those in gtFine/test are dummies"}
-    return splits, (
-        *left_out,
-        *(f"split {name} is left out: {why.get(name, 'it has no fine annotations')}" for name in others),
-    )
+    return [
+        f"split {folder.name} is left out: {why.get(folder.name, 'it has no fine annotations')}"
+        for folder in sorted((root / "leftImg8bit").iterdir())
+        if folder.is_dir() and folder.name not in SPLITS and not is_clutter(folder.name)
+    ]

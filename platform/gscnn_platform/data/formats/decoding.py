@@ -97,7 +97,10 @@ def read_label(path: AnyPath) -> np.ndarray:
     data = file_bytes(path)
     kind = _kind(data)
     if kind in ("a JPEG", "a WebP"):
-        raise BadSampleError(f"{path}: the label is {kind}, {lossy(kind)}")
+        raise BadSampleError(
+            f"{path}: the label is {kind}, which blurs values: its pixels are no exact class numbers any more; export "
+            f"the labels again as PNG (converting {kind} to PNG keeps the wrong values)"
+        )
     _check_size(path, data, "label")
     # Pillow stretches grey PNGs of 2 and 4 bits to 0..255, which would silently change every label value.
     if kind == "a PNG" and len(data) > 25 and data[25] == 0 and data[24] < 8:
@@ -154,14 +157,6 @@ def upright(array: np.ndarray, orientation: int) -> np.ndarray:
     if orientation in (2, 3, 6, 7):
         array = array[:, ::-1]
     return np.ascontiguousarray(array)
-
-
-def lossy(kind: str) -> str:
-    """Why labels of such files are refused, and the way out; after `the label is a JPEG, `."""
-    return (
-        "which blurs values: its pixels are no exact class numbers any more; export the labels again as PNG "
-        f"(converting {kind} to PNG keeps the wrong values)"
-    )
 
 
 def file_bytes(path: AnyPath) -> bytes:
@@ -221,7 +216,7 @@ def _kind(data: bytes) -> str:
         brand = data[8:12]
         return "an AVIF" if brand in (b"avif", b"avis") else "a HEIC" if brand[:2] in (b"he", b"mi") else "a video"
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "a WebP"
+        return "a lossless WebP" if b"VP8L" in data[12:64] else "a WebP"
     if is_tiff(data):
         return "a TIFF"
     if data[:2] == b"BM":

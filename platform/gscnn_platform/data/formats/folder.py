@@ -57,17 +57,21 @@ class Folder(DatasetFormat):
         train_ids = {name: index for index, name in enumerate(spec.names)} | {VOID: IGNORE_INDEX}
         raw_to_name = spec.labels if spec.labels is not None else dict(enumerate(spec.names))
         table = {IGNORE_INDEX: IGNORE_INDEX} | {raw: train_ids[name] for raw, name in raw_to_name.items()}
-        splits, left_out = _splits(root)
-        return DatasetDescription(spec.names, _colours(spec.colours), table, splits, left_out)
+        by_folder, splits = _present(root)
+        if not by_folder:
+            return DatasetDescription(spec.names, _colours(spec.colours), table, splits, tuple(_unlisted(root)))
+        folders = {split: (root / "images" / split, root / "labels" / split) for split in splits}
+        return DatasetDescription(spec.names, _colours(spec.colours), table, *labelled(folders))
 
     def samples(self, root: AnyPath | None, split: str) -> list[Sample]:
         """The split's samples. Raises DatasetError where a folder is missing or empty, or two files share a name."""
         root = require_root(root, self.name)
-        require_split(split, _splits(root)[0], root)
-        below_split = f"/{split}" if _split_folders(root) else ""
+        by_folder, splits = _present(root)
+        require_split(split, splits, root)
+        below_split = f"/{split}" if by_folder else ""
         images, labels = root / f"images{below_split}", root / f"labels{below_split}"
         by_image, by_label = image_files(images), label_files(labels)
-        if not below_split:
+        if not by_folder:
             names = _listed(root / f"{split}.txt", by_image, images)
             by_image = {name: by_image[name] for name in names}
             by_label = {name: by_label[name] for name in names if name in by_label} or by_label
@@ -120,30 +124,30 @@ def _lists(root: AnyPath) -> list[str]:
     return [split for split in LISTS if (root / f"{split}.txt").is_file()]
 
 
-def _splits(root: AnyPath) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The splits, train first, and a sentence for all that is in none.
+def _present(root: AnyPath) -> tuple[bool, tuple[str, ...]]:
+    """Whether the splits are folders rather than lists, and their names, train first.
 
-    Raises DatasetError where there is no train, or where a split's images are missing.
+    Raises DatasetError where there is no train, or an image in no split.
     """
     for part in ("images", "labels"):
         if not (root / part).is_dir():
             raise DatasetError(f"{root / part}: the folder is missing; root needs images/, labels/ and classes.yaml")
     folders = _split_folders(root)
-    found = folders or set(_lists(root))
-    if "train" not in found:
-        near = suggestion("train", [child.name for child in (root / "images").iterdir() if child.is_dir()])
+    if not folders:
+        lists = tuple(_lists(root))
+        if "train" in lists:
+            return False, lists
+        others = sorted(child.name for child in (root / "images").iterdir() if child.is_dir())
+        there = f"; there is {', '.join(others)}: rename the one to train on to train" if others else ""
         raise DatasetError(
             f"{root}: no split `train`; make images/train/ and labels/train/, or write train.txt with a name a "
-            f"line{near}"
+            f"line{there}"
         )
-    if not folders:
-        return tuple(_lists(root)), tuple(_unlisted(root))
     loose = sorted(path for path in (root / "images").iterdir() if has_ending(path.name, ANY_IMAGE))
     loose = [path for path in loose if not is_clutter(path.name) and path.name not in folders]
     if loose:
         raise DatasetError(f"{loose[0]}: this image lies in no split; move it into images/train/ or another split")
-    order = sorted(folders, key=lambda split: (LISTS.index(split) if split in LISTS else len(LISTS), split))
-    return labelled({split: (root / "images" / split, root / "labels" / split) for split in order})
+    return True, tuple(sorted(folders, key=lambda split: (LISTS.index(split) if split in LISTS else len(LISTS), split)))
 
 
 def _unlisted(root: AnyPath) -> list[str]:

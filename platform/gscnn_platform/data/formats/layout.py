@@ -1,10 +1,9 @@
 """What formats that read files share: which splits have labels, and which image belongs to which label."""
 
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import PurePosixPath
 
 from gscnn_platform.data.formats.base import DatasetError, FileSample, Sample
-from gscnn_platform.data.formats.decoding import lossy
+from gscnn_platform.data.formats.decoding import BadSampleError, read_label
 from gscnn_platform.data.image_files import (
     ANY_IMAGE,
     IMAGE_ENDINGS,
@@ -15,9 +14,6 @@ from gscnn_platform.data.image_files import (
     named_files,
 )
 from gscnn_platform.paths import AnyPath
-
-LOSSY = {".jpg": "a JPEG", ".jpeg": "a JPEG", ".jfif": "a JPEG", ".jpe": "a JPEG", ".webp": "a WebP"}
-"""Endings of files that change a label's values -> what they are."""
 
 
 def labelled(splits: Mapping[str, tuple[AnyPath, AnyPath]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -65,12 +61,15 @@ def label_files(folder: AnyPath) -> dict[str, AnyPath]:
         raise DatasetError(f"{folder}: no label there ({', '.join(LABEL_ENDINGS)}); is it the right root?")
     if not any(has_ending(file.name, LABEL_ENDINGS) for file in found.values()):
         first = min(found.values())
-        ending = PurePosixPath(first.name.lower()).suffix
-        if ending in LOSSY:
-            why = f"{LOSSY[ending]}, {lossy(LOSSY[ending])}"
-        else:
-            why = f"a {ending} file, and labels are read from {', '.join(LABEL_ENDINGS)}: save them as PNG"
-        raise DatasetError(f"{folder}: none of its {len(found)} labels can be used: {first.name} is {why}")
+        try:
+            read_label(first)
+            why = f"{first}: the ending is none of these"
+        except BadSampleError as error:
+            why = str(error)
+        raise DatasetError(
+            f"{folder}: none of its {len(found)} labels can be used; labels are read from {', '.join(LABEL_ENDINGS)}\n"
+            f"{why}"
+        )
     return found
 
 

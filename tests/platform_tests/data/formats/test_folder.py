@@ -77,7 +77,7 @@ def test_both_layouts_at_once_are_refused(tmp_path: Path) -> None:
 
 def test_neither_layout_is_refused(tmp_path: Path) -> None:
     write_folder(tmp_path, splits=("val",))
-    with pytest.raises(DatasetError, match=r"no split `train`; make images/train/ and labels/train/, or write train"):
+    with pytest.raises(DatasetError, match=r"no split `train`; make images/train/ .*; there is val: rename"):
         Folder().describe(tmp_path)
 
 
