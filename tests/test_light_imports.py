@@ -58,7 +58,7 @@ def executed(node: ast.AST) -> Iterator[ast.stmt]:
 def imported_first(name: str) -> tuple[str, ...]:
     """Modules, of PACKAGES or others, whose import begins when `name` is imported, its own packages among them."""
     path = modules()[name]
-    statements = [each for each in executed(ast.parse(path.read_text())) if isinstance(each, IMPORTS)]
+    statements: list[ast.stmt] = [each for each in executed(ast.parse(path.read_text())) if isinstance(each, IMPORTS)]
     found = arrows_of(name, ast.Module(statements, []), str(path), path.name == "__init__.py")
     parents = (name.rpartition(".")[0],) if "." in name else ()
     return (*parents, *(lazily_named(arrow.target) for arrow in found))
