@@ -227,7 +227,7 @@ def _write_summary(config: PredictConfig, loaded: LoadedModel, result: PredictRe
         "predicted": files,
         "unreadable": result.unreadable,
     }
-    (result.out / SUMMARY).write_text(json.dumps(content, indent=1) + "\n")
+    (result.out / SUMMARY).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def _listed(unreadable: Mapping[str, str]) -> str:

@@ -4,10 +4,9 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import gscnn
-from gscnn_platform import cluster, tracking
+from gscnn_platform import cluster, machine, tracking
 from gscnn_platform.config import ExperimentConfig
 from gscnn_platform.data.notices import void_notices
 from gscnn_platform.data.store import Store, StoreError, open_store
@@ -185,7 +184,7 @@ def outbox_of(storage: str, run_name: str) -> str:
     if "://" in storage:
         # The same name may stand for another run in another storage.
         which = hashlib.sha256(storage.encode()).hexdigest()[:8]
-        return str(Path.home() / "gscnn-runs" / "outbox" / f"{run_name}-{which}")
+        return str(machine.lasting_folder() / "outbox" / f"{run_name}-{which}")
     return f"{storage}/{run_name}/tracking"
 
 
