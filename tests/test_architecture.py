@@ -158,7 +158,8 @@ def text_of_no_encoding(tree: ast.Module, place: str) -> Iterator[str]:
         name = function.split(".")[-1]
         modes = [ast.unparse(value) for value in (*node.args, *filter(None, [keywords.get("mode")]))]
         is_text = (
-            name in {"read_text", "write_text"}
+            (name == "read_text" and not node.args)
+            or name == "write_text"
             or (name == "open" and function not in OTHER_OPENS and not any(mode in BINARY_MODES for mode in modes))
             or (function.startswith("subprocess.") and "text" in keywords)
         )

@@ -71,6 +71,7 @@ def test_a_dead_address_is_named_with_what_names_it_and_the_way_out(
     dead = f"{scheme}127.0.0.1:{closed_port()}"
     monkeypatch.setenv("RAY_ADDRESS", dead)
     named, began = named_cluster(), time.monotonic()
+    assert named is not None
     assert named == Named(dead, "RAY_ADDRESS")
     with pytest.raises(ClusterError) as refused:
         check_answers(named)
