@@ -63,12 +63,14 @@ def predict(config: PredictConfig) -> PredictResult:
         InputError: no input outside the output folder, or inputs that would share an output.
         PredictError: outputs that exist already, or no readable file.
         CheckpointError, TrackingError: no such checkpoint or run.
+        ClusterError: there is no cluster to run on.
         ResourcesError: fewer CPUs or GPUs than workers.
     """
     out = as_path(cluster.resolve(config.out, "--out"))
     found = find_images([cluster.resolve(text, "--input") for text in config.input], "--input", out)
     files = found.files
     _refuse_overwriting(files, out, config.overwrite)
+    cluster.check_named()
     loaded = find_model(config.checkpoint, tracking.tracking_uri(config.tracking, cluster.default_storage()))
     cluster.connect()
     rows = list(_predict_files(config, loaded, files, out))

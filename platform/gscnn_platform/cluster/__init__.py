@@ -19,11 +19,23 @@ def connect() -> None:
     join_or_start()
 
 
+def check_named() -> None:
+    """Refuses, within seconds, a cluster that RAY_ADDRESS or `ray start` named and that cannot be joined.
+
+    Raises:
+        ClusterError: it does not answer, or refuses this user.
+    """
+    from gscnn_platform.cluster.connecting import check
+
+    check()
+
+
 __all__ = [
     "ClusterError",
     "Node",
     "ResourcesError",
     "alive_nodes",
+    "check_named",
     "check_resources",
     "connect",
     "default_storage",

@@ -15,6 +15,7 @@ from ray._private.authentication.authentication_token_setup import maybe_enable_
 from ray._private.authentication.authentication_utils import is_token_auth_enabled
 from ray._private.grpc_utils import init_grpc_channel
 from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc, ray_client_pb2, ray_client_pb2_grpc
+from ray.exceptions import AuthenticationError
 
 from gscnn_platform.cluster.errors import ClusterError
 
@@ -78,7 +79,7 @@ def check_answers(named: Named) -> str:
     if "://" in place:
         raise ClusterError(
             f"{named.source} is {named.address}: that is for `ray job submit`, which reads it from "
-            f"RAY_API_SERVER_ADDRESS too; unset {named.source} to run here, or submit the job"
+            f"RAY_API_SERVER_ADDRESS too; unset {ADDRESS} to run here, or submit the job"
         )
     try:
         port = urlsplit(f"//{place}").port
@@ -103,11 +104,21 @@ def check_answers(named: Named) -> str:
 
 
 def has_token(anew: bool = False) -> bool:
-    """Whether this user has a token, whatever RAY_AUTH_MODE says; looks for it `anew`, as Ray looks only once."""
+    """Whether this user has a token, whatever RAY_AUTH_MODE says; looks for it `anew`, as Ray looks only once.
+
+    Raises:
+        ClusterError: RAY_AUTH_TOKEN_PATH names no file with a token.
+    """
     tokens = _raylets.AuthenticationTokenLoader.instance()
     if anew:
         tokens.reset_cache()
-    return tokens.has_token(ignore_auth_mode=True)
+    try:
+        return tokens.has_token(ignore_auth_mode=True)
+    except AuthenticationError as error:
+        raise ClusterError(
+            f"RAY_AUTH_TOKEN_PATH is {os.environ.get('RAY_AUTH_TOKEN_PATH')}, which is empty or cannot be read: "
+            f"copy the head's {TOKEN_FILE} there, or unset it"
+        ) from error
 
 
 def check_token_is_there(named: Named) -> None:

@@ -32,6 +32,14 @@ _WARNING: Final = ("_private.authentication.authentication_token_setup", "_priva
 """Ray's loggers that have something to say at its start."""
 
 
+def check() -> None:
+    """What `gscnn_platform.cluster.check_named` does."""
+    named = None if ray.is_initialized() else named_cluster()
+    if named is not None:
+        with _quiet():
+            check_answers(named)
+
+
 def join_or_start() -> None:
     """What `gscnn_platform.cluster.connect` does.
 
@@ -113,8 +121,11 @@ def check_open_files(most: int) -> None:
 
 def provide_token() -> None:
     """A token for a cluster of this process alone, where home takes no file: Ray would make one in ~/.ray."""
-    asked = os.environ.get("RAY_AUTH_MODE", "token") == "token"
-    if asked and not has_token() and not machine.can_write(machine.home() / ".ray"):
+    asked = os.environ.get("RAY_AUTH_MODE", "token").lower() == "token"
+    if not asked or has_token():
+        return
+    file = machine.home() / ".ray/auth_token"
+    if not (os.access(file, os.W_OK) and file.is_file() if file.exists() else machine.can_write(file.parent)):
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
         has_token(anew=True)
 

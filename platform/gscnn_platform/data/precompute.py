@@ -101,6 +101,7 @@ def precompute(config: PrecomputeConfig) -> PrecomputeResult:
         StoreError: there is another store or a damaged one at `out` and `overwrite` is not set, or a folder that is no
             store.
         StorageError: the store cannot be written, most often for want of space.
+        ClusterError: there is no cluster to run on.
     """
     out = as_path(cluster.resolve(config.out, "--out"))
     check_writable(out)
@@ -121,6 +122,7 @@ def precompute(config: PrecomputeConfig) -> PrecomputeResult:
     existing = _existing(out, identity, config.overwrite)
     if existing is not None:
         return PrecomputeResult(out, existing, False, notices(existing, description.left_out))
+    cluster.check_named()
     place = destination(out)
     progress = Progress(out, place.disk, total=sum(len(of_split) for of_split in samples.values()))
     try:

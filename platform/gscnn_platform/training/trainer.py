@@ -74,6 +74,7 @@ def run_training(config: ExperimentConfig, trial: Trial | None = None) -> Traini
     Raises:
         StoreError: the store is missing, damaged or another than the config asks for.
         ResumeError: the run that is named cannot be gone on with as asked.
+        ClusterError: there is no cluster to run on.
         ResourcesError: the cluster is too small.
         TrackingError: the tracking URI does not work.
         NonFiniteLossError: the losses went wrong on the way.
@@ -89,6 +90,7 @@ def run_training(config: ExperimentConfig, trial: Trial | None = None) -> Traini
     folder = f"{storage}/{run_name}"
     if before is None:
         tracking.check_named_uri(config.tracking)
+    cluster.check_named()
     # Torch, Ray and MLflow are imported from here on: whatever was wrong so far was said in a second.
     from gscnn_platform.training.execution import resources, train_here, train_on_workers
 

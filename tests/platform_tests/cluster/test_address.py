@@ -193,3 +193,14 @@ def test_auto_takes_the_only_cluster_that_runs_here(monkeypatch: pytest.MonkeyPa
     named = named_cluster()
     assert named is not None
     assert named.address == "10.0.0.1:6379"
+
+
+def test_a_token_file_that_is_empty_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "token").touch()
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+    with pytest.raises(
+        ClusterError, match=f"RAY_AUTH_TOKEN_PATH is {tmp_path}/token, which is empty or cannot be read"
+    ):
+        address.has_token(anew=True)
+    monkeypatch.undo()
+    address.has_token(anew=True)
