@@ -70,7 +70,7 @@ def predict(config: PredictConfig) -> PredictResult:
     found = find_images([cluster.resolve(text, "--input") for text in config.input], "--input", out)
     files = found.files
     _refuse_overwriting(files, out, config.overwrite)
-    cluster.check_named()
+    cluster.check_can_connect()
     loaded = find_model(config.checkpoint, tracking.tracking_uri(config.tracking, cluster.default_storage()))
     cluster.connect()
     rows = list(_predict_files(config, loaded, files, out))

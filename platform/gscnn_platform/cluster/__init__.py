@@ -19,11 +19,11 @@ def connect() -> None:
     join_or_start()
 
 
-def check_named() -> None:
-    """Refuses, within seconds, a cluster that RAY_ADDRESS or `ray start` named and that cannot be joined.
+def check_can_connect() -> None:
+    """Refuses, within seconds, a cluster that cannot be joined, or a machine that none can be started on.
 
     Raises:
-        ClusterError: it does not answer, or refuses this user.
+        ClusterError: as `connect`.
     """
     from gscnn_platform.cluster.connecting import check
 
@@ -35,7 +35,7 @@ __all__ = [
     "Node",
     "ResourcesError",
     "alive_nodes",
-    "check_named",
+    "check_can_connect",
     "check_resources",
     "connect",
     "default_storage",

@@ -33,11 +33,15 @@ _WARNING: Final = ("_private.authentication.authentication_token_setup", "_priva
 
 
 def check() -> None:
-    """What `gscnn_platform.cluster.check_named` does."""
-    named = None if ray.is_initialized() else named_cluster()
-    if named is not None:
-        with _quiet():
-            check_answers(named)
+    """What `gscnn_platform.cluster.check_can_connect` does."""
+    if ray.is_initialized():
+        return
+    named = named_cluster()
+    if named is None:
+        _check_machine()
+        return
+    with _quiet():
+        check_answers(named)
 
 
 def join_or_start() -> None:
@@ -66,7 +70,18 @@ def _runtime_env() -> dict[str, Any]:
 
 
 def _own_cluster() -> dict[str, Any]:
-    """What Ray is told of this machine when it starts here; what would fail on the way is refused first.
+    """What Ray is told of this machine when it starts here."""
+    folder = _check_machine()
+    provide_token()
+    arguments: dict[str, Any] = {"num_cpus": machine.cores()}
+    if not Path("/dev/shm").is_dir():
+        # Ray asks /dev/shm for its size, and fails where there is none.
+        arguments |= {"object_store_memory": STORE_WITHOUT_SHARED_MEMORY, "_plasma_directory": str(folder)}
+    return arguments
+
+
+def _check_machine() -> Path:
+    """The folder of Ray's sockets and logs, on a machine that Ray can start on.
 
     Raises:
         ClusterError: Ray's folder cannot be used, or too few files may be open.
@@ -74,12 +89,7 @@ def _own_cluster() -> dict[str, Any]:
     folder = Path(get_default_ray_temp_dir())
     check_folder(folder)
     check_open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[1])
-    provide_token()
-    arguments: dict[str, Any] = {"num_cpus": machine.cores()}
-    if not Path("/dev/shm").is_dir():
-        # Ray asks /dev/shm for its size, and fails where there is none.
-        arguments |= {"object_store_memory": STORE_WITHOUT_SHARED_MEMORY, "_plasma_directory": str(folder)}
-    return arguments
+    return folder
 
 
 def check_folder(folder: Path) -> None:

@@ -122,7 +122,7 @@ def precompute(config: PrecomputeConfig) -> PrecomputeResult:
     existing = _existing(out, identity, config.overwrite)
     if existing is not None:
         return PrecomputeResult(out, existing, False, notices(existing, description.left_out))
-    cluster.check_named()
+    cluster.check_can_connect()
     place = destination(out)
     progress = Progress(out, place.disk, total=sum(len(of_split) for of_split in samples.values()))
     try:
