@@ -66,7 +66,7 @@ def named_cluster() -> Named | None:
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None
     # A colleague's cluster runs what it is given as that colleague.
-    return Named(address, f"{file}, which `ray start` left,") if address and owner == os.getuid() else None
+    return Named(address, f"{file} of `ray start`") if address and owner == os.getuid() else None
 
 
 def check_answers(named: Named) -> str:

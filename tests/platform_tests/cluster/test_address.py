@@ -153,9 +153,7 @@ def test_the_cluster_that_this_users_ray_start_left_is_named_by_its_file(tmp_pat
     assert named is not None
     with pytest.raises(ClusterError) as refused:
         check_answers(named)
-    assert f"which {file}, which `ray start` left, names: export RAY_ADDRESS=local to start one here" in str(
-        refused.value
-    )
+    assert f"which {file} of `ray start` names: export RAY_ADDRESS=local to start one here" in str(refused.value)
 
 
 def test_a_colleagues_cluster_is_not_joined_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
