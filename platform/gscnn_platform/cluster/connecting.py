@@ -4,6 +4,7 @@ import logging
 import os
 import resource
 import secrets
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ LONGEST_SOCKET: Final = 103 if sys.platform == "darwin" else 107
 """Bytes that the path of a Unix socket may have."""
 SOCKET: Final = "ray/session_2026-11-26_01-18-55_533123_{}/sockets/plasma_store"
 """What Ray appends to RAY_TMPDIR for the longest of its sockets' names; the last number is the process id."""
+LEAST_FREE: Final = 50_000_000
+"""Bytes of disk for sockets and logs; on a full one Ray's start hangs after a minute of its dashboard's lines."""
 FEWEST_FILES: Final = 1024
 """Open files that Ray's processes and a job need between them; below, Ray's start fails."""
 STORE_WITHOUT_SHARED_MEMORY: Final = 1 << 30
@@ -96,7 +99,7 @@ def check_folder(folder: Path) -> None:
     """Refuses a folder that Ray cannot keep its sockets and logs in.
 
     Raises:
-        ClusterError: its path is too long, or this user cannot write it.
+        ClusterError: its path is too long, its disk is full, or this user cannot write it.
     """
     setting = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), "RAY_TMPDIR")
     most = LONGEST_SOCKET - len("/" + SOCKET.format(os.getpid()))
@@ -112,7 +115,10 @@ def check_folder(folder: Path) -> None:
         reason = error.strerror
     else:
         owner = machine.name_of(folder.stat().st_uid)
+        free = shutil.disk_usage(folder).free
         reason = None if machine.can_write(folder) else f"it belongs to {owner}"
+        if free < LEAST_FREE:
+            reason = f"{free / 1e6:.1f} MB of its disk are free, and Ray needs {LEAST_FREE / 1e6:.0f} MB"
     if reason:
         raise ClusterError(
             f"Ray cannot write {folder}, where it keeps sockets and logs ({reason}); "
@@ -165,8 +171,13 @@ def _readable_errors(named: Named | None) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Drops Ray's warnings of what is as it should be: it asks for a token, and a small /dev/shm is not used."""
-    expected = ("authentication is enabled", "The object store is using")
+    """Drops what Ray warns of and is as it should be, and the log that it quotes where its dashboard fails."""
+    expected = (
+        "authentication is enabled",
+        "The object store is using",  # Another folder than a small /dev/shm.
+        "Error should be written to",
+        "The last 20 lines of",
+    )
     loggers = [logging.getLogger(f"ray.{name}") for name in _WARNING]
 
     def unexpected(record: logging.LogRecord) -> bool:

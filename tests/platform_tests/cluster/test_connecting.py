@@ -35,6 +35,12 @@ def test_a_folder_that_cannot_be_written_is_refused_with_the_setting_that_helps(
         connecting.check_folder(Path("/dev/null/ray"))
 
 
+def test_a_folder_on_a_full_disk_is_refused_before_ray_hangs_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connecting, "LEAST_FREE", shutil.disk_usage("/tmp").total)
+    with pytest.raises(ClusterError, match=r"Ray cannot write /tmp/ray.* MB of its disk are free, .*RAY_TMPDIR="):
+        connecting.check_folder(Path("/tmp/ray"))
+
+
 def test_a_folder_that_is_too_long_is_called_by_the_variable_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     folder = Path("/tmp") / ("x" * 100) / "ray"
     monkeypatch.delenv("RAY_TMPDIR", raising=False)
