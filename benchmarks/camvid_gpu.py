@@ -237,7 +237,9 @@ def main() -> None:
             seeded = with_overrides(with_epochs(config, epochs), {"seed": seed})
             runs.append(train(seeded, store, device, arguments.out / f"{config.name}-seed{seed}.png"))
             results = {"environment": describe(), "recipe": settings, "runs": [asdict(run) for run in runs]}
-            (arguments.out / "results.json").write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+            (arguments.out / "results.json").write_text(
+                json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+            )
 
     start = recipe.model.weights or "random weights"
     print(f"\n{describe()}\n\nrecipe {recipe.name}: {epochs} epochs from {start}, store {store.manifest.fingerprint}\n")

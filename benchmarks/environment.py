@@ -44,14 +44,16 @@ def _commit() -> str:
     """Of the checkout; of GSCNN_GIT_COMMIT where there is no .git or no git, as on a machine that code is copied to."""
     try:
         command = ["git", "describe", "--always", "--dirty"]
-        found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False).stdout
+        found = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False, encoding="utf-8"
+        ).stdout
     except FileNotFoundError:
         found = ""
     return found.strip() or os.environ.get("GSCNN_GIT_COMMIT", "unknown")
 
 
 def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
         if line.startswith("model name"):
             return f"{line.partition(':')[2].strip()}, {torch.get_num_threads()} threads"
     return platform.machine()

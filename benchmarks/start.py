@@ -41,7 +41,7 @@ class Cost:
 
 def run(command: Sequence[str]) -> Cost:
     """Runs it to its end."""
-    with tempfile.TemporaryFile("w+") as output:
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
         began = time.perf_counter()
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
         _, status, usage = os.wait4(process.pid, 0)
@@ -108,7 +108,13 @@ def until_first_step(command: Sequence[str], folder: Path) -> float:
     environment = {**os.environ, "MLFLOW_TRACKING_URI": ""}
     began = time.perf_counter()
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder, env=environment
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        cwd=folder,
+        env=environment,
     )
     assert process.stdout is not None
     lines = []
@@ -149,6 +155,7 @@ def images_per_second(store: Path, folder: Path, name: str, seconds: float) -> f
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        encoding="utf-8",
     )
     assert process.stdout is not None
     speeds: list[float] = []

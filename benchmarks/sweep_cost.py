@@ -28,8 +28,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="of the sweep, with sweep.json and trials.json")
     parser.add_argument("--side-by-side", type=int, default=2, help="trials that ran at the same time")
     arguments = parser.parse_args()
-    record = json.loads((arguments.folder / "sweep.json").read_text())
-    trials = json.loads((arguments.folder / "trials.json").read_text())["trials"]
+    record = json.loads((arguments.folder / "sweep.json").read_text(encoding="utf-8"))
+    trials = json.loads((arguments.folder / "trials.json").read_text(encoding="utf-8"))["trials"]
     epochs, all_epochs = sum(trial["epochs"] for trial in trials), record["config"]["training"]["epochs"] * len(trials)
     lost = overheads(trials, arguments.side_by_side)
     scored = [trial for trial in trials if trial["score"] is not None]

@@ -35,7 +35,12 @@ LAYERS: tuple[set[str], ...] = (
     {"gscnn_platform.cluster", "gscnn_platform.domains"},
     {"gscnn_platform.paths"},
     {"gscnn_platform.config", "gscnn_platform.manifests"},
-    {"gscnn_platform.interrupts", "gscnn_platform.invalid_values", "gscnn_platform.text_files"},
+    {
+        "gscnn_platform.interrupts",
+        "gscnn_platform.invalid_values",
+        "gscnn_platform.machine",
+        "gscnn_platform.text_files",
+    },
     {"gscnn"},
 )
 """From top to bottom. A module imports what is below it, or in its own package, and nothing beside or above it.
@@ -79,6 +84,10 @@ FILE_MODULES = {"io", "os", "pathlib", "shutil", "tempfile", "pickle", "glob", "
 
 FILE_READS = {"open", "load", "fromfile", "memmap", "imread", "loadtxt", "read_text", "read_bytes"}
 FILE_WRITES = {"save", "tofile", "imwrite", "savetxt", "write_text", "write_bytes", "mkdir", "unlink"}
+
+OTHER_OPENS = {"os.open", "Image.open", "board.open"}
+"""Functions of that name that open no text."""
+BINARY_MODES = {repr(f"{mode}b") for mode in ("r", "w", "a", "x", "r+")}
 
 MOST_LINES = {"gscnn": 350, "platform": 350, "tests": 350, "benchmarks": 350, "jobs": 60}
 """Folder -> lines that a Python file below it may have. Past that a file is two files, and a job has logic."""
@@ -142,6 +151,24 @@ def file_calls(tree: ast.Module, place: str) -> Iterator[str]:
                 yield f"{place}:{node.lineno}: {name}(...) reads or writes a file"
 
 
+def text_of_no_encoding(tree: ast.Module, place: str) -> Iterator[str]:
+    """Calls that read or write text in whatever encoding the machine's locale has."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        function, keywords = ast.unparse(node.func), {keyword.arg: keyword.value for keyword in node.keywords}
+        name = function.split(".")[-1]
+        modes = [ast.unparse(value) for value in (*node.args, *filter(None, [keywords.get("mode")]))]
+        is_text = (
+            (name == "read_text" and not node.args)
+            or name == "write_text"
+            or (name == "open" and function not in OTHER_OPENS and not any(mode in BINARY_MODES for mode in modes))
+            or (function.startswith("subprocess.") and "text" in keywords)
+        )
+        if is_text and "encoding" not in keywords:
+            yield f"{place}:{node.lineno}: {function}(...) has no encoding=, and reads another text on another machine"
+
+
 def report(violations: list[str]) -> None:
     assert not violations, "\n" + "\n".join(violations)
 
@@ -159,6 +186,20 @@ def test_every_module_has_a_layer() -> None:
 def test_the_science_opens_no_files() -> None:
     science = {path: ast.parse(path.read_text()) for name, path in modules().items() if within(name, "gscnn")}
     report([call for path, tree in science.items() for call in file_calls(tree, str(path.relative_to(ROOT)))])
+
+
+def test_text_has_the_same_encoding_on_every_machine() -> None:
+    files = [*modules().values(), *(ROOT / "benchmarks").glob("*.py")]
+    report(
+        [
+            found
+            for path in files
+            for found in text_of_no_encoding(ast.parse(path.read_text("utf-8")), str(path.relative_to(ROOT)))
+        ]
+    )
+    calls = ["p.read_text()", "p.open()", "open(p, 'a')", "p.write_text(x)", "subprocess.run(c, text=True)"]
+    assert all(list(text_of_no_encoding(ast.parse(call), "made_up.py")) for call in calls)
+    assert not list(text_of_no_encoding(ast.parse("p.open('rb'); p.read_text(encoding='utf-8')"), "made_up.py"))
 
 
 @pytest.mark.parametrize(

@@ -146,8 +146,8 @@ class RemotePath:
         with self.filesystem.open_output_stream(self.path) as stream:
             stream.write(content)
 
-    def write_text(self, content: str) -> None:
-        self.write_bytes(content.encode())
+    def write_text(self, content: str, encoding: str = "utf-8") -> None:
+        self.write_bytes(content.encode(encoding))
 
     def mkdir(self, parents: bool = True, exist_ok: bool = True) -> None:
         if self.filesystem.type_name not in OBJECT_STORES:

@@ -73,6 +73,7 @@ def predict(config: PredictConfig) -> PredictResult:
         InputError: no input outside the output folder, or inputs that would share an output.
         PredictError: outputs that exist already, an interrupted prediction with other settings, or no readable file.
         CheckpointError, TrackingError: no such checkpoint or run.
+        ClusterError: there is no cluster to run on.
         ResourcesError: fewer CPUs or GPUs than workers.
     """
     out = as_path(cluster.resolve(config.out, "--out"))
@@ -84,6 +85,7 @@ def predict(config: PredictConfig) -> PredictResult:
         raise PredictError(
             f"{len(mine)} pictures are there already, such as {out / mine[0]}: add --overwrite, or choose another --out"
         )
+    cluster.check_can_connect()
     loaded = find_model(config.checkpoint, tracking.tracking_uri(config.tracking, cluster.default_storage()))
     settings = PredictionSettings.of(config, loaded)
     if record is not None and record.settings != settings:
@@ -251,6 +253,7 @@ def _write_png(path: AnyPath, picture: np.ndarray) -> None:
     patiently(lambda: write_whole(path, data.tobytes()))
 
 
+    cluster.check_can_connect()
 def _listed(unreadable: Mapping[str, str]) -> str:
     lines = [f"\n  {reason}" for reason in list(unreadable.values())[:SHOWN]]
     more = [f"\n  and {len(unreadable) - SHOWN} more"] if len(unreadable) > SHOWN else []

@@ -1,6 +1,5 @@
 """Where a run's numbers come from: code, data, versions."""
 
-import getpass
 import hashlib
 import importlib.metadata
 import os
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import gscnn
+from gscnn_platform import machine
 from gscnn_platform.config import ExperimentConfig
 from gscnn_platform.data.store import Store
 
@@ -34,7 +34,7 @@ def run_tags(config: ExperimentConfig, store: Store) -> dict[str, str]:
     versions = {f"version.{name}": importlib.metadata.version(name) for name in PACKAGES}
     return {
         # On a cluster all jobs run as one user of the machine.
-        "mlflow.user": os.environ.get("MLFLOW_TRACKING_USERNAME") or getpass.getuser(),
+        "mlflow.user": os.environ.get("MLFLOW_TRACKING_USERNAME") or machine.user_name(),
         "mlflow.source.name": shlex.join(sys.orig_argv[1:]),
         "mlflow.source.git.commit": commit,
         "recipe": config.name,
@@ -52,12 +52,14 @@ def git_state() -> tuple[str, str]:
     root = Path(__file__).parent
 
     def git(*arguments: str) -> str | None:
-        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
-        return done.stdout.strip() if done.returncode == 0 else None
+        # Git reads no checkout of another user's, as in a container's image, unless it is told that it may.
+        command = ["git", "-c", "safe.directory=*", *arguments]
+        done = subprocess.run(command, cwd=root, capture_output=True, check=False)
+        return done.stdout.decode(errors="replace").strip() if done.returncode == 0 else None
 
     try:
         commit, status = git("rev-parse", "HEAD"), git("status", "--porcelain")
-    except FileNotFoundError:
+    except OSError:  # There is no git, or none that may be run.
         commit = status = None
     if commit is not None and status is not None:
         return commit, str(bool(status))

@@ -10,6 +10,7 @@ from numpy._core.multiarray import scalar
 
 from gscnn import GatedSCNN
 from gscnn.released_weights import convert_released_state_dict
+from gscnn_platform import machine
 
 NUMPY_SCALARS: Final[tuple[Any, ...]] = (
     scalar,
@@ -38,7 +39,7 @@ def load_released_checkpoint(file: str | Path) -> GatedSCNN:
     """
     try:
         with torch.serialization.safe_globals(list(NUMPY_SCALARS)):
-            content = torch.load(Path(file).expanduser(), map_location="cpu", weights_only=True)
+            content = torch.load(machine.expanded(str(file)), map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise ReleasedCheckpointError(f"{file}: there is no such file") from error
     except (UnpicklingError, RuntimeError, EOFError) as error:

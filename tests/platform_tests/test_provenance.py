@@ -14,6 +14,15 @@ def test_the_commit_of_a_submitted_job_is_what_the_environment_says(monkeypatch:
     assert provenance.git_state() == ("unknown", "unknown")
 
 
+def test_a_git_that_may_not_be_run_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError("git")
+
+    monkeypatch.setattr(provenance.subprocess, "run", refused)
+    monkeypatch.delenv(provenance.GIT_COMMIT, raising=False)
+    assert provenance.git_state() == ("unknown", "unknown")
+
+
 def _no_git(*_: object, **__: object) -> None:
     raise FileNotFoundError("git")
 

@@ -4,8 +4,10 @@ The order of an epoch is a pure function of seed and epoch, and a sample's augme
 a run can be repeated, with any number of loader processes, and every worker knows its share without asking.
 """
 
+import shutil
 from collections.abc import Iterator, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -17,11 +19,18 @@ from tqdm import tqdm
 
 from gscnn.batch import SegBatch, normalize
 from gscnn_platform.config import ExperimentConfig
+from gscnn_platform.data.storage import StorageError, readable
 from gscnn_platform.data.store import SampleArrays, SplitReader
 from gscnn_platform.data.transforms import TrainTransform
 
 Key = tuple[int, int]
 """Epoch and index of a sample."""
+
+PREFETCHED: Final = 4
+"""Batches that each loader process has ready."""
+BYTES_PER_PIXEL: Final = 3 * 4 + 1 + 4 + 1
+"""Of a SegBatch: image and gradient as floats, label and boundary as bytes."""
+SHARED_MEMORY: Final = Path("/dev/shm")
 
 
 def steps_per_epoch(num_samples: int, batch_size: int) -> int:
@@ -122,12 +131,38 @@ def batches(
 
     Each step has `training.accumulate` batches of `training.batch_size / (world_size * accumulate)` images, or of one
     more or less where that is no whole number.
+
+    Raises:
+        StorageError: /dev/shm has no room for what the loader processes hand over.
     """
+    images = config.images_per_batch + 1
+    check_shared_memory(config.data.loader_processes, images, config.augmentation.crop)
     transform = TrainTransform(config.augmentation, config.data.training_edges)
     sampler = EpochSampler(config, len(reader), rank, world_size, first_step)
     return iter(
         _loader(_StoreDataset(reader, transform, config.seed), sampler, config.data.loader_processes, pin_memory)
     )
+
+
+def check_shared_memory(processes: int, images: int, crop: tuple[int, int], folder: Path = SHARED_MEMORY) -> None:
+    """Refuses loader processes whose batches have no room in /dev/shm: a full one kills them without a message.
+
+    Args:
+        processes: of the loader; without any, nothing is handed over.
+        images: of a batch.
+        crop: height and width in pixels.
+        folder: where shared memory lies.
+
+    Raises:
+        StorageError: naming what is free, what is needed, and the settings that help.
+    """
+    needed = processes * PREFETCHED * images * crop[0] * crop[1] * BYTES_PER_PIXEL
+    free = shutil.disk_usage(folder).free if folder.is_dir() else 0
+    if needed > free:
+        raise StorageError(
+            f"{folder} has {readable(free)} free, and --data.loader-processes {processes} needs {readable(needed)}: "
+            "take fewer, 0 needs none, or give the container more (docker run --shm-size 8g)"
+        )
 
 
 def whole_images(
@@ -157,7 +192,7 @@ def _loader(
         num_workers=processes,
         collate_fn=to_batch,
         pin_memory=pin_memory,
-        prefetch_factor=4 if processes else None,
+        prefetch_factor=PREFETCHED if processes else None,
         worker_init_fn=_single_threaded,
         # What a fork copies of Arrow's network clients has none of their threads.
         multiprocessing_context="forkserver" if processes and dataset.reader.is_remote else None,

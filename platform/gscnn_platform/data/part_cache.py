@@ -18,6 +18,7 @@ from typing import Final
 
 from tqdm import tqdm
 
+from gscnn_platform import machine
 from gscnn_platform.config import CacheConfig
 from gscnn_platform.data.manifest import Part, StoreError
 from gscnn_platform.data.parts import footer_digest
@@ -136,8 +137,7 @@ def _is_whole(copy: Path, part: Part) -> bool:
 
 
 def _folder(cache: CacheConfig) -> Path:
-    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gscnn"
-    folder = Path(cache.folder).expanduser() if cache.folder else default
+    folder = machine.expanded(cache.folder) if cache.folder else machine.cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -151,7 +151,7 @@ def _folder(cache: CacheConfig) -> Path:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """One process of this machine at a time; the lock ends with its process, whatever ends that."""
-    with (folder / ".lock").open("w") as lock:
+    with (folder / ".lock").open("w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for left in folder.glob("*.partial"):
             left.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from pydantic import Field, SerializeAsAny
 from tqdm import tqdm
 
 from gscnn.constants import IGNORE_INDEX
-from gscnn_platform import cluster
+from gscnn_platform import cluster, machine
 from gscnn_platform.config import Config, EdgeConfig
 from gscnn_platform.data.destination import Destination, check_writable, destination
 from gscnn_platform.data.formats.base import UPRIGHT, DatasetError, DatasetFormat, Sample
@@ -103,6 +102,7 @@ def precompute(config: PrecomputeConfig) -> PrecomputeResult:
         StoreError: there is another store or a damaged one at `out` and `overwrite` is not set, or a folder that is no
             store.
         StorageError: the store cannot be written, most often for want of space.
+        ClusterError: there is no cluster to run on.
     """
     out = as_path(cluster.resolve(config.out, "--out"))
     check_writable(out)
@@ -124,6 +124,7 @@ def precompute(config: PrecomputeConfig) -> PrecomputeResult:
     existing = _existing(out, identity, config.overwrite)
     if existing is not None:
         return PrecomputeResult(out, existing, False, notices(existing, said))
+    cluster.check_can_connect()
     place = destination(out)
     progress = Progress(out, place.disk, total=sum(len(of_split) for of_split in samples.values()))
     with leaving_nothing_behind("nothing of this build is left; run the same command to start it again"):
@@ -247,7 +248,7 @@ def _content(samples: dict[str, list[Sample]]) -> tuple[str, int]:
         except (OSError, BadSampleError):
             return f"{split}/{sample.name} unreadable"
 
-    with ThreadPoolExecutor(max_workers=min(16, (os.cpu_count() or 1) * 2)) as pool:
+    with ThreadPoolExecutor(max_workers=min(16, machine.cores() * 2)) as pool:
         lines = list(tqdm(pool.map(digest, flat), total=len(flat), unit=" samples", desc="fingerprint", leave=False))
     content = hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
     return content, sum(line.endswith(UPRIGHT) for line in lines)
@@ -282,7 +283,7 @@ def _existing(out: AnyPath, identity: Identity, overwrite: bool) -> Manifest | N
 def _is_whole(out: AnyPath, manifest: Manifest) -> bool:
     """Whether each file has the bytes that were written, so that what reading finds damaged is built anew."""
     parts = [part for split in manifest.splits.values() for part in split.parts]
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    with ThreadPoolExecutor(max_workers=machine.cores()) as pool:
         digests = pool.map(lambda part: file_digest(out / part.file), parts)
         bar = tqdm(zip(parts, digests, strict=True), total=len(parts), unit=" files", desc=f"check {out}", leave=False)
         return all(digest == part.sha256 for part, digest in bar)

@@ -1,6 +1,5 @@
 """Reads a whole store and lists every fault in it. Threads share the files: hashing, zstd and OpenCV free the GIL."""
 
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +13,7 @@ from tqdm import tqdm
 
 from gscnn.constants import IGNORE_INDEX
 from gscnn.edges import boundary_map
-from gscnn_platform import cluster
+from gscnn_platform import cluster, machine
 from gscnn_platform.config import VerifyConfig
 from gscnn_platform.data.manifest import MANIFEST, Identity, Part, Split, StoreError, parse_manifest
 from gscnn_platform.data.parts import (
@@ -78,7 +77,7 @@ def verify(config: VerifyConfig) -> Verification:
                 bar.update(rows)
 
         reads = [_PartRead(folder, split, part, manifest.identity, advance) for split, part in parts]
-        with ThreadPoolExecutor(max_workers=config.threads or os.cpu_count()) as pool:
+        with ThreadPoolExecutor(max_workers=config.threads or machine.cores()) as pool:
             list(pool.map(_PartRead.run, reads))
     faults += [fault for read in reads for fault in read.faults]
     for name, split in manifest.splits.items():

@@ -36,7 +36,7 @@ def faults(document: Document) -> Iterator[Fault]:
 @cache
 def schema() -> dict[str, Any]:
     """Of a RayJob; every object of it refuses unknown fields."""
-    return yaml.safe_load((Path(__file__).parent / "kuberay_schema.yaml").read_text())
+    return yaml.safe_load((Path(__file__).parent / "kuberay_schema.yaml").read_text(encoding="utf-8"))
 
 
 def summary(document: Document) -> str:

@@ -11,6 +11,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from gscnn_platform import machine
 from gscnn_platform.manifests.documents import Document, Fault, unfilled
 from gscnn_platform.manifests.schemas import schema_faults
 
@@ -57,7 +58,7 @@ def _ray_schema() -> dict[str, Any]:
     """The schema that Ray comes with, found without the second that importing Ray takes."""
     ray = importlib.util.find_spec("ray")
     assert ray is not None and ray.origin is not None, "Ray is a dependency of this package"
-    return json.loads((Path(ray.origin).parent / "autoscaler/ray-schema.json").read_text())
+    return json.loads((Path(ray.origin).parent / "autoscaler/ray-schema.json").read_text(encoding="utf-8"))
 
 
 def _rays_own_faults(document: Document) -> Iterator[Fault]:
@@ -120,7 +121,7 @@ def _file_mount_faults(document: Document) -> Iterator[Fault]:
             ("file_mounts",), "lacks ~/.ray/auth_token: ~/.ray/auth_token, the token that every node needs"
         )
     for remote, local in mounts.items():
-        path = Path(str(local)).expanduser()
+        path = machine.expanded(str(local))
         if not path.exists():
             yield document.fault(("file_mounts", remote), f"{local} is not on this machine; {_how_to_make(path)}")
         elif path.is_file() and path.stat().st_mode & 0o077:
@@ -164,7 +165,7 @@ def _local_faults(document: Document) -> Iterator[Fault]:
     if not isinstance(workers, list):
         yield document.fault(("provider", "worker_ips"), "is not given: list the other machines, or []")
     key = document.get("auth", "ssh_private_key")
-    if key is not None and not unfilled(key) and not Path(str(key)).expanduser().is_file():
+    if key is not None and not unfilled(key) and not machine.expanded(str(key)).is_file():
         yield document.fault(("auth", "ssh_private_key"), f"{key} is not on this machine; ssh-keygen -t ed25519 -f …")
 
 

@@ -20,7 +20,7 @@ def locked(package: str) -> str:
     """
     if not CONSTRAINTS.is_file():
         raise ValueError(f"{CONSTRAINTS} is missing: run this from a checkout")
-    pinned = re.search(rf"^{re.escape(package)}==(\S+)$", CONSTRAINTS.read_text(), re.MULTILINE)
+    pinned = re.search(rf"^{re.escape(package)}==(\S+)$", CONSTRAINTS.read_text(encoding="utf-8"), re.MULTILINE)
     if pinned is None:
         raise ValueError(f"{CONSTRAINTS} does not pin {package}")
     return pinned[1]

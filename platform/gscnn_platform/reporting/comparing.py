@@ -2,9 +2,8 @@
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from gscnn_platform import cluster, tracking
+from gscnn_platform import cluster, machine, tracking
 from gscnn_platform.comparison import CURVES, Comparison, Sweep, best_epoch, compare
 from gscnn_platform.config import EXECUTION, TrackingConfig
 from gscnn_platform.reporting.comparison_page import Scenes, render_comparison, shown_run
@@ -34,7 +33,7 @@ def compare_runs(
     comparison = compare([find(reference, uri) for reference in references], EXECUTION, metric, different_data)
     print(comparison, flush=True)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render_comparison(comparison, _scenes(comparison)))
+    path.write_text(render_comparison(comparison, _scenes(comparison)), encoding="utf-8")
     print(f"\nreport  {path}")
     return comparison
 
@@ -47,7 +46,7 @@ def find(reference: str, uri: str | None) -> tracking.TrackedRun | Sweep:
         ValueError: a folder that is no run's.
     """
     is_model = reference.startswith(tracking.MODELS)
-    if not is_model and ("://" in reference or Path(reference).expanduser().is_dir()):
+    if not is_model and ("://" in reference or machine.expanded(reference).is_dir()):
         known = tracked_as(cluster.resolve(reference, "the run's folder"))
         if known is None:
             raise ValueError(f"{reference} is no folder of a run or a sweep: name one, or an MLflow run id")

@@ -59,7 +59,7 @@ def evaluate_checkpoint(config: EvaluateConfig) -> Evaluation:
         models.append(Evaluated(name, model, report))
     path = _page_path(config, models)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(_page(config, models, store, device))
+    path.write_text(_page(config, models, store, device), encoding="utf-8")
     print(f"\nreport  {path}")
     for evaluated in models:
         try:
@@ -237,6 +237,6 @@ def _track(uri: str, evaluated: Evaluated, config: EvaluateConfig, page: Path) -
         files={
             f"{split}.txt": report.table(),
             f"{split}.json": json.dumps(report.as_data(), indent=1),
-            (page.name if config.compare else f"{split}.html"): page.read_text(),
+            (page.name if config.compare else f"{split}.html"): page.read_text(encoding="utf-8"),
         },
     )

@@ -262,7 +262,7 @@ def _alone(uri: str) -> Iterator[None]:
     with _opening, ExitStack() as stack:
         # A disk without locks, or a folder that is only read, is used all the same.
         with suppress(OSError):
-            lock = stack.enter_context(database.with_name(f"{database.name}.lock").open("w"))
+            lock = stack.enter_context(database.with_name(f"{database.name}.lock").open("w", encoding="utf-8"))
             flock(lock, LOCK_EX)
             # Closing it would not do: a process forked meanwhile has it open as well.
             stack.callback(flock, lock, LOCK_UN)

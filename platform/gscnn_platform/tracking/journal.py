@@ -170,7 +170,7 @@ class Journal:
     def refuse(self, entry: Entry | None, reason: str) -> None:
         """Sets an entry aside that will never be taken, so that those behind it get through."""
         line = json.dumps({"reason": reason, "entry": entry}) + "\n"
-        with (self.folder / "refused.jsonl").open("a+") as file:
+        with (self.folder / "refused.jsonl").open("a+", encoding="utf-8") as file:
             file.seek(0)
             if line not in file.readlines():
                 file.write(line)
@@ -233,7 +233,9 @@ def undelivered(part: Path) -> list[Entry]:
 def refused(part: Path) -> list[str]:
     """Reasons of the server, one for each entry that it refused."""
     file = part / "refused.jsonl"
-    return [json.loads(line)["reason"] for line in file.read_text().splitlines()] if file.exists() else []
+    return (
+        [json.loads(line)["reason"] for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+    )
 
 
 def address_of(part: Path) -> Address:
@@ -267,7 +269,7 @@ def delivered_bytes(part: Path) -> int:
 def read_json(file: Path) -> Mapping[str, Any] | None:
     """None where there is no such file, or where a crash left it damaged."""
     try:
-        return json.loads(file.read_text())
+        return json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
 
@@ -276,7 +278,7 @@ def write_json(file: Path, data: Mapping[str, Any], over: bool = True) -> None:
     """Wholly or not at all; where `over` is false, only if there is no such file."""
     new = file.with_name(f"{file.stem}-{uuid.uuid4().hex[:8]}.new")
     try:
-        new.write_text(json.dumps(data))
+        new.write_text(json.dumps(data), encoding="utf-8")
         if over:
             new.replace(file)
         else:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from gscnn_platform import machine
 from gscnn_platform.config import TrackingConfig, has_password
 from gscnn_platform.tracking.journal import TrackingError
 
@@ -22,7 +23,7 @@ def tracking_uri(config: TrackingConfig, storage: str) -> str:
     uri = _named_uri(config)
     if uri:
         return uri
-    folder = Path.home() / "gscnn-runs" if "://" in storage else Path(storage)
+    folder = machine.lasting_folder() if "://" in storage else Path(storage)
     folder.mkdir(parents=True, exist_ok=True)
     return f"sqlite:///{folder / 'mlflow.db'}"
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem, copy_files
 
 import gscnn
-from gscnn_platform import tracking
+from gscnn_platform import machine, tracking
 from gscnn_platform.config import ExperimentConfig
 from gscnn_platform.data.store import Identity
 from gscnn_platform.paths import as_path, filesystem_of, patiently
@@ -86,12 +86,12 @@ def save(folder: Path, content: Content, resumable: bool = True) -> None:
             # Into an open file: by path, torch does not say that a disk is full.
             with (folder / name).open("wb") as file:
                 torch.save(state, file)
-    (folder / CONFIG).write_text(content.config.model_dump_json(indent=1))
-    (folder / DATASET).write_text(content.dataset.model_dump_json(indent=1))
-    (folder / METRICS).write_text(json.dumps(content.metrics, indent=1))
-    (folder / RUN).write_text(json.dumps({"run_id": content.run_id}))
+    (folder / CONFIG).write_text(content.config.model_dump_json(indent=1), encoding="utf-8")
+    (folder / DATASET).write_text(content.dataset.model_dump_json(indent=1), encoding="utf-8")
+    (folder / METRICS).write_text(json.dumps(content.metrics, indent=1), encoding="utf-8")
+    (folder / RUN).write_text(json.dumps({"run_id": content.run_id}), encoding="utf-8")
     sums = {file.name: _sha256(file) for file in sorted(folder.iterdir())}
-    (folder / CHECKSUMS).write_text(json.dumps(sums, indent=1))
+    (folder / CHECKSUMS).write_text(json.dumps(sums, indent=1), encoding="utf-8")
 
 
 def keep(run_folder: str, step: int, content: Content, best: bool) -> None:
@@ -182,7 +182,7 @@ def _names(run_folder: str, prefix: str) -> list[str]:
 def faults(folder: Path) -> list[str]:
     """What is missing from a checkpoint or differs from what was written; empty for a whole one."""
     try:
-        sums: dict[str, str] = json.loads((folder / CHECKSUMS).read_text())
+        sums: dict[str, str] = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return [f"{CHECKSUMS} is missing"]
     except ValueError:
@@ -227,7 +227,7 @@ def load_model(path: str | Path) -> LoadedModel:
         damaged = faults(folder)
         if damaged:
             raise CheckpointError(f"{path} cannot be used: {', '.join(damaged)}")
-        config = ExperimentConfig.model_validate_json((folder / CONFIG).read_text())
+        config = ExperimentConfig.model_validate_json((folder / CONFIG).read_text(encoding="utf-8"))
         import torch
 
         model = gscnn.build_model(config.model.model_copy(update={"weights": None}))
@@ -235,9 +235,9 @@ def load_model(path: str | Path) -> LoadedModel:
         return LoadedModel(
             model=model.eval(),
             config=config,
-            dataset=Identity.model_validate_json((folder / DATASET).read_text()),
-            metrics=json.loads((folder / METRICS).read_text()),
-            run_id=json.loads((folder / RUN).read_text())["run_id"],
+            dataset=Identity.model_validate_json((folder / DATASET).read_text(encoding="utf-8")),
+            metrics=json.loads((folder / METRICS).read_text(encoding="utf-8")),
+            run_id=json.loads((folder / RUN).read_text(encoding="utf-8"))["run_id"],
         )
 
 
@@ -265,9 +265,9 @@ def find_model(reference: str, uri: str) -> LoadedModel:
 def as_folder(path: str) -> Iterator[Path]:
     """A checkpoint, or a run's best one, as a local folder; of a path or URI. Raises CheckpointError."""
     is_uri = "://" in path
-    if not is_uri and not Path(path).expanduser().is_dir():
+    if not is_uri and not machine.expanded(path).is_dir():
         raise CheckpointError(f"{path} is no folder: name a checkpoint's or a run's folder, or an MLflow run id")
-    named = path.rstrip("/") if is_uri else str(Path(path).expanduser().absolute())
+    named = path.rstrip("/") if is_uri else str(machine.expanded(path).absolute())
     filesystem, inside = filesystem_of(best_of_run(named) or named)
     from ray.train import Checkpoint
 

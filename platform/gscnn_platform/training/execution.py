@@ -26,8 +26,7 @@ def resources(config: ExperimentConfig) -> tuple[bool, int]:
 
     Raises:
         ResourcesError: the cluster has less, and the run does not wait for nodes.
-        ValueError: synchronised batch norm without GPUs, or a wait for nodes of which it is not said whether they are
-            to have GPUs.
+        ValueError: synchronised batch norm without GPUs, or a wait for nodes without `use_gpu`, with and without GPUs.
     """
     there = cluster.alive_nodes()
     has_gpus = any(node.gpus for node in there)
@@ -36,8 +35,8 @@ def resources(config: ExperimentConfig) -> tuple[bool, int]:
     cpus = config.cpus_per_worker or cluster.share(there, config.num_workers, int(use_gpu))
     if config.wait_for_nodes and config.use_gpu is None and not has_gpus and cluster.lacking(needed, cpus, 0):
         raise ValueError(
-            "--wait-for-nodes, and no node with a GPU is there yet: say --use-gpu True to wait for those, or --use-gpu "
-            "False to train on the CPU"
+            "--wait-for-nodes, and no GPU node has joined yet: pass --use-gpu True to wait for one, or --use-gpu False "
+            "to train on the CPU"
         )
     if config.training.sync_bn and not use_gpu:
         raise ValueError("training.sync_bn works on GPUs only, and the workers get none: add --training.no-sync-bn")
@@ -50,8 +49,8 @@ def train_on_workers(job: WorkerJob, storage: str, stopper: Stopper, tell: Tell)
     """Runs the job on `config.num_workers` processes of the cluster.
 
     Raises:
-        NonFiniteLossError, CheckpointError, StoreError, StorageError: a worker's own error, where a user can mend it.
-        WorkerGroupError: of Ray Train, where workers died too often.
+        NonFiniteLossError, CheckpointError, StoreError, StorageError: a worker's own error, where a user can fix it.
+        WorkerGroupError: of Ray Train, where workers failed too often.
     """
     config = job.config
     # Beside the driver: on a node that dies it would take the run with it.

@@ -4,10 +4,9 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import gscnn
-from gscnn_platform import cluster, tracking
+from gscnn_platform import cluster, machine, tracking
 from gscnn_platform.config import ExperimentConfig
 from gscnn_platform.data.notices import void_notices
 from gscnn_platform.data.store import Store, StoreError, open_store
@@ -75,6 +74,7 @@ def run_training(config: ExperimentConfig, trial: Trial | None = None) -> Traini
     Raises:
         StoreError: the store is missing, damaged or another than the config asks for.
         ResumeError: the run that is named cannot be gone on with as asked.
+        ClusterError: there is no cluster to run on.
         ResourcesError: the cluster is too small.
         TrackingError: the tracking URI does not work.
         NonFiniteLossError: the losses went wrong on the way.
@@ -90,6 +90,7 @@ def run_training(config: ExperimentConfig, trial: Trial | None = None) -> Traini
     folder = f"{storage}/{run_name}"
     if before is None:
         tracking.check_named_uri(config.tracking)
+    cluster.check_can_connect()
     # Torch, Ray and MLflow are imported from here on: whatever was wrong so far was said in a second.
     from gscnn_platform.training.execution import resources, train_here, train_on_workers
 
@@ -185,7 +186,7 @@ def outbox_of(storage: str, run_name: str) -> str:
     if "://" in storage:
         # The same name may stand for another run in another storage.
         which = hashlib.sha256(storage.encode()).hexdigest()[:8]
-        return str(Path.home() / "gscnn-runs" / "outbox" / f"{run_name}-{which}")
+        return str(machine.lasting_folder() / "outbox" / f"{run_name}-{which}")
     return f"{storage}/{run_name}/tracking"
 
 

@@ -23,6 +23,7 @@ def run_sweep(config: SweepConfig, space: SearchSpace) -> "SweepResult":
         SweepError: the sweep that is named cannot be resumed, the search does not fit the scheduler, there is nothing
             to validate on, or no trial has a score in the end.
         StoreError: the store is missing, damaged or another than the recipe asks for.
+        ClusterError: there is no cluster to run on.
         ResourcesError: the cluster is too small for one trial.
         TrackingError: the tracking URI does not work.
         TrainingStoppedError: SIGTERM or Ctrl-C ended the sweep.
@@ -43,6 +44,7 @@ def run_sweep(config: SweepConfig, space: SearchSpace) -> "SweepResult":
     name, before = choose_sweep(config, space, storage, store.manifest.fingerprint)
     if before is None:
         tracking.check_named_uri(config.tracking)
+    cluster.check_can_connect()
     from gscnn_platform.tuning.sweep import drive
 
     return drive(config, space, store, storage, name, before)

@@ -81,7 +81,6 @@ def drive(
     scheduler(config, space)
     searcher(config, space)
     build_model(config.model)
-    # Its runner finds the cluster by this in the processes of the trials too: several may be on one host.
     cluster.connect()
     config, room = _with_resources(config.model_copy(update={"store": str(store.path)}))
     folder, count = f"{storage}/{name}", number_of_trials(config, space)

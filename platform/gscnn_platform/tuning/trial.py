@@ -127,7 +127,7 @@ class SweepTrial(tune.Trainable):
                 if "://" not in self.folder:
                     # The sweep says how its trials get on; what each of them says is kept beside its checkpoints.
                     Path(self.folder).mkdir(parents=True, exist_ok=True)
-                    log = stack.enter_context((Path(self.folder) / "log.txt").open("a", buffering=1))
+                    log = stack.enter_context((Path(self.folder) / "log.txt").open("a", buffering=1, encoding="utf-8"))
                     stack.enter_context(redirect_stdout(log))
                 result = run_training(config_of(self.job, self.sampled), trial)
             events.put(("end", result.best_metrics))
@@ -138,10 +138,10 @@ class SweepTrial(tune.Trainable):
             events.put(("failed", error))
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        (Path(checkpoint_dir) / POINTER).write_text(json.dumps({"folder": self.folder}))
+        (Path(checkpoint_dir) / POINTER).write_text(json.dumps({"folder": self.folder}), encoding="utf-8")
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        folder = json.loads((Path(checkpoint) / POINTER).read_text())["folder"]
+        folder = json.loads((Path(checkpoint) / POINTER).read_text(encoding="utf-8"))["folder"]
         self.clone_from = None if folder == self.folder else folder
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

@@ -1,5 +1,7 @@
+import shutil
 from collections import Counter
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,13 +11,16 @@ from gscnn.constants import IMAGE_MEAN, IMAGE_STD
 from gscnn.edges import boundary_map
 from gscnn_platform.config import ExperimentConfig, with_overrides
 from gscnn_platform.data.loader import (
+    BYTES_PER_PIXEL,
     WholeImageSampler,
     batches,
+    check_shared_memory,
     describe_epoch,
     epoch_order,
     steps_per_epoch,
     whole_images,
 )
+from gscnn_platform.data.storage import StorageError
 from gscnn_platform.data.store import Store
 
 
@@ -134,3 +139,22 @@ def test_training_may_draw_wider_boundaries_than_the_store_has(
             expected = boundary_map(label.astype(np.uint8), radius, 255, False)
             np.testing.assert_array_equal(boundary[inner], expected[inner])
     assert wide.boundary.float().mean() > 2 * thin.boundary.float().mean()
+
+
+def test_loader_processes_without_room_in_shared_memory_are_refused(
+    tiny_run: ExperimentConfig, streets_store: Store, tmp_path: Path
+) -> None:
+    batch = next(batches(streets_store.split("train"), tiny_run))
+    images, height, width = len(batch.image), *batch.image.shape[2:]
+    held = sum(tensor.nbytes for tensor in (batch.image, batch.label, batch.gradient, batch.boundary))
+    assert held == images * height * width * BYTES_PER_PIXEL
+    free = shutil.disk_usage(tmp_path).free
+    most = free // (4 * held)  # Each process has four batches ready.
+    check_shared_memory(int(most * 0.9), images, (height, width), tmp_path)
+    with pytest.raises(
+        StorageError, match=r"free, and --data\.loader-processes \d+ needs .*: take fewer, 0 needs none"
+    ):
+        check_shared_memory(int(most * 1.1) + 1, images, (height, width), tmp_path)
+    check_shared_memory(0, images, (height, width), tmp_path / "missing")
+    with pytest.raises(StorageError, match=r"has 0\.0 MB free"):
+        check_shared_memory(1, images, (height, width), tmp_path / "missing")

@@ -1,0 +1,48 @@
+"""Connecting to Ray, from a laptop, beside a running cluster or inside a submitted job, with the same code.
+
+Ray is imported by the functions that talk to it: paths and places are resolved before there is any need of a cluster.
+"""
+
+from gscnn_platform.cluster.errors import ClusterError, ResourcesError
+from gscnn_platform.cluster.nodes import Node, alive_nodes, check_resources, lacking, room, share
+from gscnn_platform.cluster.places import default_storage, in_submitted_job, resolve, resolve_local
+
+
+def connect() -> None:
+    """Joins the cluster that RAY_ADDRESS or `ray start` named, or starts one on this machine; idempotent.
+
+    Raises:
+        ClusterError: the cluster that is named does not answer or refuses this user, or none can be started here.
+    """
+    from gscnn_platform.cluster.connecting import join_or_start
+
+    join_or_start()
+
+
+def check_can_connect() -> None:
+    """Refuses, within seconds, a cluster that cannot be joined, or a machine that none can be started on.
+
+    Raises:
+        ClusterError: as `connect`.
+    """
+    from gscnn_platform.cluster.connecting import check
+
+    check()
+
+
+__all__ = [
+    "ClusterError",
+    "Node",
+    "ResourcesError",
+    "alive_nodes",
+    "check_can_connect",
+    "check_resources",
+    "connect",
+    "default_storage",
+    "in_submitted_job",
+    "lacking",
+    "resolve",
+    "resolve_local",
+    "room",
+    "share",
+]

@@ -1,0 +1,206 @@
+"""Joining a cluster, or starting one on this machine."""
+
+import logging
+import os
+import resource
+import secrets
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import ray
+from ray._common.utils import get_default_ray_temp_dir
+from ray.exceptions import RayError
+
+from gscnn_platform import machine
+from gscnn_platform.cluster.address import Named, check_answers, has_token, named_cluster
+from gscnn_platform.cluster.errors import ClusterError
+from gscnn_platform.cluster.places import PLATFORM_FOLDER, in_submitted_job
+from gscnn_platform.cluster.worker_setup import set_up_worker
+
+LONGEST_SOCKET: Final = 103 if sys.platform == "darwin" else 107
+"""Bytes that the path of a Unix socket may have."""
+SOCKET: Final = "ray/session_2026-11-26_01-18-55_533123_{}/sockets/plasma_store"
+"""What Ray appends to RAY_TMPDIR for the longest of its sockets' names; the last number is the process id."""
+LEAST_FREE: Final = 50_000_000
+"""Bytes of disk for sockets and logs; on a full one Ray's start hangs after a minute of its dashboard's lines."""
+FEWEST_FILES: Final = 1024
+"""Open files that Ray's processes and a job need between them; below, Ray's start fails."""
+STORE_WITHOUT_SHARED_MEMORY: Final = 1 << 30
+"""Bytes of Ray's object store where there is no /dev/shm to take a share of."""
+_WARNING: Final = ("_private.authentication.authentication_token_setup", "_private.services")
+"""Ray's loggers that have something to say at its start."""
+
+
+def check() -> None:
+    """What `gscnn_platform.cluster.check_can_connect` does."""
+    if ray.is_initialized():
+        return
+    named = named_cluster()
+    if named is None:
+        _check_machine()
+        return
+    with _quiet():
+        check_answers(named)
+
+
+def join_or_start() -> None:
+    """What `gscnn_platform.cluster.connect` does.
+
+    Workers are given the import path that they lack, so that a local edit takes effect with no reinstall, and know
+    their own cluster's address, so that another one on the same machine is never asked in its place.
+
+    Raises:
+        ClusterError: the cluster that is named does not answer or refuses this user, or none can be started here.
+    """
+    if ray.is_initialized():
+        return
+    named = named_cluster()
+    with _quiet():
+        address = "local" if named is None else check_answers(named)
+        arguments = _own_cluster() if named is None else {}
+        with _readable_errors(named):
+            ray.init(address, runtime_env=_runtime_env(), logging_level=logging.WARNING, **arguments)
+
+
+def _runtime_env() -> dict[str, Any]:
+    pythonpath = _missing_pythonpath()
+    hook = f"{set_up_worker.__module__}.{set_up_worker.__name__}"
+    return {"worker_process_setup_hook": hook} | ({"env_vars": {"PYTHONPATH": pythonpath}} if pythonpath else {})
+
+
+def _own_cluster() -> dict[str, Any]:
+    """What Ray is told of this machine when it starts here."""
+    folder = _check_machine()
+    provide_token()
+    arguments: dict[str, Any] = {"num_cpus": machine.cores()}
+    if not Path("/dev/shm").is_dir():
+        # Ray asks /dev/shm for its size, and fails where there is none.
+        arguments |= {"object_store_memory": STORE_WITHOUT_SHARED_MEMORY, "_plasma_directory": str(folder)}
+    return arguments
+
+
+def _check_machine() -> Path:
+    """The folder of Ray's sockets and logs, on a machine that Ray can start on.
+
+    Raises:
+        ClusterError: Ray's folder cannot be used, or too few files may be open.
+    """
+    folder = Path(get_default_ray_temp_dir())
+    check_folder(folder)
+    check_open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    return folder
+
+
+def check_folder(folder: Path) -> None:
+    """Refuses a folder that Ray cannot keep its sockets and logs in.
+
+    Raises:
+        ClusterError: its path is too long, its disk is full, or this user cannot write it.
+    """
+    setting = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), "RAY_TMPDIR")
+    most = LONGEST_SOCKET - len("/" + SOCKET.format(os.getpid()))
+    length = len(os.fsencode(folder.parent))
+    if length > most:
+        raise ClusterError(
+            f"{setting} is {folder.parent}, of {length} bytes: Ray's sockets in it would have names too long for the "
+            f"system; export RAY_TMPDIR=FOLDER, one of {most} bytes at most, such as /tmp"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror
+    else:
+        owner = machine.name_of(folder.stat().st_uid)
+        free = shutil.disk_usage(folder).free
+        reason = None if machine.can_write(folder) else f"it belongs to {owner}"
+        if free < LEAST_FREE:
+            reason = f"{free / 1e6:.1f} MB of its disk are free, and Ray needs {LEAST_FREE / 1e6:.0f} MB"
+    if reason:
+        raise ClusterError(
+            f"Ray cannot write {folder}, where it keeps sockets and logs ({reason}); "
+            f"export RAY_TMPDIR=FOLDER, one of yours, such as /tmp/{machine.user_name()}"
+        )
+
+
+def check_open_files(most: int) -> None:
+    """Raises a ClusterError where a process may open too few files for Ray to start; `most` is the hard limit."""
+    if 0 <= most < FEWEST_FILES:
+        raise ClusterError(
+            f"this process may open {most} files, and Ray needs {FEWEST_FILES} or more: run `ulimit -n 8192` first, "
+            "or have the limit (nofile) raised for this user or container"
+        )
+
+
+def provide_token() -> None:
+    """A token for a cluster of this process alone, where home takes no file: Ray would make one in ~/.ray."""
+    asked = os.environ.get("RAY_AUTH_MODE", "token").lower() == "token"
+    if not asked or has_token():
+        return
+    file = machine.home() / ".ray/auth_token"
+    if not (os.access(file, os.W_OK) and file.is_file() if file.exists() else machine.can_write(file.parent)):
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        has_token(anew=True)
+
+
+@contextmanager
+def _readable_errors(named: Named | None) -> Iterator[None]:
+    """Turns what Ray raises where it cannot start or connect into a ClusterError."""
+    try:
+        yield
+    except Exception as error:
+        # Of a node that does not start in time, Ray raises nothing more special than Exception.
+        if type(error) is not Exception and not isinstance(error, OSError | RuntimeError | RayError):
+            raise
+        said = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+        if named is not None:
+            raise ClusterError(
+                f"the cluster at {named.address}, which {named.source} names, answers, but cannot be joined: {said}; "
+                f"{named.way_out} to start one here"
+            ) from error
+        logs = Path(get_default_ray_temp_dir()) / "session_latest/logs"
+        raise ClusterError(
+            f"Ray did not start on this machine: {said}\n"
+            f"free cores, memory and space in {logs.parents[1]} (or name another folder by RAY_TMPDIR), and run the "
+            f"same command again; Ray's logs: {logs}"
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Drops what Ray warns of and is as it should be, and the log that it quotes where its dashboard fails."""
+    expected = (
+        "authentication is enabled",
+        "The object store is using",  # Another folder than a small /dev/shm.
+        "Error should be written to",
+        "The last 20 lines of",
+    )
+    loggers = [logging.getLogger(f"ray.{name}") for name in _WARNING]
+
+    def unexpected(record: logging.LogRecord) -> bool:
+        return not any(text in record.getMessage() for text in expected)
+
+    for logger in loggers:
+        logger.addFilter(unexpected)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(unexpected)
+
+
+def _missing_pythonpath() -> str | None:
+    """What workers need on PYTHONPATH, or None where they import the packages already.
+
+    Setting the same key in the job's runtime environment and here is an error of Ray, hence only where missing.
+    """
+    if PLATFORM_FOLDER.name != "platform":
+        return None
+    known = [Path(path).resolve() for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    if in_submitted_job():
+        # Each worker has its own copy as current folder, so the relative path is right on every node.
+        return None if PLATFORM_FOLDER in known else "platform"
+    return os.pathsep.join([str(PLATFORM_FOLDER.parent), str(PLATFORM_FOLDER)])

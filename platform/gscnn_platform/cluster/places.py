@@ -1,0 +1,50 @@
+"""Where a job's files lie: workers run in other folders than the driver, and a submitted job in a copy of the code."""
+
+from pathlib import Path
+from typing import Final
+
+from gscnn_platform import machine
+from gscnn_platform.paths import RemotePath, as_path
+
+PLATFORM_FOLDER: Final = Path(__file__).resolve().parents[2]
+"""`<checkout>/platform`, or site-packages where the project is installed as a wheel."""
+
+
+def in_submitted_job() -> bool:
+    """Whether this code runs from the copy that `ray job submit` uploaded."""
+    return "working_dir_files" in PLATFORM_FOLDER.parts
+
+
+def resolve(path: str, option: str) -> str:
+    """An absolute path, or the URI as it is; workers run in other folders than the driver.
+
+    Raises:
+        ValueError: a relative path in a submitted job, where it would lie in the uploaded copy of the code.
+    """
+    place = as_path(path)
+    if isinstance(place, RemotePath):
+        return str(place)
+    expanded = machine.expanded(path) if path.startswith("~") else place
+    if in_submitted_job() and not expanded.is_absolute():
+        raise ValueError(
+            f"{option} is {path!r}: give an absolute path or a URI to a submitted job, which runs elsewhere"
+        )
+    return str(expanded.absolute())
+
+
+def resolve_local(path: str, option: str) -> Path:
+    """As `resolve`, of a file that is written on this machine alone.
+
+    Raises:
+        ValueError: a URI, or a relative path in a submitted job.
+    """
+    if isinstance(as_path(path), RemotePath):
+        raise ValueError(
+            f"{option} is {path!r}: this is written to a folder of this machine; name one, and copy it then"
+        )
+    return Path(resolve(path, option))
+
+
+def default_storage() -> str:
+    """`runs` in the current folder, or `~/gscnn-runs` in a submitted job, whose folder is thrown away."""
+    return str(machine.lasting_folder()) if in_submitted_job() else str(Path("runs").absolute())

@@ -1,0 +1,29 @@
+"""What each worker process does first, by Ray's worker_process_setup_hook."""
+
+import logging
+import os
+from typing import Final
+
+import ray
+
+from gscnn_platform import machine
+
+_OVERLOADED: Final = "ray.train.v2._internal.execution.scaling_policy.autoscaling_coordinator_client"
+"""Logger of what "is safe to ignore" where the CPUs are overloaded, as at most starts on a laptop."""
+
+
+def set_up_worker() -> None:
+    """Names the worker's own cluster to all that it starts and asks.
+
+    Ray's State API looks for clusters on the machine, and refuses to choose where a neighbour's runs as well ("Found
+    multiple active Ray instances"). Ray Train frees the resources of a driver that was killed by asking it; where it
+    gets no answer, a sweep's later trials wait for ever.
+    """
+    os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
+    machine.prepare_process()
+    logging.getLogger(_OVERLOADED).addFilter(_without_traceback)
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    record.exc_info = None
+    return True

@@ -1,0 +1,151 @@
+"""What this machine says of the user and of itself: the one place for name, home, CPU cores and printable output.
+
+A container under a user id without an entry in /etc/passwd has no name and no home, and the standard library raises
+on both.
+"""
+
+import getpass
+import io
+import os
+import pwd
+import sys
+import tempfile
+from math import ceil
+from pathlib import Path
+from typing import Final
+
+CGROUPS: Final = Path("/sys/fs/cgroup")
+
+
+class MachineError(ValueError):
+    """This machine lacks something that the job needs: the message names the setting that provides it."""
+
+
+def user_name() -> str:
+    """The user's name, or `uid-4242` where the user id has none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid-{os.getuid()}"
+
+
+def home() -> Path:
+    """HOME, else what /etc/passwd says, else a folder of this user in the folder for temporary files."""
+    named = os.environ.get("HOME")
+    if named:
+        return Path(named)
+    try:
+        return Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:
+        return temporary_folder()
+
+
+def temporary_folder() -> Path:
+    """`/tmp/gscnn-NAME`: a folder for temporary files that belongs to this user alone; made where it is missing.
+
+    Raises:
+        MachineError: it belongs to another user, or cannot be made.
+    """
+    folder = Path(tempfile.gettempdir()) / f"gscnn-{user_name()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        owner = folder.stat().st_uid
+    except OSError as error:
+        says = f"{folder} cannot be made: {error.strerror}"
+        raise MachineError(f"{says}; export TMPDIR=FOLDER, one that exists") from error
+    if owner != os.getuid():
+        raise MachineError(f"{folder} belongs to {name_of(owner)}; export TMPDIR=FOLDER, one that is yours")
+    return folder
+
+
+def lasting_folder() -> Path:
+    """`~/gscnn-runs`: what a run keeps on this machine where its storage is elsewhere; made where it is missing.
+
+    Raises:
+        MachineError: home cannot be written.
+    """
+    folder = home() / "gscnn-runs"
+    if not can_write(folder):
+        raise MachineError(
+            f"{folder} cannot be written, which keeps what waits for the tracking server; "
+            "export HOME=FOLDER, one that can be written and lasts"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def cache_folder() -> Path:
+    """`~/.cache/gscnn`, or below XDG_CACHE_HOME; a temporary folder where home cannot be written. Not made here."""
+    named = os.environ.get("XDG_CACHE_HOME")
+    folder = (Path(named) if named else home() / ".cache") / "gscnn"
+    return folder if named or can_write(folder) else temporary_folder() / "cache"
+
+
+def can_write(folder: Path) -> bool:
+    """Whether files can be made in a folder, or the folder itself in the nearest one that exists."""
+    there = next((parent for parent in (folder, *folder.parents) if parent.exists()), Path("/"))
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+
+
+def name_of(uid: int) -> str:
+    """Name of a user id, or `uid-4242`."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid-{uid}"
+
+
+def expanded(path: str) -> Path:
+    """The path, with `~` and `~NAME` replaced.
+
+    Raises:
+        MachineError: there is no user of that name.
+    """
+    if path == "~" or path.startswith("~/"):
+        return home() / path[2:]
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise MachineError(f"{path}: no user is called {Path(path).parts[0][1:]!r}; give the whole path") from error
+
+
+def cores(cgroups: Path = CGROUPS) -> int:
+    """CPU cores that this process may use, 1 at least: of its affinity, and of the limit of its container.
+
+    Args:
+        cgroups: where the kernel shows the container's limits (cpu.max of version 2, cpu.cfs_* of version 1).
+    """
+    allowed = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    limit = _limit(cgroups)
+    return allowed if limit is None else max(1, min(allowed, ceil(limit)))
+
+
+def _limit(cgroups: Path) -> float | None:
+    """Cores' worth of time that the container may use; None without a limit."""
+    try:
+        quota, period = (cgroups / "cpu.max").read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        try:
+            quota = (cgroups / "cpu/cpu.cfs_quota_us").read_text(encoding="ascii").strip()
+            period = (cgroups / "cpu/cpu.cfs_period_us").read_text(encoding="ascii").strip()
+        except OSError:
+            return None
+    # Without a limit: "max" in version 2, -1 in version 1.
+    return int(quota) / int(period) if quota.isdigit() and period.isdigit() and int(period) else None
+
+
+def prepare_process() -> None:
+    """Makes up for what this process lacks and libraries take for granted; call it before they are imported.
+
+    A user without a name gets one (USER), and one without a home gets a folder (HOME). stdout writes what its encoding
+    lacks as `\\xb7`: a job must not end for a dot that it prints.
+    """
+    if not os.environ.get("HOME"):
+        os.environ["HOME"] = str(home())
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["USER"] = user_name()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")

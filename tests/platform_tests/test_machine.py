@@ -1,0 +1,109 @@
+import os
+import pwd
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gscnn_platform import machine
+from gscnn_platform.machine import MachineError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A user id without an entry in /etc/passwd, and no variable that names the user."""
+
+    def unknown(uid: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME", "HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(machine.tempfile, "gettempdir", lambda: str(tmp_path))
+
+
+def test_a_user_without_a_name_is_called_by_the_id(nobody: None) -> None:
+    assert machine.user_name() == f"uid-{os.getuid()}"
+    assert machine.name_of(4242) == "uid-4242"
+
+
+def test_a_user_without_a_home_has_a_folder_of_its_own_for_temporary_files(nobody: None, tmp_path: Path) -> None:
+    folder = tmp_path / f"gscnn-uid-{os.getuid()}"
+    assert machine.home() == folder
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert machine.lasting_folder() == folder / "gscnn-runs"
+    assert machine.expanded("~/runs") == folder / "runs"
+
+
+def test_home_is_what_the_variable_says_then_what_the_system_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/somewhere")
+    assert machine.home() == Path("/somewhere")
+    for empty in (lambda: monkeypatch.setenv("HOME", ""), lambda: monkeypatch.delenv("HOME")):
+        empty()
+        assert machine.home() == Path(pwd.getpwuid(os.getuid()).pw_dir)
+
+
+def test_a_folder_of_another_user_is_not_used(nobody: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.temporary_folder()
+    uid = os.getuid()
+    (tmp_path / f"gscnn-uid-{uid + 1}").mkdir()
+    monkeypatch.setattr(os, "getuid", lambda: uid + 1)
+    with pytest.raises(MachineError, match=f"belongs to uid-{uid}; export TMPDIR="):
+        machine.temporary_folder()
+
+
+def test_a_home_that_cannot_be_written_is_named_where_files_must_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "home").touch()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(machine.tempfile, "gettempdir", lambda: str(tmp_path))
+    with pytest.raises(MachineError, match=r"home/gscnn-runs cannot be written.*; export HOME=FOLDER"):
+        machine.lasting_folder()
+    assert machine.cache_folder() == tmp_path / f"gscnn-{machine.user_name()}" / "cache", "copies need not last"
+
+
+def test_a_home_of_an_unknown_user_is_refused() -> None:
+    with pytest.raises(MachineError, match="~nobody-of-this-name/x: no user is called 'nobody-of-this-name'"):
+        machine.expanded("~nobody-of-this-name/x")
+    assert machine.expanded("runs/~x") == Path("runs/~x")
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({"cpu.max": "150000 100000\n"}, 2),
+        ({"cpu.max": "20000 100000\n"}, 1),
+        ({"cpu.max": "800000 100000\n"}, 6),
+        ({"cpu.max": "max 100000\n"}, 6),
+        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 6),
+        ({}, 6),
+    ],
+)
+def test_cores_are_those_of_the_containers_limit(
+    files: dict[str, str], cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(6)))
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    assert machine.cores(tmp_path) == cores
+
+
+def test_a_job_prints_what_the_terminals_encoding_lacks() -> None:
+    code = "import jobs; print('run x · 1 → 2')"
+    environment = {**os.environ, "PYTHONPATH": ".:platform", "PYTHONIOENCODING": "ascii"}
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, check=False)
+    assert (run.returncode, run.stdout) == (0, rb"run x \xb7 1 \u2192 2" + b"\n"), run.stderr
+
+
+def test_a_process_without_home_or_name_gets_both_for_the_libraries_that_ask() -> None:
+    code = "import pathlib, os, pwd, jobs; print(pathlib.Path.home() == pathlib.Path(pwd.getpwuid(os.getuid()).pw_dir))"
+    environment = {"PYTHONPATH": ".:platform", "PATH": os.environ["PATH"]}
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, check=False)
+    assert run.stdout == b"True\n", run.stderr
