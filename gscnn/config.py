@@ -78,7 +78,10 @@ class LossConfig(_Config):
     dual_temperature: float = Field(default=1.0, gt=0)
     """Temperature of the dual-task regulariser's Gumbel softmax (paper: 1; released code: 0.5)."""
     dual_threshold: float = Field(default=0.2, ge=0, le=1)
-    """Share of the steepest gradient above which the dual-task regulariser sees a boundary (dual_task_regularizer)."""
+    """Share of the steepest gradient above which the dual-task regulariser sees a boundary (gscnn.losses.dual)."""
+    class_weights: Literal["image"] | None = None
+    """How pixels weigh in the cross-entropy, on the attention term as well. "image" (released code): 1 + (1 - share of
+    the pixel's class in its image's non-void pixels), as a mean of each image's own weighted mean; None: all alike."""
 
     @classmethod
     def paper(cls) -> "LossConfig":

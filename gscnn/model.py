@@ -1,7 +1,5 @@
 """Gated-SCNN and its control, DeepLabV3+: the same backbone, ASPP and head without the shape stream."""
 
-from typing import NamedTuple
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -9,15 +7,11 @@ from torch.nn.functional import interpolate
 
 from gscnn.backbones import BACKBONES
 from gscnn.backbones.taps import Backbone, Taps
+from gscnn.batch import SegmentationOutput
 from gscnn.config import ModelConfig
 from gscnn.fusion import FeatureFusion
-from gscnn.shape_stream import ShapeStream, resize
-
-
-class SegmentationOutput(NamedTuple):
-    seg_logits: Float[Tensor, "B K H W"]
-    edge_logits: Float[Tensor, "B 1 H W"] | None
-    """None from a model without shape stream."""
+from gscnn.resize import resize
+from gscnn.shape_stream import ShapeStream
 
 
 class _SegmentationModel(nn.Module):
