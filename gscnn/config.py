@@ -40,6 +40,9 @@ class ModelConfig(_Config):
     """Input size over the size of the backbone's top; 8 in the paper."""
     weights: Literal["imagenet"] | None = None
     """Start of the backbone: torchvision's ImageNet weights, or None for a random start."""
+    init: Literal["torch", "kaiming"] = "torch"
+    """Start of the convolutions of shape stream, fusion and head: torch's default (He et al.'s uniform at slope sqrt 5,
+    random biases), or, as in the released code, Kaiming normal by fan-in with biases of 0."""
     aspp_rates: tuple[int, int, int] | None = None
     """Dilations of the ASPP; None means 12, 24, 36 at output stride 8 and 6, 12, 18 at 16 (the paper)."""
     aspp_channels: int = Field(default=256, ge=1)

@@ -8,8 +8,9 @@ import torch.distributed
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from gscnn.batch import IGNORE_INDEX, SegBatch, SegmentationOutput
-from gscnn.losses import JointLoss, LossConfig
+from gscnn.batch import SegBatch, SegmentationOutput
+from gscnn.constants import IGNORE_INDEX
+from gscnn.losses import JointLoss
 from tests.processes import run_together
 
 IMAGES, K, H, W = 8, 4, 24, 32
