@@ -35,9 +35,7 @@ def run_together(function: Callable[..., Any], number: int, folder: Path, *argum
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(number)]
 
 
-def _of_rank(
-    function: Callable[..., Any], rank: int, number: int, folder: Path, arguments: tuple[object, ...]
-) -> None:
+def _of_rank(function: Callable[..., Any], rank: int, number: int, folder: Path, arguments: tuple[object, ...]) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         "gloo",

@@ -39,7 +39,7 @@ def gumbel_noise(like: Float[Tensor, "B *S"], seeds: Sequence[int] | None = None
 
 
 def smoothed(maps: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H+2 W+2"]:
-    """Each map under the triangle filter, with a pixel more on each side; beyond the frame lies what is at its border."""
+    """Each map under the triangle filter, with a pixel more on each side; beyond the frame is what is at it."""
     channels, radius = maps.shape[1], TRIANGLE_RADIUS
     with torch.autocast(maps.device.type, enabled=False):
         offsets = torch.arange(-radius, radius + 1, device=maps.device, dtype=maps.dtype)
@@ -139,9 +139,7 @@ def dual_term(
     def value(counts: Counts) -> Float[Tensor, ""]:
         with torch.no_grad():
             one = torch.ones_like(difference[0, 0, 0, 0])
-            weight = sum(
-                boundary * divided(one / 2, count) for boundary, count in zip(boundaries, counts, strict=True)
-            )
+            weight = sum(boundary * divided(one / 2, count) for boundary, count in zip(boundaries, counts, strict=True))
         return (difference * weight).sum()
 
     return Term(tuple(boundary.sum() for boundary in boundaries), value)

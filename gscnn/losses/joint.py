@@ -49,11 +49,10 @@ class JointLoss(nn.Module):
             All of them call `count` and `forward` equally often.
     """
 
-    def __init__(
-        self, config: LossConfig, ignore_index: int = IGNORE_INDEX, group: ProcessGroup | None = None
-    ) -> None:
+    def __init__(self, config: LossConfig, ignore_index: int = IGNORE_INDEX, group: ProcessGroup | None = None) -> None:
         super().__init__()
         self.config = config
+        self.weights = config.model_dump()
         self.ignore_index = ignore_index
         self.workers = Workers(group)
 
@@ -97,22 +96,21 @@ class JointLoss(nn.Module):
             if counts is not None and name not in known:
                 value = value * divided(counts.images.to(value.dtype), counts.all_images)
             values[name] = value * self.workers.number
-        weights = self.config.model_dump()
-        total = torch.stack([weights[name] * value for name, value in values.items()]).sum()
+        total = torch.stack([self.weights[name] * value for name, value in values.items()]).sum()
         return {"total": total, **values}
 
     def _label_counts(self, batch: SegBatch) -> dict[str, Counts]:
-        config, counts = self.config, dict[str, Counts]()
+        config = self.config
+        counts: dict[str, Counts] = {}
         if config.seg:
             counts["seg"] = mean_counts(batch.label != self.ignore_index, config.class_weights == "image")
         if config.edge:
             counts["edge"] = boundary_counts(batch.label, batch.boundary, self.ignore_index)
         return counts
 
-    def _terms(
-        self, output: SegmentationOutput, batch: SegBatch, noise_seeds: Sequence[int] | None
-    ) -> dict[str, Term]:
-        config, target, terms = self.config, batch.label, dict[str, Term]()
+    def _terms(self, output: SegmentationOutput, batch: SegBatch, noise_seeds: Sequence[int] | None) -> dict[str, Term]:
+        config, target = self.config, batch.label
+        terms: dict[str, Term] = {}
         pixel_loss = pixel_cross_entropy(output.seg_logits, target, self.ignore_index)
         weights = None
         if config.class_weights == "image":
@@ -125,9 +123,7 @@ class JointLoss(nn.Module):
             if config.edge:
                 terms["edge"] = boundary_term(output.edge_logits, target, batch.boundary, self.ignore_index)
             if config.attention:
-                on_edge = predicted_boundary(
-                    output.edge_logits, target, config.attention_threshold, self.ignore_index
-                )
+                on_edge = predicted_boundary(output.edge_logits, target, config.attention_threshold, self.ignore_index)
                 terms["attention"] = mean_term(pixel_loss, on_edge, weights)
         if config.dual:
             terms["dual"] = dual_term(

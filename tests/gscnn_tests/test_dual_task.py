@@ -95,14 +95,13 @@ def test_its_gradient_equals_finite_differences_at_a_constant_unit() -> None:
     logits, label, noise = random_case(dtype=torch.float64)
     _, gradient = value_and_gradient(logits, label, noise)
     _, unit = in_numpy((logits, label, noise))
-    expected = torch.zeros_like(gradient)
-    for index in np.ndindex(*logits.shape):
+    some = np.random.default_rng(0).permutation(list(np.ndindex(*logits.shape)))[:150]
+    for index in map(tuple, some):
         values = []
         for step in (1e-6, -2e-6, 1e-6):
             logits[index] += step
             values.append(in_numpy((logits, label, noise), unit=unit)[0])
-        expected[index] = (values[0] - values[1]) / 2e-6
-    torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-8)
+        assert gradient[index].item() == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-5, abs=1e-8)
     assert gradient.abs().max() > 1e-3
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from gscnn.batch import SegBatch, SegmentationOutput
+from gscnn.config import LossConfig
 from gscnn.constants import IGNORE_INDEX
 from gscnn.losses import JointLoss
 from tests.processes import run_together
@@ -41,7 +42,9 @@ def step() -> tuple[SegmentationOutput, SegBatch]:
     label[torch.rand(label.shape, generator=generator) < 1 / 10] = IGNORE_INDEX
     label[0] = 1
     label[6:] = IGNORE_INDEX
-    boundary = (torch.rand(IMAGES, 1, H, W, generator=generator) < torch.linspace(0, 0.5, IMAGES).view(-1, 1, 1, 1)).byte()
+    boundary = (
+        torch.rand(IMAGES, 1, H, W, generator=generator) < torch.linspace(0, 0.5, IMAGES).view(-1, 1, 1, 1)
+    ).byte()
     seg_logits = 3 * torch.randn(IMAGES, K, H, W, generator=generator)
     edge_logits = 2 * torch.randn(IMAGES, 1, H, W, generator=generator)
     edge_logits[5:] -= 100

@@ -21,7 +21,7 @@ class AugmentationConfig(Config):
     colour_jitter: float = Field(default=0.25, ge=0, le=1)
     """Strength of brightness, contrast and saturation jitter (released code: 0.25)."""
     hue_jitter: float | None = Field(default=None, ge=0, le=0.5)
-    """Largest turn of the hue, in parts of the colour circle (released code: 0.25); None: a fifth of `colour_jitter`."""
+    """Largest turn of the hue, in parts of the circle of colours (released code: 0.25); None: `colour_jitter` / 5."""
     blur: float = Field(default=0.5, ge=0, le=1)
     """Probability of a Gaussian blur (released code: 1)."""
     blur_sigma: tuple[float, float] = (0.15, 1.15)

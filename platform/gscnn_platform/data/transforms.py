@@ -24,8 +24,8 @@ class TrainTransform:
     resized mask, cut to the crop. Beyond the image lies void. With `edges.void_edges` it is the label of the crop by
     itself, whose frame then counts, as in the released code.
 
-    The edge prior is resized with the image, or derived from the augmented crop, as `augmentation.gradient` says. Beyond
-    the image it is 0, and the image's own frame makes no edge in it.
+    The edge prior is resized with the image, or derived from the augmented crop, as `augmentation.gradient` says.
+    Beyond the image it is 0, and the image's own frame makes no edge in it.
     """
 
     def __init__(self, augmentation: AugmentationConfig, edges: EdgeConfig) -> None:

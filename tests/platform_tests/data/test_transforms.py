@@ -111,7 +111,9 @@ def test_colour_and_blur_leave_label_and_edge_prior_alone() -> None:
 
 @pytest.mark.parametrize("radius", [1, 2])
 def test_with_void_edges_the_crops_own_frame_is_an_edge_as_in_the_released_code(radius: int) -> None:
-    transform = TrainTransform(AugmentationConfig(crop=(40, 60), scale=(1, 2), **PLAIN), EdgeConfig(radius=radius, void_edges=True))
+    transform = TrainTransform(
+        AugmentationConfig(crop=(40, 60), scale=(1, 2), **PLAIN), EdgeConfig(radius=radius, void_edges=True)
+    )
     one_class = replace(sample(0), label=np.ones((90, 130), np.uint8))
     augmented = transform(one_class, (0,))
     expected = np.ones((40, 60), np.uint8)
