@@ -18,7 +18,7 @@ FLAT: Final = 1e-3
 """Gradient magnitude of a flat map: the root of the 1e-6 that keeps the magnitude differentiable at 0."""
 
 LEAST_MASS: Final = 1e-3
-"""Less than the 1/625 that a single pixel has in the window's furthest corner: only windows of nothing but void."""
+"""Only windows of nothing but void have less: a single pixel in the window's furthest corner has 1/625."""
 
 
 def gumbel_noise(like: Float[Tensor, "B *S"], seeds: Sequence[int] | None = None) -> Float[Tensor, "B *S"]:
@@ -56,18 +56,25 @@ def gradient_magnitude(
     dx and dy are central differences of the smoothed map. A step from 0 to 1 along an axis has 0.18 on both sides, and
     above FLAT to 5 pixels from it.
 
-    Where `valid` is given, a smoothed value is the weighted mean of the valid pixels of its window, so that what lies
-    on the others is not read and their rim is no step. (A valid pixel's neighbours have it in their windows, so their
-    means exist.) What is returned on pixels that are not valid means nothing.
+    Pixels that are not `valid` are not read, and their rim is no step: around each pixel they count as if they had the
+    weighted mean of the valid ones under the filter. What is returned on them means nothing.
     """
-    if valid is None:
-        smooth = smoothed(maps)
-    else:
+    smooth = smoothed(maps if valid is None else maps.where(valid, 0))
+    dx, dy = central_differences(smooth)
+    if valid is not None:
         mass = smoothed(valid.to(maps.dtype))
-        smooth = smoothed(maps.where(valid, 0)).div_(mass.clamp_(min=LEAST_MASS))
-    dx = (smooth[..., 1:-1, 2:] - smooth[..., 1:-1, :-2]).div_(2)
-    dy = (smooth[..., 2:, 1:-1] - smooth[..., :-2, 1:-1]).div_(2)
+        mean = smooth[..., 1:-1, 1:-1] / mass[..., 1:-1, 1:-1].clamp(min=LEAST_MASS)
+        # The derivative of maps + mean * (1 - valid), with the mean of the pixel that is looked from.
+        mass_dx, mass_dy = central_differences(mass)
+        dx, dy = dx - mean * mass_dx, dy - mean * mass_dy
     return dx.square().add_(dy.square()).add_(FLAT**2).sqrt_()
+
+
+def central_differences(maps: Float[Tensor, "B C _ _"]) -> tuple[Tensor, Tensor]:
+    """Along x and along y, each two pixels smaller on either axis."""
+    dx = (maps[..., 1:-1, 2:] - maps[..., 1:-1, :-2]).div_(2)
+    dy = (maps[..., 2:, 1:-1] - maps[..., :-2, 1:-1]).div_(2)
+    return dx, dy
 
 
 def rise(maps: Float[Tensor, "B K H W"], valid: Bool[Tensor, "B 1 H W"] | None = None) -> Float[Tensor, "B K H W"]:

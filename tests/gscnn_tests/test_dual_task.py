@@ -19,6 +19,8 @@ Array = NDArray[np.float64]
 Case = tuple[Tensor, Tensor, Tensor]
 
 TRIANGLE = np.array([1, 2, 3, 4, 5, 4, 3, 2, 1]) / 25
+SLOPE = np.array([1, 2, 2, 2, 2, 0, -2, -2, -2, -2, -1]) / 50
+"""The triangle filter's central differences, as one filter."""
 
 
 def random_case(seed: int = 0, dtype: torch.dtype = torch.float32) -> Case:
@@ -38,16 +40,21 @@ def one_hot(label: Tensor, classes: int = K) -> Tensor:
 
 
 def steepness(maps: Array, valid: NDArray[np.bool_]) -> Array:
-    """Central differences of the mean over the valid pixels under the filter; 0 where none is valid."""
+    """Central differences under the filter, in a picture whose void has the mean of what is valid; 0 on void itself."""
 
-    def filtered(planes: Array) -> Array:
-        wider = np.pad(planes, ((0, 0), (0, 0), (6, 6), (6, 6)), mode="edge")
-        return correlate1d(correlate1d(wider, TRIANGLE, axis=2), TRIANGLE, axis=3)[..., 5:-5, 5:-5]
+    def filtered(planes: Array, along: Array, across: Array) -> Array:
+        return correlate1d(correlate1d(planes, along, axis=3, mode="nearest"), across, axis=2, mode="nearest")
 
-    mass = filtered(valid.astype(float))
-    smooth = filtered(maps * valid) / np.where(mass > 1e-9, mass, 1)
-    dx, dy = smooth[..., 1:-1, 2:] - smooth[..., 1:-1, :-2], smooth[..., 2:, 1:-1] - smooth[..., :-2, 1:-1]
-    return np.where(valid, np.sqrt((dx / 2) ** 2 + (dy / 2) ** 2 + 1e-6) - 1e-3, 0)
+    mass, total = (filtered(planes, TRIANGLE, TRIANGLE) for planes in (valid.astype(float), maps * valid))
+    mean = total / np.where(mass > 1e-9, mass, 1)
+    squares = 0.0
+    for turned in (False, True):
+        planes = [np.broadcast_to(valid, maps.shape).astype(float), maps * valid]
+        planes = [plane.swapaxes(2, 3) for plane in planes] if turned else planes
+        d_valid, d_maps = (filtered(plane, SLOPE, TRIANGLE) for plane in planes)
+        d_filled = d_maps - (mean.swapaxes(2, 3) if turned else mean) * d_valid
+        squares = squares + (d_filled.swapaxes(2, 3) if turned else d_filled) ** 2
+    return np.where(valid, np.sqrt(squares + 1e-6) - 1e-3, 0)
 
 
 def in_numpy(

@@ -143,9 +143,7 @@ def test_a_warm_up_rises_by_equal_parts_and_then_follows_the_schedule() -> None:
 
 
 def test_a_warm_up_as_long_as_the_training_is_refused() -> None:
-    with pytest.raises(
-        ValidationError, match=r"`optimizer\.warmup_epochs` is 8: must be less than `training\.epochs`"
-    ):
+    with pytest.raises(ValidationError, match=r"`optimizer\.warmup_epochs` is 8: must be less than `training\.epochs`"):
         with_overrides(STREETS, {"optimizer.warmup_epochs": 8})
 
 

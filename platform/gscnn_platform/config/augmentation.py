@@ -28,9 +28,10 @@ class AugmentationConfig(Config):
     """Range of the blur's sigma in pixels (released code: 0.15 to 1.30)."""
     gradient: Literal["derived", "resized"] = "resized"
     """Edge prior of a training crop. "derived": of the augmented crop (released code), as inference derives it from the
-    image that it is given; COST. "resized": the store's, resized with the image: at scale 0.5 or 2 it overlaps with the
-    derived one by a third (IoU), and most of its values lie between 0 and 1, which inference never sees. Where `scale`
-    is 1 to 1 both are the store's, cut like the image; validation and evaluation read the store's."""
+    image that it is given; Canny takes 4.4 ms more of a core for a crop of 720x720, on top of 15. "resized": the
+    store's, resized with the image: at scale 0.5 or 2 it overlaps with the derived one by a third (IoU), and most of
+    its values lie between 0 and 1, which inference never sees. Where `scale` is 1 to 1 both are the store's, cut like
+    the image; validation and evaluation read the store's."""
 
     @field_validator("crop")
     @classmethod

@@ -54,6 +54,12 @@ def describe_epoch(num_samples: int, batch_size: int) -> str:
     return f"{num_samples} samples in {steps} steps of {batch_size}{last}"
 
 
+def fixed_samples(num_samples: int, count: int) -> list[int]:
+    """Up to `count` indices, evenly spread over a split and the same at every epoch."""
+    count = min(count, num_samples)
+    return [(2 * number + 1) * num_samples // (2 * count) for number in range(count)]
+
+
 class EpochSampler(Sampler[list[Key]]):
     """One worker's share of `epoch_order`, a batch at a time, for all steps of the run from `first_step` on."""
 

@@ -2,6 +2,7 @@
 
 import os
 import random
+from typing import Any
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # Otherwise the import asks the network for a newer version.
 
@@ -69,8 +70,9 @@ class TrainTransform:
         python_random = random.Random(int(numpy_random.integers(2**63)))
         for compose in (self._geometry, self._appearance):
             compose.set_random_state(numpy_random, python_random)
-        prior = {"beyond": np.zeros_like(sample.label)} if self._derives else {"gradient": sample.gradient}
-        moved = self._geometry(image=sample.image, mask=sample.label, **prior)
+        arrays: dict[str, Any] = {"image": sample.image, "mask": sample.label}
+        arrays |= {"beyond": np.zeros_like(sample.label)} if self._derives else {"gradient": sample.gradient}
+        moved = self._geometry(**arrays)
         margin = self.edges.radius
         inner = (slice(margin, -margin), slice(margin, -margin))
         framed: np.ndarray = moved["mask"]
@@ -91,5 +93,5 @@ class TrainTransform:
 
 def _rectangle(inside: np.ndarray) -> tuple[slice, slice]:
     """Rows and columns of the part of a crop that lies inside the image."""
-    rows, columns = inside.any(axis=1).nonzero()[0], inside.any(axis=0).nonzero()[0]
+    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)

@@ -21,6 +21,7 @@ from gscnn_platform.data.loader import (
     batches,
     describe_epoch,
     epoch_order,
+    fixed_samples,
     shares,
     steps_per_epoch,
     to_batch,
@@ -347,9 +348,3 @@ class TrainingWorker:
     def _say(self, line: str) -> None:
         if self.rank == 0:
             say(line)
-
-
-def fixed_samples(num_samples: int, count: int) -> list[int]:
-    """Up to `count` indices, evenly spread over a split and the same at every epoch."""
-    count = min(count, num_samples)
-    return [(2 * number + 1) * num_samples // (2 * count) for number in range(count)]

@@ -10,12 +10,12 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from gscnn.batch import SegBatch, SegmentationOutput
 from gscnn.constants import IGNORE_INDEX
 from gscnn_platform.config import ExperimentConfig, with_overrides
-from gscnn_platform.data.loader import batches, epoch_order
+from gscnn_platform.data.loader import batches, epoch_order, fixed_samples
 from gscnn_platform.data.store import Store
 from gscnn_platform.evaluation import EvalReport
 from gscnn_platform.training.control import Control
 from gscnn_platform.training.step_signal import Signal
-from gscnn_platform.training.worker import NonFiniteLossError, TrainingWorker, fixed_samples
+from gscnn_platform.training.worker import NonFiniteLossError, TrainingWorker
 
 CPU = torch.device("cpu")
 
