@@ -1,8 +1,8 @@
-from .batch import SegBatch
+from .batch import SegBatch, SegmentationOutput
 from .config import LossConfig, ModelConfig
 from .constants import IGNORE_INDEX
 from .losses import BoundaryBCELoss, DualTaskLoss, DualTaskRegularizer, JointLoss
-from .model import DeepLabV3Plus, GatedSCNN, SegmentationOutput, build_model
+from .model import DeepLabV3Plus, GatedSCNN, build_model
 
 __all__ = [
     "IGNORE_INDEX",

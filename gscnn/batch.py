@@ -1,4 +1,4 @@
-"""What a batch is, and the legend of the shape letters used in this project's annotations.
+"""What a batch is, what a model makes of it, and the legend of the shape letters in this project's annotations.
 
 B   images in the batch              K   classes
 H W height and width in pixels       C   channels
@@ -8,6 +8,7 @@ h w height and width of a tap, smaller than H W by its stride
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Integer, UInt8
@@ -48,8 +49,22 @@ class SegBatch:
         )
 
 
+class SegmentationOutput(NamedTuple):
+    """What a model returns for a batch, at the images' size."""
+
+    seg_logits: Float[Tensor, "B K H W"]
+    edge_logits: Float[Tensor, "B 1 H W"] | None
+    """None from a model without shape stream."""
+
+
 def normalize(image: UInt8[Tensor, "*B 3 H W"]) -> Float[Tensor, "*B 3 H W"]:
-    """uint8 RGB -> float32, zero mean and unit variance over ImageNet."""
+    """uint8 RGB -> float32, zero mean and unit variance over ImageNet.
+
+    Raises:
+        ValueError: the image is of another type. Floats in [0, 1] would be divided by 255 a second time, unseen.
+    """
+    if image.dtype != torch.uint8:
+        raise ValueError(f"image is {image.dtype}: need uint8 RGB of 0 to 255, as read from a file")
     mean = torch.tensor(IMAGE_MEAN, device=image.device).view(3, 1, 1)
     std = torch.tensor(IMAGE_STD, device=image.device).view(3, 1, 1)
     return (image.float() / 255 - mean) / std

@@ -40,6 +40,9 @@ class ModelConfig(_Config):
     """Input size over the size of the backbone's top; 8 in the paper."""
     weights: Literal["imagenet"] | None = None
     """Start of the backbone: torchvision's ImageNet weights, or None for a random start."""
+    init: Literal["torch", "kaiming"] = "torch"
+    """Start of the convolutions of shape stream, fusion and head: torch's default (He et al.'s uniform at slope sqrt 5,
+    random biases), or, as in the released code, Kaiming normal by fan-in with biases of 0."""
     aspp_rates: tuple[int, int, int] | None = None
     """Dilations of the ASPP; None means 12, 24, 36 at output stride 8 and 6, 12, 18 at 16 (the paper)."""
     aspp_channels: int = Field(default=256, ge=1)
@@ -78,7 +81,10 @@ class LossConfig(_Config):
     dual_temperature: float = Field(default=1.0, gt=0)
     """Temperature of the dual-task regulariser's Gumbel softmax (paper: 1; released code: 0.5)."""
     dual_threshold: float = Field(default=0.2, ge=0, le=1)
-    """Share of the steepest gradient above which the dual-task regulariser sees a boundary (dual_task_regularizer)."""
+    """Share of the steepest gradient above which the dual-task regulariser sees a boundary (gscnn.losses.dual)."""
+    class_weights: Literal["image"] | None = None
+    """How pixels weigh in the cross-entropy, on the attention term as well. "image" (released code): 1 + (1 - share of
+    the pixel's class in its image's non-void pixels), as a mean of each image's own weighted mean; None: all alike."""
 
     @classmethod
     def paper(cls) -> "LossConfig":

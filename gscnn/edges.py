@@ -101,7 +101,8 @@ def boundary_map(
 
     That is where the largest and the smallest class over the disk differ: two morphological filters. Void is no
     class, so a void pixel is 0 and its neighbours see no edge in it. With `void_edges` void and all that lies outside
-    the frame are one more class, which gives the maps of the authors' released code.
+    the frame are one more class, as in the authors' released code, which treats class 0 in yet another way:
+    gscnn.released_weights.released_boundary_map gives its maps bit for bit.
 
     Args:
         label: class of each pixel, 0 to 255, of any integer type.

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.models.segmentation.deeplabv3 import ASPPConv, ASPPPooling
 
-from gscnn.shape_stream import resize
+from gscnn.resize import resize
 
 
 class FeatureFusion(nn.Module):

@@ -1,7 +1,5 @@
 """Gated-SCNN and its control, DeepLabV3+: the same backbone, ASPP and head without the shape stream."""
 
-from typing import NamedTuple
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -9,15 +7,11 @@ from torch.nn.functional import interpolate
 
 from gscnn.backbones import BACKBONES
 from gscnn.backbones.taps import Backbone, Taps
+from gscnn.batch import SegmentationOutput
 from gscnn.config import ModelConfig
 from gscnn.fusion import FeatureFusion
-from gscnn.shape_stream import ShapeStream, resize
-
-
-class SegmentationOutput(NamedTuple):
-    seg_logits: Float[Tensor, "B K H W"]
-    edge_logits: Float[Tensor, "B 1 H W"] | None
-    """None from a model without shape stream."""
+from gscnn.resize import resize
+from gscnn.shape_stream import ShapeStream
 
 
 class _SegmentationModel(nn.Module):
@@ -32,6 +26,21 @@ class _SegmentationModel(nn.Module):
         self.head = Head(
             self.regular_stream.channels.low_level, config.low_level_channels, config.aspp_channels, config.num_classes
         )
+        if config.init == "kaiming":
+            initialize_kaiming(self.fusion, self.head)
+
+
+def initialize_kaiming(*parts: nn.Module) -> None:
+    """Draws the parts' convolutions anew from Kaiming's normal distribution by fan-in, with biases of 0.
+
+    Source: He et al., arXiv:1502.01852, for ReLU, as the released code initialises all but its backbone.
+    """
+    for part in parts:
+        for module in part.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
 
 class GatedSCNN(_SegmentationModel):
@@ -41,6 +50,8 @@ class GatedSCNN(_SegmentationModel):
         config = ModelConfig.model_validate({"backbone": backbone, "num_classes": num_classes, **fields})
         super().__init__(config, with_edge=True)
         self.shape_stream = ShapeStream(self.regular_stream.channels, config.shape_widths)
+        if config.init == "kaiming":
+            initialize_kaiming(self.shape_stream)
 
     def forward(self, image: Float[Tensor, "B 3 H W"], gradient: Float[Tensor, "B 1 H W"]) -> SegmentationOutput:
         """Logits at the image's size, which may be any.

@@ -12,11 +12,12 @@ from typing import Final
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Integer, UInt8
 from torch import Tensor
 
 from gscnn.backbones.wide_resnet import MODULES
-from gscnn.edges import CANNY_THRESHOLDS
+from gscnn.constants import IGNORE_INDEX
+from gscnn.edges import CANNY_THRESHOLDS, boundary_map
 from gscnn.model import GatedSCNN
 
 UNUSED: Final = {"dsn1.weight", "dsn1.bias"}
@@ -84,6 +85,27 @@ def released_edge_prior(normalized_image: Float[Tensor, "*B 3 H W"]) -> Float[Te
     edges = np.stack([cv2.Canny(np.ascontiguousarray(image), *CANNY_THRESHOLDS) for image in images])
     prior = torch.from_numpy(edges).to(normalized_image.device, torch.float32)
     return prior.reshape(*levels.shape[:-3], 1, height, width)
+
+
+def released_boundary_map(
+    label: Integer[np.ndarray, "H W"], radius: int = 2, ignore_index: int = IGNORE_INDEX
+) -> UInt8[np.ndarray, "H W"]:
+    """The edge label that the released weights were trained with: boundary_map with `void_edges`, but for class 0.
+
+    The released code gives one channel each to the ids 1, 2, ... and none to 0, which is road on Cityscapes, nor to
+    void. So class 0, void and all that lies outside the frame are one and the same class: there is no edge between
+    road and void, nor between road and the frame.
+
+    Args:
+        label: train id of each pixel, 0 to 255, of any integer type.
+        radius: in pixels, 1 or more; 2 in the released code.
+        ignore_index: the value of void.
+
+    Raises:
+        ValueError: as boundary_map.
+    """
+    merged = np.where(label == 0, np.int64(ignore_index), label)
+    return boundary_map(merged, radius, ignore_index, void_edges=True)
 
 
 def _unwrapped(state_dict: Mapping[str, object]) -> dict[str, object]:

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 from torchvision.models.resnet import BasicBlock
 
 from gscnn.backbones.taps import Taps
+from gscnn.resize import resize
 
 
 class GatedConv(nn.Module):
@@ -82,8 +82,3 @@ class ShapeStream(nn.Module):
         prior = gradient.to(edge_logits.dtype)
         feature = torch.sigmoid(self.to_feature(torch.cat((torch.sigmoid(edge_logits), prior), dim=1)))
         return ShapeStreamOutput(edge_logits, feature)
-
-
-def resize(x: Float[Tensor, "B C h w"], size: torch.Size) -> Float[Tensor, "B C H W"]:
-    """Bilinear with align_corners=True, as everywhere before the head's last resize."""
-    return interpolate(x, size=size, mode="bilinear", align_corners=True)

@@ -279,3 +279,11 @@ def test_no_file_is_too_long(folder: str, most: int) -> None:
             if lines > most
         ]
     )
+
+
+@pytest.mark.parametrize("module", ["gscnn.losses", "gscnn.metrics", "gscnn.edges"])
+def test_losses_metrics_and_edges_are_usable_without_the_model(module: str) -> None:
+    parts = [f"gscnn.{part}" for part in ("model", "backbones", "fusion", "shape_stream")]
+    found = [arrow for arrow in arrows() if within(arrow.source, module)]
+    assert found
+    report([str(arrow) for arrow in found if any(within(arrow.target, part) for part in parts)])

@@ -1,5 +1,6 @@
 """What every backbone hands to the shape stream, the fusion and the head."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -31,15 +32,16 @@ class Taps(NamedTuple, Generic[T]):
     """At the output stride; gates the third and feeds the fusion."""
 
 
-class Backbone(nn.Module):
-    """A network that maps an image [B, 3, H, W] to Taps."""
+class Backbone(nn.Module, ABC):
+    """A network that maps an image [B, 3, H, W] to Taps; a family's class sets `channels` and defines `forward`."""
 
     channels: Taps[int]
     activation_checkpointing: bool = False
     """What `run` does in training mode; ModelConfig.activation_checkpointing sets it."""
 
+    @abstractmethod
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> Taps[Tensor]:
-        raise AssertionError("a backbone defines forward")
+        """The five taps of a batch of images."""
 
     def run(self, blocks: Iterable[nn.Module], x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D h w"]:
         """`x` through the blocks, one after another.

@@ -60,9 +60,16 @@ class BoundaryF:
         self.num_classes = num_classes
         self.radii = require_radii(radii)
         self.ignore_index = ignore_index
-        self.f_sums: Float64[Tensor, "R K"] = torch.zeros(len(radii), num_classes, dtype=torch.float64)
-        self.present: Int64[Tensor, " K"] = torch.zeros(num_classes, dtype=torch.int64)
-        self.images: Int64[Tensor, ""] = torch.zeros((), dtype=torch.int64)
+        self.f_sums: Float64[Tensor, "R K"]
+        self.present: Int64[Tensor, " K"]
+        self.images: Int64[Tensor, ""]
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets all images; the state is on the CPU again."""
+        self.f_sums = torch.zeros(len(self.radii), self.num_classes, dtype=torch.float64)
+        self.present = torch.zeros(self.num_classes, dtype=torch.int64)
+        self.images = torch.zeros((), dtype=torch.int64)
 
     def update(self, prediction: Labels, truth: Labels) -> None:
         """Scores a frame [H, W] or a batch of frames [B, H, W]; after an error nothing is added.

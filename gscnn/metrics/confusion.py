@@ -41,7 +41,12 @@ class ConfusionMatrix:
     def __init__(self, num_classes: int, ignore_index: int = IGNORE_INDEX) -> None:
         self.num_classes = num_classes
         self.ignore_index = ignore_index
-        self.counts: Int64[Tensor, "K K"] = torch.zeros(num_classes, num_classes, dtype=torch.int64)
+        self.counts: Int64[Tensor, "K K"]
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets all that was counted; the counts are on the CPU again."""
+        self.counts = torch.zeros(self.num_classes, self.num_classes, dtype=torch.int64)
 
     def update(self, prediction: Labels, truth: Labels) -> None:
         """Counts a frame or a batch.
@@ -62,7 +67,15 @@ class ConfusionMatrix:
         self.counts = self.counts.to(cells.device) + cells.view(self.num_classes, self.num_classes)
 
     def merge(self, other: ConfusionMatrix) -> None:
-        """Adds another worker's counts."""
+        """Adds another worker's counts.
+
+        Raises:
+            ValueError: it counts other classes or another void.
+        """
+        for field in ("num_classes", "ignore_index"):
+            mine, its = vars(self)[field], vars(other)[field]
+            if mine != its:
+                raise ValueError(f"{field} is {mine} here and {its} in the other: only equal settings can be merged")
         self.counts = self.counts + other.counts.to(self.counts.device)
 
     def compute(self) -> SegmentationScores:

@@ -252,8 +252,9 @@ def _write_png(path: AnyPath, picture: np.ndarray) -> None:
     assert encoded
     patiently(lambda: write_whole(path, data.tobytes()))
 
-
     cluster.check_can_connect()
+
+
 def _listed(unreadable: Mapping[str, str]) -> str:
     lines = [f"\n  {reason}" for reason in list(unreadable.values())[:SHOWN]]
     more = [f"\n  and {len(unreadable) - SHOWN} more"] if len(unreadable) > SHOWN else []

@@ -10,6 +10,7 @@ from torchvision.models.resnet import ResNet
 
 from gscnn.backbones import BACKBONES
 from gscnn.backbones.resnet import ResNetBackbone, WeightsUnavailableError
+from gscnn.backbones.taps import Backbone
 from gscnn.model import GatedSCNN
 
 META = torch.device("meta")
@@ -134,3 +135,11 @@ def test_imagenet_weights_in_torchs_cache_start_the_backbone(torch_home: Path) -
     with torch.no_grad():
         expected = layer4_of(network.eval(), image)
         torch.testing.assert_close(backbone(image).top[..., ::2, ::2], expected)
+
+
+def test_a_backbone_without_a_forward_pass_is_refused_when_it_is_made() -> None:
+    class Unfinished(Backbone):
+        pass
+
+    with pytest.raises(TypeError, match=r"abstract.*forward"):
+        Unfinished()  # pyright: ignore[reportAbstractUsage]

@@ -61,3 +61,11 @@ def test_normalize_maps_the_mean_colour_to_zero_and_one_deviation_to_one() -> No
     expected = torch.tensor([(value / 255 - m) / s for value, m, s in zip(rounded, IMAGE_MEAN, IMAGE_STD, strict=True)])
     torch.testing.assert_close(normalize(image).flatten(), expected, rtol=0, atol=1e-6)
     assert normalize(image).abs().max() < 0.5 / 255 / min(IMAGE_STD) + 1e-6
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64, torch.bool])
+def test_normalize_refuses_what_is_not_uint8(dtype: torch.dtype) -> None:
+    """Floats in [0, 1] would be divided by 255 once more, and every image would be black."""
+    with pytest.raises(ValueError, match=f"image is {dtype}: need uint8 RGB of 0 to 255"):
+        normalize(torch.zeros(3, 4, 5, dtype=dtype))

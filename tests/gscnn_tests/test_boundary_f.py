@@ -233,3 +233,11 @@ def test_no_class_is_an_error() -> None:
 def test_only_equal_settings_can_be_merged(other: BoundaryF, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         BoundaryF(5).merge(other)
+
+
+def test_after_a_reset_only_what_comes_later_counts() -> None:
+    counted = scored(*random_frames(0))
+    counted.reset()
+    assert not (counted.f_sums.any() or counted.present.any() or counted.images)
+    counted.update(*random_frames(1))
+    assert counted.compute() == scored(*random_frames(1)).compute()

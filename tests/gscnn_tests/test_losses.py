@@ -7,17 +7,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from gscnn.batch import SegBatch
+from gscnn.batch import SegBatch, SegmentationOutput
+from gscnn.config import LossConfig
 from gscnn.constants import IGNORE_INDEX
 from gscnn.losses import (
     BoundaryBCELoss,
     DualTaskLoss,
     JointLoss,
-    LossConfig,
     attention_loss,
     boundary_bce_loss,
 )
-from gscnn.model import SegmentationOutput
 
 B, K, H, W = 2, 3, 5, 6
 THRESHOLD = 0.6

@@ -85,6 +85,30 @@ def test_merging_leaves_the_other_worker_as_it_was() -> None:
     assert torch.equal(other.counts, before)
 
 
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (ConfusionMatrix(1), "num_classes is 5 here and 1 in the other"),
+        (ConfusionMatrix(K, ignore_index=0), "ignore_index is 255 here and 0 in the other"),
+    ],
+)
+def test_matrices_of_other_classes_or_another_void_do_not_merge(other: ConfusionMatrix, message: str) -> None:
+    """The counts of one class would be added to those of every pair of classes."""
+    matrix = counted(*random_frames(0))
+    before = matrix.counts.clone()
+    with pytest.raises(ValueError, match=message):
+        matrix.merge(other)
+    assert torch.equal(matrix.counts, before)
+
+
+def test_after_a_reset_only_what_comes_later_counts() -> None:
+    matrix = counted(*random_frames(0))
+    matrix.reset()
+    assert not matrix.counts.any()
+    matrix.update(*random_frames(1))
+    assert torch.equal(matrix.counts, counted(*random_frames(1)).counts)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_iou_equals_sets_of_pixels(seed: int) -> None:
     prediction, truth = random_frames(seed)

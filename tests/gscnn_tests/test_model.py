@@ -3,13 +3,15 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.stats import kstest
 from torch import Tensor, nn
 
 from gscnn.backbones import BACKBONES
 from gscnn.backbones.taps import Taps
+from gscnn.batch import SegmentationOutput
 from gscnn.config import ModelConfig
 from gscnn.fusion import FeatureFusion
-from gscnn.model import DeepLabV3Plus, GatedSCNN, SegmentationOutput, build_model
+from gscnn.model import DeepLabV3Plus, GatedSCNN, build_model
 from gscnn.shape_stream import GatedConv, ShapeStream
 
 META = torch.device("meta")
@@ -254,3 +256,31 @@ def test_a_wrong_field_is_an_error_that_names_it_and_what_there_is(
 def test_an_unknown_architecture_is_an_error_that_names_both() -> None:
     with pytest.raises(ValueError, match=r"'gscnn' or 'deeplabv3plus'"):
         ModelConfig.model_validate({"architecture": "unet"})
+
+
+def test_a_kaiming_start_is_normal_by_fan_in_without_biases_in_all_but_the_backbone() -> None:
+    torch.manual_seed(0)
+    model = GatedSCNN("resnet18", num_classes=19, init="kaiming")
+    plain = tiny()
+    assert isinstance(plain, GatedSCNN)
+    for part in (model.shape_stream, model.fusion, model.head):
+        convolutions = [module for module in part.modules() if isinstance(module, nn.Conv2d)]
+        assert convolutions
+        for convolution in convolutions:
+            weight = convolution.weight.detach()
+            fan_in = weight[0].numel()
+            assert convolution.bias is None or not convolution.bias.any()
+            if weight.numel() > 20_000:
+                assert weight.std().item() == pytest.approx(math.sqrt(2 / fan_in), rel=0.03)
+                assert kstest(weight.flatten()[:5000].numpy() / math.sqrt(2 / fan_in), "norm").pvalue > 1e-3
+    assert plain.shape_stream.reduce1.bias is not None
+    assert plain.shape_stream.reduce1.bias.any()
+
+
+def test_the_start_of_the_backbone_is_not_changed_by_init() -> None:
+    torch_start, kaiming = tiny(), tiny(init="kaiming")
+    for name, value in torch_start.regular_stream.state_dict().items():
+        assert torch.equal(kaiming.regular_stream.state_dict()[name], value), name
+    assert not torch.equal(kaiming.head.low_level.weight, torch_start.head.low_level.weight)
+    control = tiny("deeplabv3plus", init="kaiming")
+    assert control.fusion.project.weight.std() == pytest.approx(math.sqrt(2 / (5 * 8)), rel=0.15)

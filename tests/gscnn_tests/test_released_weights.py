@@ -5,11 +5,15 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
 from torch import Tensor, nn
 
 from gscnn.batch import normalize
+from gscnn.constants import IGNORE_INDEX
+from gscnn.edges import boundary_map
 from gscnn.model import GatedSCNN
-from gscnn.released_weights import convert_released_state_dict, released_edge_prior
+from gscnn.released_weights import convert_released_state_dict, released_boundary_map, released_edge_prior
 from tests.released_network import ReleasedNetwork, random_network
 
 META = torch.device("meta")
@@ -210,3 +214,38 @@ def test_the_released_prior_is_a_gradient_that_the_model_takes() -> None:
     image = photograph(2, 3, 24, 31)
     model = GatedSCNN("resnet18", num_classes=2, aspp_channels=4, shape_widths=(4, 4, 4, 4)).eval()
     assert model(image, released_edge_prior(image)).seg_logits.shape == (2, 2, 24, 31)
+
+
+def channels_apart(label: NDArray[np.integer], radius: int) -> NDArray[np.uint8]:
+    """An edge map a channel, of `label == 1` to `label == 19`, each on a frame of zeros, and then their union.
+
+    A channel without pixels is left out: its complement has no zero for a distance to be measured from.
+    """
+    edges = np.zeros(label.shape, bool)
+    for channel in range(19):
+        mask = np.pad(label == channel + 1, 1)
+        if mask.any():
+            for side in (mask, ~mask):
+                distance = np.asarray(distance_transform_edt(side))[1:-1, 1:-1]
+                edges |= (distance > 0) & (distance <= radius)
+    return edges.astype(np.uint8)
+
+
+@pytest.mark.parametrize("radius", [1, 2, 3])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_released_boundary_map_has_a_channel_for_every_class_but_the_first(seed: int, radius: int) -> None:
+    rng = np.random.default_rng(seed)
+    values = np.array([0, 0, 1, 2, 18, IGNORE_INDEX], np.uint8)
+    label = rng.choice(values, (5, 6)).repeat(9, 0).repeat(9, 1)
+    label = np.where(rng.random(label.shape) < 1 / 100, rng.choice(values, label.shape), label)
+    released = released_boundary_map(label, radius)
+    np.testing.assert_array_equal(released, channels_apart(label, radius))
+    assert (released <= boundary_map(label, radius, void_edges=True)).all()
+    assert (released != boundary_map(label, radius, void_edges=True)).any()
+    np.testing.assert_array_equal(released_boundary_map(label.astype(np.int64), radius), released)
+
+
+def test_road_alone_has_no_edge_in_the_released_map_and_a_frame_of_edges_with_void_edges() -> None:
+    road = np.zeros((6, 6), np.uint8)
+    assert released_boundary_map(road).sum() == 0
+    assert boundary_map(road, void_edges=True).sum() == 32

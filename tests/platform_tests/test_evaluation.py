@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gscnn.batch import SegmentationOutput
 from gscnn.config import InferenceConfig
 from gscnn.metrics import BoundaryF, ConfusionMatrix, distance_crop
-from gscnn.model import SegmentationOutput
 from gscnn_platform.data.loader import whole_images
 from gscnn_platform.data.store import Store
 from gscnn_platform.evaluation import Counts, EvalReport, evaluate

@@ -1,6 +1,8 @@
 """Augmentation of the training samples."""
 
-from pydantic import Field, field_validator
+from typing import Literal
+
+from pydantic import Field, ValidationInfo, field_validator
 
 from gscnn_platform.config.base import Config
 
@@ -14,10 +16,22 @@ class AugmentationConfig(Config):
     """Range of the random resize, uniform (released code: 0.5 to 2)."""
     flip: float = Field(default=0.5, ge=0, le=1)
     """Probability of a horizontal flip."""
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    """Interpolation of the resized image (released code: bicubic); the label always takes the nearest pixel."""
     colour_jitter: float = Field(default=0.25, ge=0, le=1)
-    """Strength of brightness, contrast and saturation jitter; hue takes a fifth of it (released code: 0.25)."""
+    """Strength of brightness, contrast and saturation jitter (released code: 0.25)."""
+    hue_jitter: float | None = Field(default=None, ge=0, le=0.5)
+    """Largest turn of the hue, in parts of the circle of colours (released code: 0.25); None: `colour_jitter` / 5."""
     blur: float = Field(default=0.5, ge=0, le=1)
-    """Probability of a Gaussian blur of sigma up to 1.15 pixels."""
+    """Probability of a Gaussian blur (released code: 1)."""
+    blur_sigma: tuple[float, float] = (0.15, 1.15)
+    """Range of the blur's sigma in pixels (released code: 0.15 to 1.30)."""
+    gradient: Literal["derived", "resized"] = "resized"
+    """Edge prior of a training crop. "derived": of the augmented crop (released code), as inference derives it from the
+    image that it is given; Canny takes 4.4 ms more of a core for a crop of 720x720, on top of 15. "resized": the
+    store's, resized with the image: at scale 0.5 or 2 it overlaps with the derived one by a third (IoU), and most of
+    its values lie between 0 and 1, which inference never sees. Where `scale` is 1 to 1 both are the store's, cut like
+    the image; validation and evaluation read the store's."""
 
     @field_validator("crop")
     @classmethod
@@ -26,9 +40,9 @@ class AugmentationConfig(Config):
             raise ValueError("a side needs 32 pixels or more")
         return value
 
-    @field_validator("scale")
+    @field_validator("scale", "blur_sigma")
     @classmethod
-    def _in_order(cls, value: tuple[float, float]) -> tuple[float, float]:
+    def _in_order(cls, value: tuple[float, float], field: ValidationInfo) -> tuple[float, float]:
         if not 0 < value[0] <= value[1]:
-            raise ValueError("must be the smallest scale, above 0, and then the largest")
+            raise ValueError(f"must be the smallest {field.field_name}, above 0, and then the largest")
         return value

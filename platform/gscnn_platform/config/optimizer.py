@@ -8,10 +8,10 @@ from gscnn_platform.config.base import Config
 
 
 class OptimizerConfig(Config):
-    """SGD with momentum under a polynomial schedule, stepped per optimizer step."""
+    """SGD with momentum under a polynomial schedule."""
 
     lr: float = Field(default=0.01, gt=0)
-    """Learning rate at the start, before `lr_scaling` (released code: 0.01 for 16 images a step)."""
+    """Learning rate at the start, before `lr_scaling` (released code: 0.01 for 8 images a step, 1 a GPU)."""
     lr_scaling: Literal["linear", "sqrt"] | None = None
     """How the learning rate grows with `training.batch_size / lr_base_batch`: in proportion (arXiv:1706.02677) or with
     its square root (arXiv:1404.5997); None: not at all."""
@@ -30,6 +30,8 @@ class OptimizerConfig(Config):
     """Largest norm of all gradients together, to which longer ones are scaled down; None: no clipping."""
     poly_power: float = Field(default=1.0, ge=0)
     """Exponent of lr * (1 - step / steps) ** power (released code: 1)."""
+    poly_every: Literal["step", "epoch"] = "step"
+    """Whether the polynomial falls with each optimizer step, or at the end of each epoch (released code: epoch)."""
 
     def scaled_lr(self, batch_size: int) -> float:
         """`lr` for so many images a step, as `lr_scaling` has it."""

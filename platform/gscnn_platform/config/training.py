@@ -17,7 +17,7 @@ class TrainingConfig(Config):
     epochs: int = Field(default=175, ge=1)
     """Passes over the training split (released code: 175)."""
     batch_size: int = Field(default=16, ge=1)
-    """Images per optimizer step over all workers and accumulated batches (released code: 16)."""
+    """Images per optimizer step over all workers and accumulated batches (paper: 16; released code: 8, 1 a GPU)."""
     accumulate: int = Field(default=1, ge=1)
     """Batches whose gradients are added up before a step."""
     precision: Literal["float32", "bf16"] = "float32"

@@ -1,7 +1,8 @@
 """Store -> SegBatch, for one training worker.
 
-The order of an epoch is a pure function of seed and epoch, and a sample's augmentation one of seed, epoch and sample:
-a run can be repeated, with any number of loader processes, and every worker knows its share without asking.
+The order of an epoch is a pure function of seed and epoch, and a sample's augmentation one of seed, epoch, sample and
+how often the epoch has had it: a run can be repeated, with any number of loader processes, and every worker knows its
+share without asking.
 """
 
 import shutil
@@ -23,8 +24,8 @@ from gscnn_platform.data.storage import StorageError, readable
 from gscnn_platform.data.store import SampleArrays, SplitReader
 from gscnn_platform.data.transforms import TrainTransform
 
-Key = tuple[int, int]
-"""Epoch and index of a sample."""
+Key = tuple[int, int, int]
+"""Epoch, index of a sample, and how often the epoch has had it before: 0 but where it fills up the last batch."""
 
 PREFETCHED: Final = 4
 """Batches that each loader process has ready."""
@@ -62,6 +63,12 @@ def describe_epoch(num_samples: int, batch_size: int) -> str:
     return f"{num_samples} samples in {steps} steps of {batch_size}{last}"
 
 
+def fixed_samples(num_samples: int, count: int) -> list[int]:
+    """Up to `count` indices, evenly spread over a split and the same at every epoch."""
+    count = min(count, num_samples)
+    return [(2 * number + 1) * num_samples // (2 * count) for number in range(count)]
+
+
 class EpochSampler(Sampler[list[Key]]):
     """One worker's share of `epoch_order`, a batch at a time, for all steps of the run from `first_step` on."""
 
@@ -71,12 +78,14 @@ class EpochSampler(Sampler[list[Key]]):
 
     def __iter__(self) -> Iterator[list[Key]]:
         training = self.config.training
-        first_epoch, done = divmod(self.first_step, steps_per_epoch(self.num_samples, training.batch_size))
+        steps = steps_per_epoch(self.num_samples, training.batch_size)
+        first_epoch, done = divmod(self.first_step, steps)
+        places = np.arange(steps * training.batch_size).reshape(steps, training.batch_size)
         for epoch in range(first_epoch, training.epochs):
-            order = epoch_order(self.num_samples, training.batch_size, self.config.seed, epoch)
-            for step in order[done if epoch == first_epoch else 0 :]:
+            order = epoch_order(self.num_samples, training.batch_size, self.config.seed, epoch).ravel()
+            for step in places[done if epoch == first_epoch else 0 :]:
                 for batch in shares(step, training.accumulate, self.world_size):
-                    yield [(epoch, int(index)) for index in batch[self.rank]]
+                    yield [(epoch, int(order[place]), int(place) // self.num_samples) for place in batch[self.rank]]
 
 
 class WholeImageSampler(Sampler[list[Key]]):
@@ -91,7 +100,7 @@ class WholeImageSampler(Sampler[list[Key]]):
             if batch and (len(batch) == self.batch_size or self.sizes[index] != self.sizes[batch[0][1]]):
                 yield batch
                 batch = []
-            batch.append((0, index))
+            batch.append((0, index, 0))
         if batch:
             yield batch
 
@@ -101,10 +110,11 @@ class _StoreDataset(Dataset[SampleArrays]):
         self.reader, self.transform, self.seed = reader, transform, seed
 
     def __getitem__(self, key: Key) -> SampleArrays:
-        epoch, index = key
+        epoch, index, repetition = key
         if self.transform is None:
             return self.reader.read(index)
-        return self.transform(self.reader.read(index, boundary=False), (self.seed, epoch, index))
+        seed = (self.seed, epoch, index, repetition) if repetition else (self.seed, epoch, index)
+        return self.transform(self.reader.read(index, boundary=False), seed)
 
 
 def to_batch(samples: Sequence[SampleArrays]) -> SegBatch:

@@ -2,6 +2,7 @@
 
 import os
 import random
+from typing import Any
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # Otherwise the import asks the network for a newer version.
 
@@ -12,6 +13,7 @@ import numpy as np
 from gscnn.constants import IGNORE_INDEX
 from gscnn.edges import boundary_map
 from gscnn_platform.config import AugmentationConfig, EdgeConfig
+from gscnn_platform.data.images import edge_prior
 from gscnn_platform.data.store import SampleArrays
 
 
@@ -20,11 +22,17 @@ class TrainTransform:
 
     The edge label is derived after the resize, since its thickness must not scale with the image. It is derived on a
     crop that is larger by the boundary radius on each side, and then trimmed: it equals the label of the whole
-    resized mask, cut to the crop. Beyond the image lies void. The edge prior is resized with the image.
+    resized mask, cut to the crop. Beyond the image lies void. With `edges.void_edges` it is the label of the crop by
+    itself, whose frame then counts, as in the released code.
+
+    The edge prior is resized with the image, or derived from the augmented crop, as `augmentation.gradient` says.
+    Beyond the image it is 0, and the image's own frame makes no edge in it.
     """
 
     def __init__(self, augmentation: AugmentationConfig, edges: EdgeConfig) -> None:
         self.edges = edges
+        # What nothing resizes is the store's prior, the same that validation reads.
+        self._derives = augmentation.gradient == "derived" and augmentation.scale != (1, 1)
         margin = edges.radius
         height, width = (side + 2 * margin for side in augmentation.crop)
         smallest, largest = augmentation.scale
@@ -32,7 +40,7 @@ class TrainTransform:
             [
                 A.RandomScale(
                     (smallest - 1, largest - 1),
-                    interpolation=cv2.INTER_LINEAR,
+                    interpolation=cv2.INTER_LINEAR if augmentation.interpolation == "bilinear" else cv2.INTER_CUBIC,
                     # Plain INTER_NEAREST would shift the label against the image by half a source pixel.
                     mask_interpolation=cv2.INTER_NEAREST_EXACT,
                     p=1.0,
@@ -42,15 +50,16 @@ class TrainTransform:
                 A.RandomCrop(height, width),
                 A.HorizontalFlip(p=augmentation.flip),
             ],
-            additional_targets={"gradient": "image"},
+            additional_targets={"beyond": "mask"} if self._derives else {"gradient": "image"},
             seed=0,
         )
         jitter = augmentation.colour_jitter
         around_one = (1 - jitter, 1 + jitter)
+        hue = jitter / 5 if augmentation.hue_jitter is None else augmentation.hue_jitter
         self._appearance = A.Compose(
             [
-                A.ColorJitter(around_one, around_one, around_one, (-jitter / 5, jitter / 5), p=1.0 if jitter else 0.0),
-                A.GaussianBlur(blur_limit=0, sigma_limit=(0.15, 1.15), p=augmentation.blur),
+                A.ColorJitter(around_one, around_one, around_one, (-hue, hue), p=1.0 if jitter or hue else 0.0),
+                A.GaussianBlur(blur_limit=0, sigma_limit=augmentation.blur_sigma, p=augmentation.blur),
             ],
             seed=0,
         )
@@ -61,10 +70,28 @@ class TrainTransform:
         python_random = random.Random(int(numpy_random.integers(2**63)))
         for compose in (self._geometry, self._appearance):
             compose.set_random_state(numpy_random, python_random)
-        moved = self._geometry(image=sample.image, mask=sample.label, gradient=sample.gradient)
+        arrays: dict[str, Any] = {"image": sample.image, "mask": sample.label}
+        arrays |= {"beyond": np.zeros_like(sample.label)} if self._derives else {"gradient": sample.gradient}
+        moved = self._geometry(**arrays)
         margin = self.edges.radius
         inner = (slice(margin, -margin), slice(margin, -margin))
-        label: np.ndarray = moved["mask"]
-        boundary = boundary_map(label, margin, IGNORE_INDEX, self.edges.void_edges)[inner]
-        image = self._appearance(image=np.ascontiguousarray(moved["image"][inner]))["image"]
-        return SampleArrays(image, label[inner], moved["gradient"][inner], boundary)
+        framed: np.ndarray = moved["mask"]
+        label = framed[inner]
+        if self.edges.void_edges:
+            boundary = boundary_map(label, margin, IGNORE_INDEX, void_edges=True)
+        else:
+            boundary = boundary_map(framed, margin, IGNORE_INDEX)[inner]
+        image = np.ascontiguousarray(moved["image"][inner])
+        if not self._derives:
+            return SampleArrays(self._appearance(image=image)["image"], label, moved["gradient"][inner], boundary)
+        part, gradient = _rectangle(moved["beyond"][inner] == 0), np.zeros_like(label)
+        # Blurred together with the black beyond it, the image's frame would be an edge that inference never sees.
+        image[part] = self._appearance(image=np.ascontiguousarray(image[part]))["image"]
+        gradient[part] = edge_prior(np.ascontiguousarray(image[part]), self.edges)
+        return SampleArrays(image, label, gradient, boundary)
+
+
+def _rectangle(inside: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns of the part of a crop that lies inside the image."""
+    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)

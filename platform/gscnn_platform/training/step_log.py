@@ -20,7 +20,8 @@ class StepLog:
 
     Args:
         progress: writes the lines for people.
-        world_size: over which loss terms are averaged.
+        world_size: over which loss terms are averaged. A worker's term is its part of the step's times the number of
+            workers (gscnn.losses.JointLoss), so the mean is the term of the whole step.
         writer: MLflow's, on rank 0 only.
         speak: whether this process prints.
     """
@@ -39,7 +40,7 @@ class StepLog:
         self._extra.append({"lr": lr, **({"skipped": skipped} if skipped else {})})
 
     def last_of_this_worker(self, back: int = 0) -> dict[str, float]:
-        """The values of the last step, or of `back` steps before it, as this worker had them."""
+        """The values of the last step, or of `back` steps before it, of this worker's part alone."""
         return dict(zip(self._names, self._values[-1 - back].tolist(), strict=True))
 
     def flush(self, step: int) -> None:

@@ -102,7 +102,7 @@ class TrainingWorker:
         """When the first step of this process began, in seconds since 1970."""
         if resumed is not None:
             self._load(resumed)
-        self.loss = JointLoss(config.loss)
+        self.loss = JointLoss(config.loss, group=torch.distributed.group.WORLD if world_size > 1 else None)
         if training.compile:
             self.model.compile()
         self.forward: nn.Module = DistributedDataParallel(self.model) if world_size > 1 else self.model
@@ -200,7 +200,7 @@ class TrainingWorker:
 
     def _take_step(self, feed: Iterator[SegBatch]) -> None:
         """One optimizer step; nothing of it is waited for on a GPU."""
-        # Whatever draws from torch's generators in this step does so alike after a restart.
+        # Whatever draws from torch's generators in this step, such as dropout, does so alike after a restart.
         torch.manual_seed(hash((self.config.seed, self.rank, self.step)) % 2**63)
         skip = self.config.training.on_nonfinite == "skip"
         # A NaN in an activation would stay in batch norm's running statistics for ever.
@@ -223,23 +223,32 @@ class TrainingWorker:
         self.optimizer.zero_grad(set_to_none=True)
 
     def _gradients(self, feed: Iterator[SegBatch]) -> dict[str, Tensor]:
-        """Adds up the gradients of a step's batches; the loss terms stay on the device."""
-        training = self.config.training
+        """Adds up the gradients of a step's batches; the loss terms stay on the device.
+
+        Their mean over the workers is the step's gradient, and that of the terms the step's terms: the loss knows who
+        has how many of the images and pixels (gscnn.losses.JointLoss).
+        """
+        accumulate = self.config.training.accumulate
+        parts = [next(feed).to(self.device, self.memory_format) for _ in range(accumulate)]
+        # A single batch is counted in its forward pass, together with what the prediction decides: a collective less.
+        counts = self.loss.count(parts) if accumulate > 1 else [None]
         sums: dict[str, Tensor] = {}
-        for part in range(training.accumulate):
-            batch = next(feed).to(self.device, self.memory_format)
-            # Makes the mean over workers and batches that over the step's images, whoever has how many of them.
-            share = training.batch_size / (len(batch) * self.world_size)
-            last = part + 1 == training.accumulate
-            wait = isinstance(self.forward, DistributedDataParallel) and not last
+        for number, (batch, of_step) in enumerate(zip(parts, counts, strict=True)):
+            wait = isinstance(self.forward, DistributedDataParallel) and number + 1 < accumulate
             with self.forward.no_sync() if wait else nullcontext():  # pyright: ignore[reportCallIssue]
-                with autocast(self.device, training.precision):
-                    terms = self.loss(self.forward(batch.image, batch.gradient), batch)
-                (terms["total"] / share).backward()
+                with autocast(self.device, self.config.training.precision):
+                    output = self.forward(batch.image, batch.gradient)
+                    terms = self.loss(output, batch, of_step, self._noise_seeds(number))
+                terms["total"].backward()
             for name, value in terms.items():
-                mean = value.detach() / share
-                sums[name] = sums[name] + mean if name in sums else mean
+                sums[name] = sums[name] + value.detach() if name in sums else value.detach()
         return sums
+
+    def _noise_seeds(self, part: int) -> list[int]:
+        """One for each image of an accumulated batch, by its place in the step: the same on any number of workers."""
+        training = self.config.training
+        places = shares(np.arange(training.batch_size), training.accumulate, self.world_size)[part][self.rank]
+        return [hash((self.config.seed, self.step, int(place))) % 2**63 for place in places]
 
     def _skip(self, terms: dict[str, Tensor], before: list[Tensor], lr: float) -> None:
         for buffer, kept in zip(self.model.buffers(), before, strict=True):

@@ -113,7 +113,7 @@ def test_validation_sees_every_sample_exactly_once(streets_store: Store, workers
 def test_whole_images_of_one_size_share_batches(streets_store: Store) -> None:
     reader = streets_store.split("train")
     reader.sizes[2] = (1, 1)  # Only the sizes decide here; nothing is read.
-    batched = [[index for _, index in batch] for batch in WholeImageSampler(reader.sizes, 4, 0, 1)]
+    batched = [[index for _, index, _ in batch] for batch in WholeImageSampler(reader.sizes, 4, 0, 1)]
     assert batched == [[0, 1], [2], [3, 4, 5]]
 
 
@@ -158,3 +158,14 @@ def test_loader_processes_without_room_in_shared_memory_are_refused(
     check_shared_memory(0, images, (height, width), tmp_path / "missing")
     with pytest.raises(StorageError, match=r"has 0\.0 MB free"):
         check_shared_memory(1, images, (height, width), tmp_path / "missing")
+
+
+def test_a_sample_that_fills_up_the_last_batch_is_augmented_anew(
+    tiny_run: ExperimentConfig, streets_store: Store
+) -> None:
+    """Six samples in batches of 16: the step has each of them two or three times, and no crop twice."""
+    reader = streets_store.split("train")
+    step = next(batches(reader, run_of(tiny_run, training__batch_size=16)))
+    assert len({image.numpy().tobytes() for image in step.image}) == 16
+    first = next(batches(reader, run_of(tiny_run, training__batch_size=6)))
+    torch.testing.assert_close(step.image[:6], first.image, rtol=0, atol=0)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -5,8 +6,10 @@ import numpy as np
 import pytest
 
 from gscnn.constants import IGNORE_INDEX
-from gscnn.edges import boundary_map
+from gscnn.edges import boundary_map, image_gradient
 from gscnn_platform.config import AugmentationConfig, EdgeConfig
+from gscnn_platform.data.formats.streets import Streets
+from gscnn_platform.data.images import edge_prior
 from gscnn_platform.data.store import SampleArrays
 from gscnn_platform.data.transforms import TrainTransform
 
@@ -29,18 +32,17 @@ def sample(seed: int, height: int = 90, width: int = 130) -> SampleArrays:
 
 @pytest.mark.parametrize("scale", [0.5, 0.77, 1.0, 1.6, 2.0])
 @pytest.mark.parametrize("radius", [1, 2, 4])
-@pytest.mark.parametrize("void_edges", [False, True])
-def test_boundary_of_a_resized_crop_is_that_of_the_resized_mask(scale: float, radius: int, void_edges: bool) -> None:
+def test_boundary_of_a_resized_crop_is_that_of_the_resized_mask(scale: float, radius: int) -> None:
     crop = (40, 60)
     augmentation = AugmentationConfig(crop=crop, scale=(scale, scale), flip=0.0, **PLAIN)
-    transform = TrainTransform(augmentation, EdgeConfig(radius=radius, void_edges=void_edges))
+    transform = TrainTransform(augmentation, EdgeConfig(radius=radius))
     for seed in range(5):
         original = sample(seed)
         augmented = transform(original, (seed,))
         assert augmented.boundary is not None
         height, width = (round(side * scale) for side in original.label.shape)
         resized = cv2.resize(original.label, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-        whole = boundary_map(resized, radius, void_edges=void_edges)
+        whole = boundary_map(resized, radius)
         # Where the crop lies is found by looking for its label in the resized mask, padded as the crop may be.
         pad = ((crop[0], crop[0]), (crop[1], crop[1]))
         padded_label = np.pad(resized, pad, constant_values=IGNORE_INDEX)
@@ -105,3 +107,109 @@ def test_colour_and_blur_leave_label_and_edge_prior_alone() -> None:
     np.testing.assert_array_equal(one.label, other.label)
     np.testing.assert_array_equal(one.gradient, other.gradient)
     assert not np.array_equal(one.image, other.image)
+
+
+@pytest.mark.parametrize("radius", [1, 2])
+def test_with_void_edges_the_crops_own_frame_is_an_edge_as_in_the_released_code(radius: int) -> None:
+    transform = TrainTransform(
+        AugmentationConfig(crop=(40, 60), scale=(1, 2), **PLAIN), EdgeConfig(radius=radius, void_edges=True)
+    )
+    one_class = replace(sample(0), label=np.ones((90, 130), np.uint8))
+    augmented = transform(one_class, (0,))
+    expected = np.ones((40, 60), np.uint8)
+    expected[radius:-radius, radius:-radius] = 0
+    assert (augmented.label == 1).all()
+    np.testing.assert_array_equal(augmented.boundary, expected)
+
+
+@pytest.fixture(scope="module")
+def scene() -> SampleArrays:
+    image, label = Streets(height=160, width=240).samples(None, "val")[0].read()
+    noisy = np.clip(image + np.random.default_rng(0).normal(0, 3, image.shape), 0, 255).astype(np.uint8)
+    return SampleArrays(noisy, label, edge_prior(noisy, EdgeConfig()))
+
+
+@pytest.mark.parametrize("scale", [0.5, 2.0])
+def test_the_derived_prior_is_that_of_the_resized_image_and_the_resized_one_is_not(
+    scale: float, scene: SampleArrays
+) -> None:
+    """The crop is the whole resized image, so that the prior can be held against OpenCV's of that image."""
+    height, width = (round(side * scale) for side in scene.label.shape)
+    resized = cv2.resize(scene.image, (width, height), interpolation=cv2.INTER_LINEAR)
+    truth = cv2.Canny(resized, 10, 100) > 0
+    overlap = {}
+    for way in ("derived", "resized"):
+        augmentation = AugmentationConfig(crop=(height, width), scale=(scale, scale), flip=0, gradient=way, **PLAIN)
+        augmented = TrainTransform(augmentation, EdgeConfig())(scene, (0,))
+        # The margin for the edge label lies around the image, so a crop of its size may be shifted by two pixels.
+        rows, columns = (np.flatnonzero(augmented.image.any(axis=(axis, 2))) for axis in (1, 0))
+        part = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+        shifted = place_of(augmented.image[part], resized)
+        found = augmented.gradient[part]
+        expected = truth[shifted[0] : shifted[0] + found.shape[0], shifted[1] : shifted[1] + found.shape[1]]
+        overlap[way] = ((found > 0) & expected).sum() / ((found > 0) | expected).sum()
+        if way == "derived":
+            assert set(np.unique(augmented.gradient)) == {0, 255}
+    assert overlap["derived"] > 0.98
+    assert overlap["resized"] < 0.6
+
+
+def place_of(part: np.ndarray, whole: np.ndarray) -> tuple[int, int]:
+    difference = cv2.matchTemplate(whole, np.ascontiguousarray(part), cv2.TM_SQDIFF)
+    row, column = np.unravel_index(difference.argmin(), difference.shape)
+    return int(row), int(column)
+
+
+def test_the_derived_prior_is_of_the_augmented_crop_with_colour_and_blur(scene: SampleArrays) -> None:
+    augmentation = AugmentationConfig(crop=(64, 96), scale=(1.2, 1.6), blur=1.0, gradient="derived")
+    for seed in range(3):
+        augmented = TrainTransform(augmentation, EdgeConfig())(scene, (seed,))
+        np.testing.assert_array_equal(augmented.gradient, cv2.Canny(augmented.image, 10, 100))
+        assert augmented.gradient.any()
+
+
+def test_the_derived_prior_sees_no_edge_where_the_image_ends(scene: SampleArrays) -> None:
+    grey = replace(scene, image=np.full_like(scene.image, 200))
+    augmentation = AugmentationConfig(crop=(128, 200), scale=(0.4, 0.6), gradient="derived")
+    for seed in range(3):
+        augmented = TrainTransform(augmentation, EdgeConfig())(grey, (seed,))
+        assert len(np.unique(augmented.image)) > 1, "there is black beyond the image, and blur and jitter at its frame"
+        assert not augmented.gradient.any()
+
+
+def test_a_crop_that_is_not_scaled_has_the_stores_prior() -> None:
+    fields = {"crop": (40, 60), "scale": (1, 1), "colour_jitter": 0.25, "blur": 1.0}
+    derived, resized = (
+        TrainTransform(AugmentationConfig(gradient=way, **fields), EdgeConfig()) for way in ("derived", "resized")
+    )
+    for seed in range(4):
+        np.testing.assert_array_equal(derived(sample(seed), (seed,)).gradient, resized(sample(seed), (seed,)).gradient)
+
+
+def test_sobel_priors_are_derived_too(scene: SampleArrays) -> None:
+    augmentation = AugmentationConfig(crop=(64, 96), scale=(1.2, 1.6), gradient="derived")
+    augmented = TrainTransform(augmentation, EdgeConfig(gradient="sobel"))(scene, (0,))
+    np.testing.assert_array_equal(augmented.gradient, np.rint(image_gradient(augmented.image, "sobel") * 255))
+
+
+def test_interpolation_hue_and_blur_follow_their_fields() -> None:
+    settings = {
+        "plain": {"interpolation": "bilinear"},
+        "bicubic": {"interpolation": "bicubic"},
+        "hue": {"hue_jitter": 0.25},
+        "blur": {"blur": 1.0, "blur_sigma": (3.0, 3.0)},
+        "less blur": {"blur": 1.0, "blur_sigma": (0.5, 0.5)},
+    }
+    original = replace(sample(0), image=np.random.default_rng(0).integers(0, 256, (90, 130, 3), dtype=np.uint8))
+    images = {
+        name: TrainTransform(
+            AugmentationConfig(**{"crop": (40, 60), "scale": (1.5, 1.5), **PLAIN, **fields}), EdgeConfig()
+        )(original, (1,)).image
+        for name, fields in settings.items()
+    }
+    contrast = {name: float(image.astype(float).std()) for name, image in images.items()}
+    assert contrast["bicubic"] > 1.05 * contrast["plain"], "cubic interpolation keeps more of the detail"
+    assert contrast["blur"] < 0.7 * contrast["less blur"] < 0.7 * contrast["plain"]
+    saturation = [cv2.cvtColor(images[name], cv2.COLOR_RGB2HSV)[..., 2].mean() for name in ("plain", "hue")]
+    assert saturation[0] == pytest.approx(saturation[1], rel=0.02), "a turn of the hue leaves the value as it is"
+    assert not np.array_equal(images["plain"], images["hue"])

@@ -6,11 +6,12 @@ from itertools import islice
 
 import pytest
 import torch
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from gscnn.batch import SegBatch
-from gscnn.model import SegmentationOutput
+from gscnn.batch import SegBatch, SegmentationOutput
+from gscnn.constants import IGNORE_INDEX
 from gscnn_platform.config import ExperimentConfig, with_overrides
-from gscnn_platform.data.loader import batches, epoch_order
+from gscnn_platform.data.loader import batches, epoch_order, fixed_samples
 from gscnn_platform.data.store import Store
 from gscnn_platform.evaluation import EvalReport
 from gscnn_platform.training.control import Control
@@ -160,29 +161,32 @@ def test_synchronised_batch_norm_is_over_all_workers_and_in_every_layer(
         assert norm.process_group is None, "torch's default group, which is the whole world and no node's own"
 
 
-def test_every_image_of_a_step_weighs_the_same_however_unevenly_they_are_shared(
+def test_every_pixel_of_a_step_weighs_the_same_however_unevenly_its_batches_share_them(
     tiny_run: ExperimentConfig, streets_store: Store
 ) -> None:
-    """Eight images as batches of 3, 3 and 2, as one of three workers would have them too."""
-    changes = {"training.accumulate": 3, "training.batch_size": 8, "model.shape_widths": (8, 8, 8, 8)}
+    """Eight images as batches of 3, 3 and 2: seg and edge are divided by the counts of all eight."""
+    changes = {"training.accumulate": 3, "training.batch_size": 8, "loss.attention": 0.0}
     worker = worker_of(with_overrides(tiny_run, changes), streets_store)
     feed = list(islice(batches(worker.train_reader, worker.config), 3))
     assert [len(batch) for batch in feed] == [3, 3, 2]
     start = copy.deepcopy(worker.model)
     terms = worker._gradients(iter(feed))
-    expected, total = [torch.zeros_like(each) for each in start.parameters()], 0.0
-    for batch in feed:
-        model = copy.deepcopy(start)
-        torch.manual_seed(0)
-        loss = worker.loss(model(batch.image, batch.gradient), batch)["total"]
-        loss.backward()
-        total += len(batch) / 8 * float(loss.detach())
-        for sum_, parameter in zip(expected, model.parameters(), strict=True):
-            sum_ += 0 if parameter.grad is None else len(batch) / 8 * parameter.grad
-    assert float(terms["total"]) == pytest.approx(total, rel=1e-5)
-    for sum_, (name, parameter) in zip(expected, worker.model.named_parameters(), strict=True):
+    outputs = [start(batch.image, batch.gradient) for batch in feed]
+    logits = torch.cat([output.seg_logits for output in outputs])
+    edges = torch.cat([output.edge_logits for output in outputs])[:, 0]
+    label = torch.cat([batch.label for batch in feed]).long()
+    boundary = torch.cat([batch.boundary for batch in feed])[:, 0].float()
+    seg = cross_entropy(logits, label, ignore_index=IGNORE_INDEX)
+    valid = label != IGNORE_INDEX
+    share = boundary[valid].mean()
+    weights = torch.where(boundary > 0, 1 - share, share)
+    edge = binary_cross_entropy_with_logits(edges[valid], boundary[valid], weights[valid])
+    assert float(terms["seg"]) == pytest.approx(float(seg), rel=1e-5)
+    assert float(terms["edge"]) == pytest.approx(float(edge), rel=1e-5)
+    (seg + worker.config.loss.edge * edge).backward()
+    for ours, (name, parameter) in zip(worker.model.parameters(), start.named_parameters(), strict=True):
         if parameter.grad is not None:
-            torch.testing.assert_close(parameter.grad, sum_, rtol=1e-4, atol=1e-6, msg=name)
+            torch.testing.assert_close(ours.grad, parameter.grad, rtol=1e-4, atol=1e-6, msg=name)
 
 
 def test_accumulated_batches_make_one_step(tiny_run: ExperimentConfig, streets_store: Store) -> None:
@@ -210,8 +214,8 @@ def poisoned(worker: TrainingWorker, *steps: int) -> TrainingWorker:
     loss = worker.loss
 
     class Poisoned(torch.nn.Module):
-        def forward(self, output: SegmentationOutput, batch: SegBatch) -> dict[str, torch.Tensor]:
-            terms = loss(output, batch)
+        def forward(self, output: SegmentationOutput, batch: SegBatch, *rest: object) -> dict[str, torch.Tensor]:
+            terms = loss(output, batch, *rest)
             if worker.step + 1 in steps:
                 terms = {
                     name: value * float("nan") if name in ("total", "seg") else value for name, value in terms.items()

@@ -23,7 +23,6 @@ from gscnn_platform.data.formats.decoding import (
 )
 from gscnn_platform.paths import AnyPath
 
-
 UPRIGHT: Final = " upright"
 """What the digest of a sample ends with whose files are not read as they are stored."""
 

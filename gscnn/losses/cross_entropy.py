@@ -1,0 +1,56 @@
+"""Cross-entropy of the segmentation, plain or weighted by how rare a class is in its image."""
+
+import torch
+from jaxtyping import Bool, Float, Integer
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from gscnn.constants import IGNORE_INDEX
+from gscnn.losses.terms import Counts, Term, divided, without_void
+
+
+def pixel_cross_entropy(
+    seg_logits: Float[Tensor, "B K H W"], target: Integer[Tensor, "B H W"], ignore_index: int = IGNORE_INDEX
+) -> Float[Tensor, "B H W"]:
+    """Cross-entropy of each pixel, 0 on void; in float32, or float64 where the logits are."""
+    logits = without_void(seg_logits, target != ignore_index)
+    return cross_entropy(logits, target.long(), ignore_index=ignore_index, reduction="none")
+
+
+def image_class_weights(
+    target: Integer[Tensor, "B H W"], num_classes: int, ignore_index: int = IGNORE_INDEX
+) -> Float[Tensor, "B H W"]:
+    """Weight of each pixel by how rare its class is in its image: 1 + (1 - share), 0 on void.
+
+    `share` is the class's part of the image's non-void pixels, so weights lie between 1 and 2. (A class that an image
+    does not have would weigh 1 there; no pixel reads that.) Source: the released code's image-weighted cross-entropy.
+    """
+    void = target == ignore_index
+    places = target.long().masked_fill(void, num_classes).flatten(1)
+    pixels = torch.zeros(len(target), num_classes + 1, dtype=torch.long, device=target.device)
+    pixels.scatter_add_(1, places, torch.ones_like(places))
+    weights = 2 - pixels / (~void).sum((1, 2)).clamp(min=1).unsqueeze(1)
+    weights[:, num_classes] = 0
+    return weights.gather(1, places).view(target.shape)
+
+
+def mean_counts(mask: Bool[Tensor, "B H W"], by_image: bool = False) -> Counts:
+    """What `mean_term` divides by: pixels of the mask, or images that have any."""
+    return (mask.flatten(1).any(dim=1).sum() if by_image else mask.sum(),)
+
+
+def mean_term(
+    pixel_loss: Float[Tensor, "B H W"], mask: Bool[Tensor, "B H W"], weights: Float[Tensor, "B H W"] | None = None
+) -> Term:
+    """Mean of `pixel_loss` where `mask`; 0, with zero gradient, where it is empty.
+
+    With `weights`, which are 1 or more where `mask` is, the mean over the images that have such pixels of each image's
+    weighted mean. (The released code sums over the images of a GPU, of which it has one, and averages over GPUs.)
+    """
+    if weights is None:
+        total = pixel_loss.where(mask, 0).sum()
+    else:
+        weights = weights.to(pixel_loss.dtype).where(mask, 0)
+        of_image = (pixel_loss * weights).where(mask, 0).sum((1, 2))
+        total = (of_image / weights.sum((1, 2)).clamp(min=1)).sum()
+    return Term(mean_counts(mask, weights is not None), lambda counts: divided(total, *counts))

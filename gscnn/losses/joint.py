@@ -1,0 +1,138 @@
+"""The weighted sum of all terms, of a batch or of a whole step over accumulated batches and workers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.distributed import ProcessGroup
+
+from gscnn.batch import SegBatch, SegmentationOutput
+from gscnn.config import LossConfig
+from gscnn.constants import IGNORE_INDEX
+from gscnn.losses.attention import predicted_boundary
+from gscnn.losses.boundary import boundary_counts, boundary_term
+from gscnn.losses.cross_entropy import image_class_weights, mean_counts, mean_term, pixel_cross_entropy
+from gscnn.losses.dual import dual_term
+from gscnn.losses.terms import Counts, Term, Workers, divided, sum_of
+
+
+@dataclass(frozen=True)
+class StepCounts:
+    """What the labels of a step's accumulated batches come to, for one of these batches."""
+
+    labels: Mapping[str, Counts]
+    """Term -> counts of the whole step, of the terms that labels alone decide: seg and edge."""
+    images: Int64[Tensor, ""]
+    """Images of this batch, over the workers."""
+    all_images: Int64[Tensor, ""]
+    """Images of the step."""
+
+
+class JointLoss(nn.Module):
+    """The weighted sum of all terms; the per-pixel cross-entropy is computed once and serves two of them.
+
+    With a process group, a term is that of the step's whole batch over all workers, whoever has how many of its images
+    or pixels. Each worker's value is its part times the number of workers: the mean over the workers is the term, and
+    DistributedDataParallel's mean of their gradients is the gradient of the whole batch. Counts travel in one
+    collective of a few whole numbers; the dual term has one more, of two floats, for the steepest outlines.
+
+    With accumulated batches, `count` is called on all of them before the first forward pass. The counts of seg and
+    edge, which labels alone decide, are then the whole step's. Those of attention and dual, which the prediction
+    decides, are summed over the workers and not over the accumulated batches, whose values are averaged by images.
+
+    Args:
+        config: weights and settings of the terms.
+        ignore_index: value of void in the labels.
+        group: the workers that take a step together, such as torch.distributed.group.WORLD; None: this process alone.
+            All of them call `count` and `forward` equally often.
+    """
+
+    def __init__(self, config: LossConfig, ignore_index: int = IGNORE_INDEX, group: ProcessGroup | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.weights = config.model_dump()
+        self.ignore_index = ignore_index
+        self.workers = Workers(group)
+
+    def count(self, batches: Sequence[SegBatch]) -> list[StepCounts]:
+        """For each of a step's accumulated batches what `forward` needs to know of the others: one collective."""
+        of_labels = {
+            name: sum_of([counts[name] for counts in map(self._label_counts, batches)])
+            for name in self._label_counts(batches[0])
+        }
+        label = batches[0].label
+        images = tuple(torch.full((), len(batch), dtype=torch.long, device=label.device) for batch in batches)
+        summed = self.workers.add({**of_labels, "images": images})
+        images = summed.pop("images")
+        return [StepCounts(summed, of_batch, torch.stack(images).sum()) for of_batch in images]
+
+    def forward(
+        self,
+        output: SegmentationOutput,
+        batch: SegBatch,
+        counts: StepCounts | None = None,
+        noise_seeds: Sequence[int] | None = None,
+    ) -> dict[str, Float[Tensor, ""]]:
+        """The unweighted terms that are switched on, by the name of their weight, and "total".
+
+        Args:
+            output: of the model.
+            batch: what it was computed from.
+            counts: this batch's of `count`; None: the batch is the whole step, but for the other workers.
+            noise_seeds: for the dual term, one of each image, so that the noise does not depend on which worker has
+                it; None: from the device's global generator.
+
+        Raises:
+            ValueError: an edge term is switched on and the model has no edge logits.
+        """
+        terms = self._terms(output, batch, noise_seeds)
+        known = {} if counts is None else counts.labels
+        summed = self.workers.add({name: term.counts for name, term in terms.items() if name not in known})
+        values: dict[str, Tensor] = {}
+        for name, term in terms.items():
+            value = term.value(known[name] if name in known else summed[name])
+            if counts is not None and name not in known:
+                value = value * divided(counts.images.to(value.dtype), counts.all_images)
+            values[name] = value * self.workers.number
+        total = torch.stack([self.weights[name] * value for name, value in values.items()]).sum()
+        return {"total": total, **values}
+
+    def _label_counts(self, batch: SegBatch) -> dict[str, Counts]:
+        config = self.config
+        counts: dict[str, Counts] = {}
+        if config.seg:
+            counts["seg"] = mean_counts(batch.label != self.ignore_index, config.class_weights == "image")
+        if config.edge:
+            counts["edge"] = boundary_counts(batch.label, batch.boundary, self.ignore_index)
+        return counts
+
+    def _terms(self, output: SegmentationOutput, batch: SegBatch, noise_seeds: Sequence[int] | None) -> dict[str, Term]:
+        config, target = self.config, batch.label
+        terms: dict[str, Term] = {}
+        pixel_loss = pixel_cross_entropy(output.seg_logits, target, self.ignore_index)
+        weights = None
+        if config.class_weights == "image":
+            weights = image_class_weights(target, output.seg_logits.shape[1], self.ignore_index)
+        if config.seg:
+            terms["seg"] = mean_term(pixel_loss, target != self.ignore_index, weights)
+        if config.edge or config.attention:
+            if output.edge_logits is None:
+                raise ValueError("the model has no edge logits: set loss.edge and loss.attention to 0")
+            if config.edge:
+                terms["edge"] = boundary_term(output.edge_logits, target, batch.boundary, self.ignore_index)
+            if config.attention:
+                on_edge = predicted_boundary(output.edge_logits, target, config.attention_threshold, self.ignore_index)
+                terms["attention"] = mean_term(pixel_loss, on_edge, weights)
+        if config.dual:
+            terms["dual"] = dual_term(
+                output.seg_logits,
+                target,
+                config.dual_temperature,
+                config.dual_threshold,
+                self.ignore_index,
+                noise_seeds=noise_seeds,
+                largest=self.workers.largest,
+            )
+        return terms

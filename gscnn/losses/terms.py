@@ -1,0 +1,82 @@
+"""What every loss term is made of: its sums, and the counts it is divided by, which add over batches and workers."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.distributed
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+from torch.distributed import ProcessGroup, ReduceOp
+
+Counts = tuple[Int64[Tensor, ""], ...]
+"""Whole numbers on the batch's device."""
+
+
+class Term(NamedTuple):
+    """One loss term of a batch, not yet divided."""
+
+    counts: Counts
+    """Of this batch alone."""
+    value: Callable[[Counts], Float[Tensor, ""]]
+    """The batch's part of the term, given the counts of all batches that share in it; with its own counts, its mean."""
+
+    def alone(self) -> Float[Tensor, ""]:
+        """The term of this batch by itself."""
+        return self.value(self.counts)
+
+
+class Workers:
+    """The processes that take a step together, or this one alone where `group` is None.
+
+    Every worker has to call the same methods in the same order, whatever its batch holds. Nothing is read back to the
+    host: on NCCL the collectives wait in the device's queue like any kernel.
+    """
+
+    def __init__(self, group: ProcessGroup | None) -> None:
+        self.group = group
+
+    @property
+    def number(self) -> int:
+        return 1 if self.group is None else torch.distributed.get_world_size(self.group)
+
+    def add(self, counts: Mapping[str, Counts]) -> dict[str, Counts]:
+        """The counts summed over the workers: one collective of a few whole numbers, none where there are none."""
+        if self.group is None or not counts:
+            return dict(counts)
+        numbers = torch.stack([count for of_term in counts.values() for count in of_term])
+        torch.distributed.all_reduce(numbers, ReduceOp.SUM, self.group)
+        left = iter(numbers.unbind())
+        return {name: tuple(next(left) for _ in of_term) for name, of_term in counts.items()}
+
+    def largest(self, values: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
+        """Each value's largest over the workers."""
+        if self.group is None:
+            return values
+        # Which of NaN and a number is the larger differs between backends. A worker whose own value is NaN has a NaN
+        # in its loss all the same, and only that one should be named.
+        values = values.nan_to_num(nan=0.0)
+        torch.distributed.all_reduce(values, ReduceOp.MAX, self.group)
+        return values
+
+
+def without_void(
+    logits: Float[Tensor, "B C H W"], valid: Bool[Tensor, "B 1 H W"] | Bool[Tensor, "B H W"]
+) -> Float[Tensor, "B C H W"]:
+    """Logits in float32, or float64 where they are, and 0 on void.
+
+    Masked before anything is computed from them: a NaN or infinity on void that is masked later is gone from the value,
+    and comes back in the gradient as 0 * NaN.
+    """
+    valid = valid if valid.ndim == logits.ndim else valid.unsqueeze(1)
+    return logits.where(valid, 0).to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def divided(total: Float[Tensor, ""], count: Int64[Tensor, ""]) -> Float[Tensor, ""]:
+    """total / count in total's type; 0 where nothing was counted."""
+    return total / count.clamp(min=1).to(total.dtype)
+
+
+def sum_of(counts: Sequence[Counts]) -> Counts:
+    """Counts of several batches, added place by place."""
+    return tuple(torch.stack(place).sum() for place in zip(*counts, strict=True))

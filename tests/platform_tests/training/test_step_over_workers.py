@@ -1,0 +1,76 @@
+"""A whole training by one worker, and by two real processes over gloo."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from gscnn_platform.config import ExperimentConfig, with_overrides
+from gscnn_platform.data.store import Store, open_store
+from gscnn_platform.training.control import Control
+from gscnn_platform.training.worker import TrainingWorker
+from tests.processes import run_together
+
+TERMS = ("seg", "edge", "attention", "dual", "total")
+STEPS = 10
+
+
+class Recorder:
+    """Stands where MLflow's writer does: metric -> its value at each step."""
+
+    def __init__(self) -> None:
+        self.curves: dict[str, list[float]] = {}
+
+    def log_steps(self, steps: list[tuple[int, dict[str, float]]]) -> None:
+        for _, values in steps:
+            for name, value in values.items():
+                self.curves.setdefault(name, []).append(value)
+
+
+def freeze_batch_norms(model: nn.Module) -> None:
+    """A batch norm sees its own worker's images alone; with the running statistics, all else has to be the same."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+            module.train = lambda mode=True, module=module: module
+
+
+def trained(rank: int, number: int, settings: str) -> dict[str, dict[str, Tensor]]:
+    """Weights after ten steps, and the terms of each step as MLflow gets them."""
+    config = ExperimentConfig.model_validate_json(settings)
+    recorder = Recorder()
+    store = open_store(config.store or "")
+    worker = TrainingWorker(config, store, rank, number, torch.device("cpu"), writer=recorder)  # pyright: ignore[reportArgumentType]
+    freeze_batch_norms(worker.model)
+    worker.train(lambda _: None, Control(config.training, rank, number))
+    assert worker.step == STEPS
+    weights = {name: value.detach().clone() for name, value in worker.model.named_parameters()}
+    return {"weights": weights, "terms": {name: torch.tensor(recorder.curves[f"train/{name}"]) for name in TERMS}}
+
+
+def test_two_workers_take_one_workers_steps_where_batch_norms_are_frozen(
+    tiny_run: ExperimentConfig, streets_store: Store, tmp_path: Path
+) -> None:
+    """Six samples in steps of four, so that each second step has two of them again; the dual term draws noise."""
+    changes = {
+        "training.batch_size": 4,
+        "training.epochs": 5,
+        "training.validate_every": 5,
+        "training.validate_at_start": False,
+        "training.log_every": 1,
+        "training.pictures": 0,
+        "loss.dual": 1.0,
+        "loss.attention_threshold": 0.5,
+        "loss.class_weights": "image",
+        "optimizer.lr": 0.005,
+    }
+    settings = with_overrides(tiny_run, changes).model_dump_json()
+    alone = trained(0, 1, settings)
+    first, second = run_together(trained, 2, tmp_path, settings)
+    for name, value in alone["weights"].items():
+        torch.testing.assert_close(first["weights"][name], value, rtol=1e-5, atol=1e-5, msg=name)
+        assert torch.equal(second["weights"][name], first["weights"][name])
+    for name, curve in alone["terms"].items():
+        assert curve.min() > 1e-3, name
+        torch.testing.assert_close(first["terms"][name], curve, rtol=1e-5, atol=1e-6, msg=name)
+    assert (alone["terms"]["attention"] - alone["terms"]["seg"]).abs().min() > 1e-3
