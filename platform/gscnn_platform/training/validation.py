@@ -5,7 +5,7 @@ import math
 import numpy as np
 from torch import nn
 
-from gscnn_platform.data.loader import to_batch
+from gscnn_platform.data.loader import fixed_samples, to_batch
 from gscnn_platform.data.store import Identity, SplitReader
 from gscnn_platform.evaluation import EvalReport
 from gscnn_platform.figures import Panels, draw_panels, predict_panels
@@ -26,9 +26,3 @@ def validation_picture(model: nn.Module, reader: SplitReader, identity: Identity
         panels += predict_panels(model, to_batch([reader.read(index)]).to(device))
     names = [reader.names[index] for index in chosen]
     return draw_panels(panels, names, identity.classes, identity.colours, title)
-
-
-def fixed_samples(num_samples: int, count: int) -> list[int]:
-    """Up to `count` indices, evenly spread over a split and the same at every epoch."""
-    count = min(count, num_samples)
-    return [(2 * number + 1) * num_samples // (2 * count) for number in range(count)]

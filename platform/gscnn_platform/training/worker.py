@@ -297,10 +297,7 @@ class TrainingWorker:
         )
 
     def validate(self) -> EvalReport | None:
-        """Counts of all validation samples, summed over the workers; rank 0 writes scores and pictures.
-
-        None where the run has no samples to validate on.
-        """
+        """Counts over all validation samples and workers, which rank 0 logs; None where there is no validation split."""
         if self.val_reader is None:
             return None
         data, epoch = self.config.data, self.step // self.steps

@@ -16,7 +16,6 @@ from gscnn_platform.data.store import Store
 from gscnn_platform.evaluation import EvalReport
 from gscnn_platform.training.control import Control
 from gscnn_platform.training.step_signal import Signal
-from gscnn_platform.training.validation import fixed_samples
 from gscnn_platform.training.worker import NonFiniteLossError, TrainingWorker
 
 CPU = torch.device("cpu")
