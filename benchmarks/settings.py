@@ -96,7 +96,7 @@ def main() -> None:
         for value, config in configs.items():
             runs.append(train(with_overrides(config, {"seed": seed}), value, store))
             results = {"environment": describe(), "setting": field, "runs": [asdict(run) for run in runs]}
-            (arguments.out / "results.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+            (arguments.out / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     rows = [[run.value, run.seed, *(f"{run.scores[score]:.4f}" for score in SCORES)] for run in runs]
     print(f"\n{describe()}\n\n{recipe.name}, {recipe.training.epochs} epochs, {field}\n")
     print(markdown_table([field, "seed", *SCORES], rows))

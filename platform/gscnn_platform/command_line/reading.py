@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import NoReturn, TypeVar, overload
 
 import tyro
+from pydantic import BaseModel
 
 # tyro's own messages are boxes of up to twenty lines that name its inside. The hook is no public API: pyproject.toml
 # pins the versions that have it.
@@ -16,15 +17,16 @@ from gscnn_platform.command_line.options import Options
 from gscnn_platform.command_line.refusals import Refusals
 
 T = TypeVar("T")
+C = TypeVar("C", bound=BaseModel)
 
 
 def choose(
-    configs: Mapping[str, tuple[str, T]],
+    configs: Mapping[str, tuple[str, C]],
     doc: str | None,
     kind: str,
     first: Collection[str] = (),
     repeated: bool = False,
-) -> T:
+) -> C:
     """One of `configs` by its name, with fields changed as the command line says.
 
     Args:
