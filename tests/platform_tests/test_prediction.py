@@ -257,3 +257,15 @@ def test_cityscapes_pictures_hold_its_label_ids(tmp_path: Path) -> None:
     identity = Identity.model_construct(classes=described.classes, label_table=described.label_table)
     ids = [7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33]
     assert identity.raw_ids.tolist() == ids
+
+
+def test_patterns_and_output_folders_on_an_object_store_follow_the_same_rules(tmp_path: Path, remote: str) -> None:
+    content = image_file(tmp_path / "a.png").read_bytes()
+    for name in ("drive [1]/a.png", "drive [1]/deep/b.png", "drive [1]/.hidden/c.png", "drive [1]/pred/label/a.png"):
+        (as_path(remote) / name).write_bytes(content)
+    out = as_path(f"{remote}/drive [1]/pred")
+    for text, expected, left_out in (("", ["a", "deep/b"], 1), ("/*.png", ["a"], 0), ("/**/*.png", ["a", "deep/b"], 1)):
+        found = find_images([f"{remote}/drive [1]{text}"], "--input", out)
+        assert (list(found.files), found.in_output) == (expected, left_out)
+    with pytest.raises(InputError, match="no image or folder matches this pattern"):
+        names(f"{remote}/drive [1]/*.jpg")

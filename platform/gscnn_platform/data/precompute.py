@@ -144,7 +144,6 @@ def _build(
     progress: Progress,
 ) -> Manifest:
     cluster.connect()
-    logging.getLogger("ray.data").setLevel(logging.ERROR)  # Its plan and its own progress, a dozen lines.
     job = BuildJob(samples, place.folder, place.prefix, config.edges, identity.label_table)
     written = {split: _Written() for split in samples}
     with writing(progress):
@@ -205,6 +204,8 @@ def _reports(job: BuildJob, part_rows: int, progress: Progress, place: Destinati
     ]
     import ray.data  # 2 s that neither a faulty command nor a task waits for.
 
+    # Its plan and its own progress, a dozen lines; the import sets a level of its own.
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
     dataset = ray.data.from_items(chunks, override_num_blocks=len(chunks)).map(partial(_build_part, job=job))
     failure: Failure | None = None

@@ -297,7 +297,7 @@ class TrainingWorker:
         )
 
     def validate(self) -> EvalReport | None:
-        """Counts over all validation samples and workers, which rank 0 logs; None without a validation split."""
+        """Counts over all validation samples and workers, which rank 0 logs; None where there are no such samples."""
         if self.val_reader is None:
             return None
         data, epoch = self.config.data, self.step // self.steps

@@ -3,6 +3,7 @@
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,12 +13,12 @@ from gscnn_platform.config import DataConfig, EdgeConfig
 from gscnn_platform.data.formats import FORMATS
 from gscnn_platform.data.formats.folder import Folder
 from gscnn_platform.data.manifest import precompute_command
-from gscnn_platform.data.notices import notices, void_notices
+from gscnn_platform.data.notices import notices, turned_notice, void_notices
 from gscnn_platform.data.part_building import BuildJob, Chunk, build_part
 from gscnn_platform.data.precompute import PrecomputeConfig
-from gscnn_platform.data.store import Store, open_store
+from gscnn_platform.data.store import Identity, StaleStoreError, Store, open_store
 from tests.layouts import write_folder, write_image
-from tests.stores import build_store
+from tests.stores import build_store, edit_manifest
 
 
 def test_a_whole_store_needs_no_word(streets_store: Store) -> None:
@@ -49,6 +50,29 @@ def test_labels_that_are_void_everywhere_are_counted_by_split(tmp_path: Path) ->
     (tmp_path / "parts/train").mkdir(parents=True)
     job = BuildJob({"train": samples}, tmp_path / "parts", "part-", EdgeConfig(), {0: 0, 1: 1, 255: 255})
     assert build_part(Chunk(split="train", start=0, stop=3), job).all_void == 2
+
+
+def test_turned_images_are_counted_and_others_need_no_word() -> None:
+    assert list(turned_notice(0)) == []
+    assert list(turned_notice(3)) == [
+        "3 samples are turned upright by their EXIF orientation; their labels must be upright as well"
+    ]
+
+
+def test_a_store_of_one_class_from_before_is_told_what_to_do_rather_than_a_setting_that_is_refused(
+    tmp_path: Path,
+) -> None:
+    build_store(tmp_path / "store", Folder(), write_folder(tmp_path / "raw"))
+
+    def with_one_class(manifest: dict[str, Any]) -> None:
+        manifest["identity"] |= {"classes": ["road"], "colours": [[1, 2, 3]], "label_table": {"0": 0}}
+        manifest["fingerprint"] = Identity.model_validate(manifest["identity"]).fingerprint
+
+    edit_manifest(tmp_path / "store", with_one_class)
+    with pytest.raises(
+        StaleStoreError, match="has the class road alone, and a model needs two: name what is around it"
+    ):
+        open_store(tmp_path / "store", num_classes=11)
 
 
 def test_masks_of_0_and_255_without_a_table_are_told(tmp_path: Path) -> None:

@@ -160,7 +160,8 @@ def require_root(root: AnyPath | None, format_name: str) -> AnyPath:
     if root is None:
         raise DatasetError(f"root: the format {format_name!r} reads files; pass the dataset's root folder")
     if not root.is_dir():
-        raise DatasetError(f"root: {root} is not a folder; pass the folder that holds the {format_name!r} layout")
+        what = "is a file: unpack it, and" if root.is_file() else "is no folder:"
+        raise DatasetError(f"root: {root} {what} pass the folder that holds the {format_name!r} layout")
     return root
 
 

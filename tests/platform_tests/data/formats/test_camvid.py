@@ -108,8 +108,12 @@ def test_labels_that_are_named_otherwise_than_all_images_are_told_once(root: Pat
         CamVid().samples(root, "train")
 
 
-@pytest.mark.parametrize(("given", "message"), [(None, "pass the dataset's root folder"), ("nowhere", "not a folder")])
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [(None, "pass the dataset's root folder"), ("nowhere", "is no folder: pass"), ("a.zip", "is a file: unpack it")],
+)
 def test_a_root_that_is_no_folder_is_refused(tmp_path: Path, given: str | None, message: str) -> None:
+    (tmp_path / "a.zip").write_bytes(b"PK")
     with pytest.raises(DatasetError, match=f"^root: .*{message}"):
         CamVid().describe(tmp_path / given if given else None)
 
