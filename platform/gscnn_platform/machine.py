@@ -10,6 +10,7 @@ import os
 import pwd
 import sys
 import tempfile
+from contextlib import suppress
 from math import ceil
 from pathlib import Path
 from typing import Final
@@ -137,11 +138,16 @@ def _limit(cgroups: Path) -> float | None:
 def prepare_process() -> None:
     """Makes up for what this process lacks and libraries take for granted; call it before they are imported.
 
-    A user without a name gets one (USER), and one without a home gets a folder (HOME). stdout writes what its encoding
+    A user without a name gets one (USER), and one without a home gets a folder (HOME); where home cannot be written,
+    matplotlib keeps its files elsewhere (MPLCONFIGDIR). stdout writes what its encoding
     lacks as `\\xb7`: a job must not end for a dot that it prints.
     """
-    if not os.environ.get("HOME"):
-        os.environ["HOME"] = str(home())
+    # What is left out for want of a temporary folder is said by name where it is needed.
+    with suppress(MachineError):
+        if not os.environ.get("HOME"):
+            os.environ["HOME"] = str(home())
+        if "MPLCONFIGDIR" not in os.environ and not can_write(home() / ".config/matplotlib"):
+            os.environ["MPLCONFIGDIR"] = str(temporary_folder() / "matplotlib")
     try:
         getpass.getuser()
     except (KeyError, OSError):

@@ -85,6 +85,7 @@ def predict(config: PredictConfig) -> PredictResult:
         raise PredictError(
             f"{len(mine)} pictures are there already, such as {out / mine[0]}: add --overwrite, or choose another --out"
         )
+    cluster.check_can_write(str(out), "--out")
     cluster.check_can_connect()
     loaded = find_model(config.checkpoint, tracking.tracking_uri(config.tracking, cluster.default_storage()))
     settings = PredictionSettings.of(config, loaded)

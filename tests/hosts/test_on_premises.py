@@ -118,7 +118,7 @@ def test_a_training_goes_on_when_the_host_of_a_worker_is_switched_off(training: 
     training.at_step(12)
     of_workers = [host for host in HOSTS if processes(host, "RayTrainWorker")]
     assert len(of_workers) == 2
-    with timed("host of a worker switched off, until training goes on upon the third"):
+    with timed("host of a worker switched off, until training resumes on the third"):
         machines.hosts("off", of_workers[-1])
         training.wait_for(r"going on after step \d+ of \d+ on 2 workers")
     [free] = set(HOSTS) - set(of_workers)

@@ -5,7 +5,7 @@ Ray is imported by the functions that talk to it: paths and places are resolved 
 
 from gscnn_platform.cluster.errors import ClusterError, ResourcesError
 from gscnn_platform.cluster.nodes import Node, alive_nodes, check_resources, lacking, room, share
-from gscnn_platform.cluster.places import default_storage, in_submitted_job, resolve, resolve_local
+from gscnn_platform.cluster.places import check_can_write, default_storage, in_submitted_job, resolve, resolve_local
 
 
 def connect() -> None:
@@ -36,6 +36,7 @@ __all__ = [
     "ResourcesError",
     "alive_nodes",
     "check_can_connect",
+    "check_can_write",
     "check_resources",
     "connect",
     "default_storage",

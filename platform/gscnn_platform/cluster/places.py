@@ -36,13 +36,28 @@ def resolve_local(path: str, option: str) -> Path:
     """As `resolve`, of a file that is written on this machine alone.
 
     Raises:
-        ValueError: a URI, or a relative path in a submitted job.
+        ValueError: a URI, a relative path in a submitted job, or a place that cannot be written.
     """
     if isinstance(as_path(path), RemotePath):
         raise ValueError(
             f"{option} is {path!r}: this is written to a folder of this machine; name one, and copy it then"
         )
-    return Path(resolve(path, option))
+    place = Path(resolve(path, option))
+    check_can_write(str(place if place.is_dir() else place.parent), option)
+    return place
+
+
+def check_can_write(folder: str, option: str) -> None:
+    """Refuses a folder of this machine that cannot be written, before anything is started for it; URIs pass.
+
+    Raises:
+        MachineError: naming the folder and the option.
+    """
+    place = as_path(folder)
+    if isinstance(place, Path) and not machine.can_write(place):
+        raise machine.MachineError(
+            f"{place} cannot be written by {machine.user_name()}: name another by {option} FOLDER"
+        )
 
 
 def default_storage() -> str:

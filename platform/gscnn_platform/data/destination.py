@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from gscnn_platform import cluster
 from gscnn_platform.data.manifest import MANIFEST, Manifest, StoreError, read_manifest, write_manifest
 from gscnn_platform.data.storage import StorageError
 from gscnn_platform.paths import AnyPath, RemotePath, below, patiently, write_whole
@@ -119,12 +120,15 @@ def destination(out: AnyPath) -> Destination:
 
 
 def check_writable(out: AnyPath) -> None:
-    """Tries to write to a remote folder that has no store yet, before all of the raw data are read for one.
+    """Refuses a folder without a store that cannot be written, before all of the raw data are read for one.
 
     Raises:
         StorageError: it cannot be written, or does not answer.
+        MachineError: it is a folder of this machine that cannot be written.
     """
     if not isinstance(out, RemotePath):
+        if not (out / MANIFEST).is_file():
+            cluster.check_can_write(str(out), "--out")
         return
     try:
         if not (out / MANIFEST).is_file():

@@ -109,6 +109,8 @@ def precompute(config: PrecomputeConfig) -> PrecomputeResult:
     root = _check_root(config)
     description = config.format.describe(root)
     samples = {split: config.format.samples(root, split) for split in description.splits}
+    if config.overwrite or not (out / MANIFEST).is_file():
+        cluster.check_can_connect()  # Before all of the raw data are read for their fingerprint.
     content, turned = _content(samples)
     identity = Identity(
         schema_version=SCHEMA_VERSION,
@@ -124,7 +126,6 @@ def precompute(config: PrecomputeConfig) -> PrecomputeResult:
     existing = _existing(out, identity, config.overwrite)
     if existing is not None:
         return PrecomputeResult(out, existing, False, notices(existing, said))
-    cluster.check_can_connect()
     place = destination(out)
     progress = Progress(out, place.disk, total=sum(len(of_split) for of_split in samples.values()))
     with leaving_nothing_behind("nothing of this build is left; run the same command to start it again"):

@@ -90,6 +90,7 @@ def run_training(config: ExperimentConfig, trial: Trial | None = None) -> Traini
     folder = f"{storage}/{run_name}"
     if before is None:
         tracking.check_named_uri(config.tracking)
+        cluster.check_can_write(storage, "--storage")
     cluster.check_can_connect()
     # Torch, Ray and MLflow are imported from here on: whatever was wrong so far was said in a second.
     from gscnn_platform.training.execution import resources, train_here, train_on_workers

@@ -44,6 +44,7 @@ def run_sweep(config: SweepConfig, space: SearchSpace) -> "SweepResult":
     name, before = choose_sweep(config, space, storage, store.manifest.fingerprint)
     if before is None:
         tracking.check_named_uri(config.tracking)
+        cluster.check_can_write(storage, "--storage")
     cluster.check_can_connect()
     from gscnn_platform.tuning.sweep import drive
 

@@ -15,3 +15,11 @@ def test_paths_become_absolute_and_uris_stay(tmp_path: Path, monkeypatch: pytest
         cluster.resolve_local("s3://bucket/page.html", "--report")
     with pytest.raises(ValueError, match=r"s3://\.\.\.@bucket"):
         cluster.resolve("s3://key:secret@bucket/runs", "--storage")
+
+
+def test_a_folder_that_cannot_be_written_is_refused_by_its_option(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"file/runs cannot be written by .*: name another by --storage FOLDER"):
+        cluster.check_can_write(str(tmp_path / "file" / "runs"), "--storage")
+    cluster.check_can_write(str(tmp_path / "not" / "yet"), "--storage")
+    cluster.check_can_write("s3://bucket/runs", "--storage")
