@@ -58,7 +58,9 @@ def executed(node: ast.AST) -> Iterator[ast.stmt]:
 def imported_first(name: str) -> tuple[str, ...]:
     """Modules, of PACKAGES or others, whose import begins when `name` is imported, its own packages among them."""
     path = modules()[name]
-    statements: list[ast.stmt] = [each for each in executed(ast.parse(path.read_text())) if isinstance(each, IMPORTS)]
+    statements: list[ast.stmt] = [
+        each for each in executed(ast.parse(path.read_text("utf-8"))) if isinstance(each, IMPORTS)
+    ]
     found = arrows_of(name, ast.Module(statements, []), str(path), path.name == "__init__.py")
     parents = (name.rpartition(".")[0],) if "." in name else ()
     return (*parents, *(lazily_named(arrow.target) for arrow in found))
@@ -70,7 +72,7 @@ def lazily_named(target: str) -> str:
     path = modules().get(package)
     if path is None or target in modules() or not path.with_suffix(".pyi").exists():
         return target
-    stub = ast.parse(path.with_suffix(".pyi").read_text())
+    stub = ast.parse(path.with_suffix(".pyi").read_text("utf-8"))
     return next(arrow.target for arrow in arrows_of(package, stub, "", True) if arrow.target.endswith(f".{name}"))
 
 
