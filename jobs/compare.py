@@ -23,7 +23,7 @@ def compare(
         uri: MLflow tracking URI; else the run folder's, MLFLOW_TRACKING_URI, or SQLite under runs/.
         different_data: compare runs on different data all the same.
     """
-    from gscnn_platform.reporting.comparing import compare_runs
+    from gscnn_platform.reporting.start import compare_runs
 
     compare_runs(runs, uri, metric, out, different_data)
 

@@ -8,16 +8,19 @@ import tyro
 from gscnn_platform.command_line import read, user_errors
 
 
-def deliver(folders: tyro.conf.Positional[tuple[Path, ...]], /, uri: str | None = None) -> None:
+def deliver(
+    folders: tyro.conf.Positional[tuple[Path, ...]], /, uri: str | None = None, restore_deleted: bool = False
+) -> None:
     """Delivers the outboxes of ended runs; status 1 where the server does not answer, or a run is still running.
 
     Args:
         folders: run folders, or storage folders that hold runs.
         uri: MLflow tracking URI, where the server has moved since the run; else the run's own.
+        restore_deleted: restore MLflow runs that were deleted in the UI.
     """
     from gscnn_platform.tracking import sync
 
-    sys.exit(0 if sync(folders, uri, say=lambda line: print(line, flush=True)) else 1)
+    sys.exit(0 if sync(folders, uri, lambda line: print(line, flush=True), restore_deleted) else 1)
 
 
 def main() -> None:

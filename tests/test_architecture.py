@@ -39,6 +39,7 @@ LAYERS: tuple[set[str], ...] = (
         "gscnn_platform.interrupts",
         "gscnn_platform.invalid_values",
         "gscnn_platform.machine",
+        "gscnn_platform.names",
         "gscnn_platform.text_files",
     },
     {"gscnn"},

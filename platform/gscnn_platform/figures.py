@@ -18,6 +18,7 @@ from gscnn.config import InferenceConfig
 from gscnn.constants import IGNORE_INDEX, IMAGE_MEAN, IMAGE_STD
 from gscnn.edges import boundary_map
 from gscnn.inference import infer
+from gscnn_platform.names import picture_text
 
 VOID_COLOUR = (0, 0, 0)
 
@@ -92,7 +93,7 @@ def draw_panels(
     row_height = cell * height / width
     figure = Figure(figsize=(cell * len(titles) + 0.3, row_height * len(panels) + 1.25), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(picture_text(title), fontsize=11)
     axes = figure.subplots(len(panels), len(titles), squeeze=False)
     for row, (sample, name) in enumerate(zip(panels, names, strict=True)):
         truth = colourise(sample.truth, colours)
@@ -104,9 +105,9 @@ def draw_panels(
             axis.set_yticks([])
             if row == 0:
                 axis.set_title(heading, fontsize=9)
-        axes[row][0].set_ylabel(name, fontsize=7)
+        axes[row][0].set_ylabel(picture_text(name), fontsize=7)
     patches = [
-        Patch(facecolor="#{:02x}{:02x}{:02x}".format(*colour), edgecolor="0.5", label=label)
+        Patch(facecolor="#{:02x}{:02x}{:02x}".format(*colour), edgecolor="0.5", label=picture_text(label))
         for label, colour in zip((*classes, "void"), (*colours, VOID_COLOUR), strict=True)
     ]
     figure.legend(handles=patches, loc="outside lower center", ncols=min(len(patches), 10), fontsize=8, frameon=False)

@@ -249,6 +249,17 @@ def write_whole(file: AnyPath, content: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
+def remove_if_empty(folder: str) -> None:
+    """Removes a folder, a path or URI, with nothing in it; leaves any other alone.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    filesystem, path = filesystem_of(folder)
+    if filesystem.get_file_info(path).type == FileType.Directory and not filesystem.get_file_info(FileSelector(path)):
+        filesystem.delete_dir(path)
+
+
 def patiently(action: Callable[[], Result], seconds: float = PATIENCE_SECONDS) -> Result:
     """What `action` gives, tried again for a while where it raises an OSError that may pass: of a network, say.
 

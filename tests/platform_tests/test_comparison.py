@@ -304,7 +304,7 @@ def test_classes_that_not_all_data_has_are_left_out_and_named() -> None:
 
 
 def test_a_metric_that_no_run_has_is_an_error_that_names_those_they_have() -> None:
-    with pytest.raises(ValueError, match=r"--metric val/f: no run has it; they have val/miou"):
+    with pytest.raises(ValueError, match=r"--metric val/f: no run has it.*\nThey have val/miou"):
         compare([tracked("a", 0.5), tracked("b", 0.5)], EXECUTION, "val/f")
     with pytest.raises(
         ValueError, match=r"none of 1 run has been validated after an epoch yet: a .* running at epoch 0"

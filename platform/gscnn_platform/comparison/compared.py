@@ -7,6 +7,7 @@ from typing import Final
 from gscnn_platform.comparison.contenders import BEST_BY, Contender, Sweep, contenders_of, plural, score, state
 from gscnn_platform.comparison.tables import Table, differences, table, title
 from gscnn_platform.comparison.words import verdicts
+from gscnn_platform.names import near_misses
 from gscnn_platform.tracking import TrackedRun
 
 DIFFERENT_DATA: Final = "Trained on different data, so that scores say nothing about settings"
@@ -99,7 +100,7 @@ def _check_tracked(contenders: Sequence[Contender], metric: str) -> None:
     if not known:
         told = ", ".join(f"{run} {state(run)}" for run in runs[:5])
         raise ValueError(f"none of {plural(len(runs), 'run')} has been validated after an epoch yet: {told}")
-    raise ValueError(f"--metric {metric}: no run has it; they have {', '.join(known)}")
+    raise ValueError(f"--metric {metric}: no run has it{near_misses(metric, known)}\nThey have {', '.join(known)}.")
 
 
 def _other_samples(contenders: Sequence[Contender]) -> list[str]:

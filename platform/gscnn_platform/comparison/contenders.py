@@ -166,7 +166,8 @@ def _of_sweep(sweep: Sweep, metric: str, execution: Set[str]) -> tuple[list[Cont
     if len(groups) == 1 and VARIANT not in groups[0][0].tags:
         return [Contender(sweep.parent.name, _in_order(groups[0]))], []
     contenders = [_of_group(group) for group in groups]
-    order = json.loads(sweep.parent.tags.get(VARIANTS, "[]"))
+    listed = _tag(sweep.parent, VARIANTS)
+    order = listed if isinstance(listed, list) else []
     if all(contender.is_variant for contender in contenders):
         return sorted(contenders, key=lambda each: order.index(each.name) if each.name in order else len(order)), []
     ranked = sorted(contenders, key=lambda each: _mean(each, metric), reverse=True)
@@ -199,9 +200,16 @@ def _group_in_sweep(run: TrackedRun, execution: Set[str]) -> str:
 
 def _overrides(run: TrackedRun) -> dict[str, object] | None:
     """What the sweep set, but for the seed; None where that is not known."""
-    if OVERRIDES not in run.tags:
+    overrides = _tag(run, OVERRIDES)
+    return {key: value for key, value in overrides.items() if key != SEED} if isinstance(overrides, dict) else None
+
+
+def _tag(run: TrackedRun, tag: str) -> object:
+    """What a tag holds as JSON; None where it is missing, or was edited in the UI into something else."""
+    try:
+        return json.loads(run.tags[tag])
+    except (KeyError, ValueError):
         return None
-    return {key: value for key, value in json.loads(run.tags[OVERRIDES]).items() if key != SEED}
 
 
 def _settings(run: TrackedRun, execution: Set[str]) -> str:

@@ -15,7 +15,7 @@ from gscnn_platform.config.export import ExportConfig
 from gscnn_platform.config.optimizer import OptimizerConfig
 from gscnn_platform.config.overrides import flatten, with_overrides
 from gscnn_platform.config.prediction import PredictConfig
-from gscnn_platform.config.tracking import TrackingConfig, has_password
+from gscnn_platform.config.tracking import OnDeleted, TrackingConfig, has_password
 from gscnn_platform.config.training import Metric, TrainingConfig
 from gscnn_platform.config.verification import VerifyConfig
 
@@ -34,6 +34,7 @@ __all__ = [
     "LossConfig",
     "Metric",
     "ModelConfig",
+    "OnDeleted",
     "OptimizerConfig",
     "PredictConfig",
     "TrackingConfig",

@@ -1,12 +1,14 @@
 """Where a run is tracked in MLflow."""
 
 import re
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import field_validator
 
 from gscnn.config import Execution
 from gscnn_platform.config.base import Config
+
+OnDeleted = Literal["error", "restore", "new"]
 
 _PASSWORD: Final = re.compile(r"^(https?://).*@|^([^/]+://)[^@/]*:.*@")
 """A URI up to the end of its password, or of a user's name where that may be a token."""
@@ -27,6 +29,8 @@ class TrackingConfig(Config):
     """MLflow experiment."""
     system_metrics: Execution[bool] = True
     """Log CPU, memory and GPU use."""
+    on_deleted: Execution[OnDeleted] = "error"
+    """Where the MLflow run was deleted: an error, restore it, or a new one that gets all that was tracked before."""
 
     @field_validator("uri")
     @classmethod

@@ -19,6 +19,7 @@ from gscnn_platform.comparison import (
     state,
     title,
 )
+from gscnn_platform.names import sqlite_path
 from gscnn_platform.reporting.comparison_pictures import colour_of, curves_picture
 from gscnn_platform.reporting.templates import data_uri, fill
 from gscnn_platform.tracking import TrackedRun, ui_command
@@ -67,7 +68,7 @@ def render_comparison(comparison: Comparison, scenes: Sequence[Scenes]) -> str:
         some_do_not_count=any(run not in contender.counted for contender in contenders for run in contender.runs),
         same_scenes=len({_samples(each.run) for each in scenes}) < 2,
         runs=_runs(comparison),
-        ui=sorted({ui_command(run.uri) for run in runs if run.uri.startswith("sqlite")}),
+        ui=sorted({ui_command(run.uri) for run in runs if sqlite_path(run.uri)}),
     )
 
 

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from gscnn_platform.comparison import BEST_BY, Contender, title
+from gscnn_platform.names import picture_text
 from gscnn_platform.reporting.pictures import png_of
 from gscnn_platform.tracking import TrackedRun
 
@@ -81,7 +82,7 @@ def _draw(
     # A mean over other runs at each epoch would jump where one ends: it goes as far as all of them do.
     common = sorted(set.intersection(*(set(curve) for curve in counted))) if counted else []
     values = np.array([[curve[step] for step in common] for curve in counted])
-    label = f"{name} ({len(counted)} seeds)" if len(counted) > 1 else name
+    label = picture_text(f"{name} ({len(counted)} seeds)" if len(counted) > 1 else name)
     mean = values.mean(axis=0) if counted else []
     # Drawn even where it is empty: the contender has its name in the legend all the same.
     axis.plot(common, mean, color=colour, label=label, marker=marker, markersize=3, linewidth=1.6)
@@ -95,7 +96,7 @@ def _draw(
 
 
 def _label(axis: Axes, text: str, below: str) -> None:
-    axis.set_title(text, fontsize=10)
+    axis.set_title(picture_text(text), fontsize=10)
     axis.set_xlabel(below, fontsize=9)
     axis.tick_params(labelsize=8)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))

@@ -17,6 +17,7 @@ from gscnn_platform.data.manifest import read_manifest
 from gscnn_platform.data.store import SplitReader, StaleStoreError, Store, open_store
 from gscnn_platform.evaluation import EvalReport, evaluate
 from gscnn_platform.figures import Panels, predict_panels
+from gscnn_platform.names import file_name
 from gscnn_platform.paths import as_path
 from gscnn_platform.reporting.page import FramePicture, render
 from gscnn_platform.reporting.pictures import confusion_picture, distance_picture, frame_picture, worst_windows
@@ -140,8 +141,8 @@ def _page_path(config: EvaluateConfig, models: Sequence[Evaluated]) -> Path:
     if config.report is not None:
         return cluster.resolve_local(config.report, "--report")
     storage = cluster.default_storage()
-    stem = "-vs-".join(evaluated.name.replace(" ", "-") for evaluated in models)
-    return Path(storage) / "evaluation" / f"{stem}-{config.split}.html"
+    stem = "-vs-".join(file_name(evaluated.name) for evaluated in models)
+    return Path(storage) / "evaluation" / f"{stem}-{file_name(config.split)}.html"
 
 
 def _page(config: EvaluateConfig, models: Sequence[Evaluated], store: Store, device: torch.device) -> str:
@@ -226,17 +227,23 @@ def chosen_frames(scores: Sequence[Sequence[float]]) -> Mapping[str, int]:
 
 def _track(uri: str, evaluated: Evaluated, config: EvaluateConfig, page: Path) -> None:
     report, split = evaluated.report, config.split
+    stem, run_id = file_name(split), evaluated.loaded.run_id
+    if tracking.needs_new_run(uri, run_id, config.tracking.on_deleted):
+        raise tracking.DeletedError(
+            f"MLflow run {run_id} was deleted, and a new one is for trainings that resume: restore it with "
+            "--tracking.on-deleted restore"
+        )
     tracking.log_evaluation(
         uri,
-        evaluated.loaded.run_id,
+        run_id,
         metrics=report.metrics(f"{split}_evaluated"),
         by_distance={
             factor: {f"{split}_evaluated_distance/{key}": value for key, value in scores.items()}
             for factor, scores in report.distance_curve().items()
         },
         files={
-            f"{split}.txt": report.table(),
-            f"{split}.json": json.dumps(report.as_data(), indent=1),
-            (page.name if config.compare else f"{split}.html"): page.read_text(encoding="utf-8"),
+            f"{stem}.txt": report.table(),
+            f"{stem}.json": json.dumps(report.as_data(), indent=1),
+            f"{file_name(page.stem) if config.compare else stem}.html": page.read_text(encoding="utf-8"),
         },
     )

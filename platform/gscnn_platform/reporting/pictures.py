@@ -15,6 +15,7 @@ from matplotlib.patches import Rectangle
 from gscnn.constants import IGNORE_INDEX
 from gscnn.edges import boundary_map
 from gscnn_platform.figures import Panels, colourise
+from gscnn_platform.names import picture_text
 
 TRUTH_COLOUR: Final = (0, 230, 60)
 PREDICTED_COLOUR: Final = (255, 0, 200)
@@ -50,11 +51,12 @@ def confusion_picture(confusions: Mapping[str, np.ndarray], classes: Sequence[st
         rows = counts.sum(axis=1, keepdims=True)
         shares = np.divide(counts, rows, out=np.full(counts.shape, np.nan), where=rows > 0)
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        axes.set_xticks(range(count), classes, rotation=90, fontsize=7)
-        axes.set_yticks(range(count), classes, fontsize=7)
+        labels = [picture_text(label) for label in classes]
+        axes.set_xticks(range(count), labels, rotation=90, fontsize=7)
+        axes.set_yticks(range(count), labels, fontsize=7)
         axes.set_xlabel("predicted")
         axes.set_ylabel("truth")
-        axes.set_title(name, fontsize=9)
+        axes.set_title(picture_text(name), fontsize=9)
         for (row, column), share in np.ndenumerate(shares):
             if share >= 0.005:
                 colour = "white" if share > 0.6 else "black"
@@ -71,7 +73,7 @@ def distance_picture(curves: Mapping[str, Mapping[int, Mapping[str, float]]]) ->
     titles = {"miou": "mIoU", radius_key: f"boundary F, {radius_key.split('_')[2]}, classes present"}
     for axes, (key, title) in zip(np.ravel(figure.subplots(1, 2)), titles.items(), strict=True):
         for name, curve in curves.items():
-            axes.plot(list(curve), [scores[key] for scores in curve.values()], marker="o", label=name)
+            axes.plot(list(curve), [scores[key] for scores in curve.values()], marker="o", label=picture_text(name))
         axes.set_title(title, fontsize=9)
         axes.set_xlabel("crop factor  (larger: only what is far away)", fontsize=8)
         axes.tick_params(labelsize=8)
@@ -110,7 +112,7 @@ def frame_picture(
     named = {"true outline": TRUTH_COLOUR, "predicted outline": PREDICTED_COLOUR, "both": BOTH_COLOUR}
     handles = [Line2D([], [], color=np.divide(rgb, 255), linewidth=3, label=label) for label, rgb in named.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8, facecolor="0.4", labelcolor="white")
-    figure.suptitle(name, fontsize=10)
+    figure.suptitle(picture_text(name), fontsize=10)
     return png_of(figure)
 
 
@@ -167,7 +169,7 @@ def _void_as_in(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
 
 def _show(axes: Axes, picture: np.ndarray, title: str) -> None:
     axes.imshow(picture, interpolation="nearest")
-    axes.set_title(title, fontsize=8)
+    axes.set_title(picture_text(title), fontsize=8)
     axes.set_xticks([])
     axes.set_yticks([])
 

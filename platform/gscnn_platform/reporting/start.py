@@ -1,12 +1,15 @@
-"""Where jobs.evaluate begins: finds a missing or damaged store before torch, MLflow and matplotlib are imported."""
+"""Where jobs.evaluate and jobs.compare begin: what can be known to fail, before torch and matplotlib are imported."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, get_args
 
 from gscnn_platform import cluster
-from gscnn_platform.config import EvaluateConfig
+from gscnn_platform.config import EvaluateConfig, Metric
 from gscnn_platform.data.store import open_store
+from gscnn_platform.names import near_misses
 
 if TYPE_CHECKING:
+    from gscnn_platform.comparison import Comparison
     from gscnn_platform.reporting.job import Evaluation
 
 
@@ -21,3 +24,22 @@ def evaluate_checkpoint(config: EvaluateConfig) -> "Evaluation":
     from gscnn_platform.reporting import job
 
     return job.evaluate_checkpoint(config)
+
+
+def compare_runs(
+    references: Sequence[str], uri: str | None, metric: str, out: str, different_data: bool = False
+) -> "Comparison":
+    """Compares what is named: see gscnn_platform.reporting.comparing.
+
+    Raises:
+        ValueError: `metric` is no validation score; the message has those that are written alike.
+    """
+    if not metric.startswith(("val/", "val_iou/")):
+        known = [f"val/{score}" for score in get_args(Metric)]
+        raise ValueError(
+            f"--metric {metric} is no validation score{near_misses(metric, known)}\n"
+            f"Scores are {', '.join(known)}, and val_iou/CLASS."
+        )
+    from gscnn_platform.reporting import comparing
+
+    return comparing.compare_runs(references, uri, metric, out, different_data)

@@ -19,6 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from gscnn_platform.domains import Domain
+from gscnn_platform.names import picture_text
 from gscnn_platform.sweep_figures.importance import draw_importance, importances
 from gscnn_platform.sweep_figures.points import LOOK, ORANGE, Sweep, TrialPoint, to_array
 
@@ -228,4 +229,4 @@ def _log_locator(low: float, high: float) -> LogLocator:
 
 
 def _label(value: Any) -> str:
-    return value if isinstance(value, str) else str(value).lower()
+    return picture_text(value) if isinstance(value, str) else str(value).lower()

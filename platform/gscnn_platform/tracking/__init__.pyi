@@ -1,11 +1,20 @@
+from .creating import create_run
+from .deleted import (
+    REPLACES,
+    DeletedError,
+    fate_of,
+    make_way,
+    move_to,
+    needs_new_run,
+    start_time_of,
+)
 from .delivery import CHECKPOINT, artifact_link
 from .journal import HeldError, TrackingError
 from .outbox import Left, Outbox, left_in
-from .reading import SWEEP, TrackedRun, children, find_run, picture, read_run
+from .reading import PARENT, SWEEP, TrackedRun, children, find_run, picture, read_run
 from .runs import (
     checkpoint_of_run,
     close_run,
-    create_run,
     is_run_id,
     log_best,
     log_best_scores,
@@ -33,9 +42,12 @@ __all__ = [
     "CHECKPOINT",
     "MODELS",
     "OVERRIDES",
+    "PARENT",
+    "REPLACES",
     "SWEEP",
     "VARIANT",
     "VARIANTS",
+    "DeletedError",
     "HeldError",
     "Left",
     "Outbox",
@@ -50,18 +62,23 @@ __all__ = [
     "create_run",
     "create_sweep",
     "deliver",
+    "fate_of",
     "find_run",
     "is_run_id",
     "left_in",
     "log_best",
     "log_best_scores",
     "log_evaluation",
+    "make_way",
+    "move_to",
+    "needs_new_run",
     "picture",
     "read_run",
     "register",
     "reopen_run",
     "run_of_model",
     "set_tags",
+    "start_time_of",
     "sync",
     "tracking_uri",
     "trial_tags",

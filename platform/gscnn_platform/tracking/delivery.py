@@ -10,15 +10,16 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from fcntl import LOCK_EX, LOCK_UN, flock
-from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 import mlflow
-from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Run, RunStatus, RunTag
+from mlflow.entities import LifecycleStage, LoggedModelOutput, LoggedModelStatus, Metric, Run, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
-from gscnn_platform.tracking.journal import Entry, Journal, entries, parts, read_json, write_json
+from gscnn_platform.names import markdown, metric_key, original_key, sqlite_path
+from gscnn_platform.tracking.journal import Entry, Journal, TrackingError, entries, parts, read_json, write_json
 from gscnn_platform.tracking.refusals import check_credentials
 from gscnn_platform.tracking.uri import check_listening
 
@@ -54,6 +55,8 @@ def client_of(uri: str) -> mlflow.MlflowClient:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     # Runs and models of a local store need no links to a page that is not open.
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    # A bar for each of a dozen small files would bury what is printed.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # Both raise as well, and the outbox says it in one line: a locked SQLite file printed a traceback of 60.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
@@ -64,7 +67,7 @@ def client_of(uri: str) -> mlflow.MlflowClient:
 
 def artifact_link(run_id: str, file: str, text: str) -> str:
     """Markdown that the UI shows as a link to an artifact of a run."""
-    return f"[{text}](get-artifact?path={file}&run_uuid={run_id})"
+    return f"[{markdown(text)}](get-artifact?path={quote(file)}&run_uuid={run_id})"
 
 
 class Delivery:
@@ -124,7 +127,7 @@ class Delivery:
         known = read_json(file)
         if known is not None:
             return known
-        steps = {metric.key: metric.step for metric in run.data.to_proto().metrics}
+        steps = {original_key(metric.key): metric.step for metric in run.data.to_proto().metrics}
         # Another part that was faster has delivered rows since, which are not to be left out here.
         write_json(file, steps, over=False)
         known = read_json(file)
@@ -134,12 +137,12 @@ class Delivery:
         self.client()
         time = entry["time"]
         if entry["kind"] == "summary":
-            return [Metric(key, value, time, 0) for key, value in entry["values"].items()]
+            return [Metric(metric_key(key), value, time, 0) for key, value in entry["values"].items()]
         if entry["kind"] == "system":
             step = (time - self._start) // 1000
-            return [Metric(key, value, time, step) for key, value in entry["values"].items()]
+            return [Metric(metric_key(key), value, time, step) for key, value in entry["values"].items()]
         return [
-            Metric(key, value, time, step)
+            Metric(metric_key(key), value, time, step)
             for step, values in entry["steps"]
             for key, value in values.items()
             if step > self._steps.get(key, -1)
@@ -159,9 +162,11 @@ class Delivery:
             self._log(rows[middle:])
 
     def _check_refused(self, error: MlflowException) -> None:
-        """Raises the error again where it may pass, as for a run that is deleted and may be restored."""
-        if error.error_code != REFUSED or self.client().get_run(self.run_id).info.lifecycle_stage != "active":
+        """Raises an error that may pass, as for a run that is deleted and may be restored."""
+        if error.error_code != REFUSED:
             raise error
+        if self.client().get_run(self.run_id).info.lifecycle_stage != LifecycleStage.ACTIVE:
+            raise TrackingError(f"MLflow run {self.run_id} was deleted: restore it in the MLflow UI") from error
 
     def _send(self, entry: Entry | None) -> None:
         if entry is None:
@@ -190,7 +195,7 @@ class Delivery:
             self.journal.drop(entry["kept"])
 
     def _tags(self, tags: Mapping[str, str]) -> None:
-        self.client().log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+        self.client().log_batch(self.run_id, tags=[RunTag(metric_key(key), value) for key, value in tags.items()])
 
     def _note(self, text: str) -> None:
         """Keeps the lines that evaluations have added to the description."""
@@ -223,7 +228,9 @@ class Delivery:
         )
         if model.model_id not in [output.model_id for output in (run.outputs.model_outputs if run.outputs else [])]:
             client.log_outputs(self.run_id, [LoggedModelOutput(model.model_id, step=0)])
-        rows = [Metric(key, value, entry["time"], 0, model.model_id) for key, value in entry["values"].items()]
+        rows = [
+            Metric(metric_key(key), value, entry["time"], 0, model.model_id) for key, value in entry["values"].items()
+        ]
         client.log_batch(self.run_id, metrics=rows)
         described = Model.load(str(folder))
         described.model_id = described.model_uuid = model.model_id
@@ -254,10 +261,10 @@ _opening = threading.Lock()
 @contextmanager
 def _alone(uri: str) -> Iterator[None]:
     """No other process of this machine opens a SQLite store meanwhile: four that made the tables at once broke it."""
-    if not uri.startswith("sqlite:///"):
+    database = sqlite_path(uri)
+    if database is None:
         yield
         return
-    database = Path(uri.removeprefix("sqlite:///"))
     database.parent.mkdir(parents=True, exist_ok=True)
     with _opening, ExitStack() as stack:
         # A disk without locks, or a folder that is only read, is used all the same.

@@ -1,5 +1,6 @@
 """The outbox of a run: takes metrics, pictures and models at once, and delivers them when the server answers."""
 
+import shlex
 import socket
 import threading
 import time
@@ -16,6 +17,7 @@ from gscnn_platform.tracking.journal import (
     Address,
     Entry,
     Journal,
+    TrackingError,
     address_of,
     entries,
     open_part,
@@ -70,9 +72,10 @@ class Left:
         lines = []
         if self.waiting:
             because = f": {self.error}" if self.error else ""
+            command = f"python -m jobs.sync-tracking {shlex.quote(str(self.outbox))}"
             lines += [
                 f"not delivered to {self.tracking_uri}: {self.waiting}{because}",
-                f"to deliver it, on {socket.gethostname()}: python -m jobs.sync-tracking {self.outbox}",
+                f"to deliver it, on {socket.gethostname()}: {command}",
             ]
         if self.refused:
             lines.append(
@@ -258,7 +261,7 @@ class Outbox:
                 if self.error is not None:
                     failed += 1
                     if failed == NOISE:
-                        self._say(f"tracking: {self.error}; metrics wait in {self.folder}, training goes on")
+                        self._say(f"tracking: {self.error}; metrics wait in {self.folder}, training continues")
                     pause = PAUSES[min(failed, len(PAUSES)) - 1]
                     (self._given_up if last else self._closing).wait(min(pause, POLL) if last else pause)
                     continue
@@ -280,7 +283,8 @@ class Outbox:
         # Stores of artifacts raise classes of their own that are not installed everywhere, such as botocore's.
         # Whatever it is, the entry stays first in line and is sent again.
         except Exception as error:
-            self.error = refusal(error) or f"{type(error).__name__}: {error}".splitlines()[0][:300]
+            kind = "" if isinstance(error, TrackingError) else f"{type(error).__name__}: "
+            self.error = refusal(error) or f"{kind}{error}".splitlines()[0][:300]
             return False
         self.error = None
         return sent

@@ -1,7 +1,6 @@
 """Runs as MLflow has them, read back: what a comparison needs, without checkpoints, stores or the run's machine."""
 
 import json
-import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ import mlflow
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
+from gscnn_platform.names import MOST_KEY, filter_pattern, metric_key, original_key, sqlite_path
 from gscnn_platform.tracking.delivery import client_of
 from gscnn_platform.tracking.journal import TrackingError
 from gscnn_platform.tracking.refusals import reason
@@ -98,8 +98,8 @@ def find_run(uri: str, reference: str) -> str:
             # A server with users says so of any id that is no run's.
             if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "PERMISSION_DENIED"):
                 raise
-        quote = '"' if "'" in reference else "'"
-        found = _search(client, None, f"attributes.run_name = {quote}{reference}{quote}")
+        alike = _search(client, None, f"attributes.run_name LIKE {filter_pattern(reference)}")
+        found = [run for run in alike if run.info.run_name == reference]
     if len(found) == 1:
         return found[0].info.run_id
     if found:
@@ -150,8 +150,6 @@ def picture(uri: str, run_id: str, epoch: int | None) -> tuple[int, bytes] | Non
     Raises:
         TrackingError: no such run, or `uri` does not answer.
     """
-    # A bar for each of a dozen small files would bury what is printed.
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     with _reading(uri, f"pictures of run {run_id}") as client, tempfile.TemporaryDirectory() as folder:
         there = {
             int(match[1]): file.path
@@ -169,7 +167,8 @@ def _reading(uri: str, what: str) -> Iterator[mlflow.MlflowClient]:
     check_no_password(uri, "the tracking URI (--uri or that of the run's folder)")
     try:
         # SQLite would make an empty store of a name with a typing error.
-        if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
+        database = sqlite_path(uri)
+        if database is not None and not database.is_file():
             raise FileNotFoundError("there is no such file")
         yield client_of(uri)
     except (MlflowException, OSError) as error:
@@ -195,9 +194,11 @@ def _search(client: mlflow.MlflowClient, experiments: list[str] | None, wanted: 
 
 def _tracked(client: mlflow.MlflowClient, uri: str, run: Run, curves: re.Pattern[str] | None) -> TrackedRun:
     info, data = run.info, run.data
-    keys = [key for key in data.metrics if curves is not None and curves.fullmatch(key)]
     inputs = run.inputs.dataset_inputs if run.inputs else []
     dataset = inputs[0].dataset if inputs else None
+    profile = json.loads(dataset.profile) if dataset and dataset.profile else {}
+    original = {key: _original(key, profile) for key in data.metrics}
+    keys = [key for key in data.metrics if curves is not None and curves.fullmatch(original[key])]
     return TrackedRun(
         uri=uri,
         run_id=info.run_id,
@@ -208,12 +209,23 @@ def _tracked(client: mlflow.MlflowClient, uri: str, run: Run, curves: re.Pattern
         ended=_time(info.end_time) if info.end_time else None,
         params=data.params,
         tags=data.tags,
-        metrics=data.metrics,
-        curves={key: _curve(client, info.run_id, key) for key in keys},
+        metrics={original[key]: value for key, value in data.metrics.items()},
+        curves={original[key]: _curve(client, info.run_id, key) for key in keys},
         dataset=dataset.name if dataset else None,
         fingerprint=dataset.digest if dataset else None,
-        profile=json.loads(dataset.profile) if dataset and dataset.profile else {},
+        profile=profile,
     )
+
+
+def _original(key: str, profile: Mapping[str, Any]) -> str:
+    """The metric's key before it was written for MLflow; of one that ends with a digest by the classes of the data."""
+    if len(key) == MOST_KEY:
+        prefix = key.partition("/")[0]
+        for of_split in profile.get("pixels", {}).values():
+            for name in of_split:
+                if metric_key(f"{prefix}/{name}") == key:
+                    return f"{prefix}/{name}"
+    return original_key(key)
 
 
 def _curve(client: mlflow.MlflowClient, run_id: str, key: str) -> dict[int, float]:

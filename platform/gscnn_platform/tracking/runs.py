@@ -1,7 +1,6 @@
-"""MLflow runs as the driver and the other jobs see them: created, described, ended, read again."""
+"""MLflow runs as the driver and the other jobs see them: resumed, ended, evaluated, found again."""
 
 import importlib.metadata
-import json
 import math
 import re
 import tempfile
@@ -9,106 +8,29 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
 
 import mlflow
 import numpy as np
 import torch
 from mlflow import pytorch as mlflow_pytorch
-from mlflow.data.code_dataset_source import CodeDatasetSource
-from mlflow.data.meta_dataset import MetaDataset
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunStatus
+from mlflow.entities import Metric, RunStatus
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 from torch import nn
 
 from gscnn.export import NamedOutputs, example_inputs
-from gscnn_platform.config import ExperimentConfig, flatten
-from gscnn_platform.data.store import Store
-from gscnn_platform.provenance import run_tags
+from gscnn_platform.names import metric_key
+from gscnn_platform.tracking.creating import FOLDER
 from gscnn_platform.tracking.delivery import CHECKPOINT, EVALUATION, NOTE, artifact_link, client_of
 from gscnn_platform.tracking.journal import TrackingError
 from gscnn_platform.tracking.outbox import Left, Outbox, Say, silent
-from gscnn_platform.tracking.refusals import reason, unusable
+from gscnn_platform.tracking.refusals import reason
 from gscnn_platform.tracking.sync import deliver
-
-EXPERIMENT_TAGS: Final = {"mlflow.experimentKind": "custom_model_development"}
-"""Lets the UI open with training runs and charts; its default is the view of language model traces."""
-
-
-FOLDER: Final = "gscnn.folder"
-"""Tag: where the run's checkpoints are."""
-MOST_PARAM: Final = 6000
-"""Characters that MLflow takes of a param's value."""
-
-
-def create_run(
-    uri: str, config: ExperimentConfig, run_name: str, store: Store, folder: str, tags: Mapping[str, str]
-) -> str:
-    """Creates the run with all that is known before the first step; returns its id.
-
-    A run of the same folder that nothing was logged to is taken rather than made again: its driver died at once.
-
-    Args:
-        uri: of the tracking server or store.
-        config, run_name, store: what is trained on what.
-        folder: of the run, a path or URI.
-        tags: further ones.
-
-    Raises:
-        TrackingError: the tracking URI does not answer.
-    """
-    try:
-        client = client_of(uri)
-        experiment = experiment_of(client, uri, config)
-        same = f"tags.`{FOLDER}` = '{folder}' and attributes.status = 'RUNNING'"
-        found = [run for run in client.search_runs([experiment], same) if not run.data.metrics]
-        all_tags = {**run_tags(config, store), FOLDER: folder, **tags}
-        run = found[0] if found else client.create_run(experiment, run_name=run_name, tags=all_tags)
-        _describe(client, run.info.run_id, config, store)
-    except (MlflowException, OSError) as error:
-        raise unusable(uri, error) from error
-    return run.info.run_id
-
-
-def experiment_of(client: mlflow.MlflowClient, uri: str, config: ExperimentConfig) -> str:
-    """Id of the experiment, which is made where it is missing."""
-    name = config.tracking.experiment
-    experiment = client.get_experiment_by_name(name)
-    if experiment is None:
-        try:
-            return client.create_experiment(name, _artifact_folder(uri), EXPERIMENT_TAGS)
-        except MlflowException as error:
-            # Another run of the same moment may have been faster.
-            experiment = client.get_experiment_by_name(name)
-            if experiment is None:
-                raise error
-    return experiment.experiment_id
-
-
-def _describe(client: mlflow.MlflowClient, run_id: str, config: ExperimentConfig, store: Store) -> None:
-    log_params(client, run_id, flatten(config.model_dump()))
-    log_dataset(client, run_id, store)
-    client.log_dict(run_id, store.manifest.model_dump(mode="json"), "dataset/manifest.json")
-    client.log_dict(run_id, config.model_dump(mode="json"), "config.json")
-
-
-def log_params(client: mlflow.MlflowClient, run_id: str, params: Mapping[str, Any]) -> None:
-    """Values as text; the same ones may be logged again."""
-    listed = [Param(key, str(value)[:MOST_PARAM]) for key, value in params.items()]
-    for first in range(0, len(listed), 100):  # MLflow takes 100 a request at most.
-        client.log_batch(run_id, params=listed[first : first + 100])
-
-
-def log_dataset(client: mlflow.MlflowClient, run_id: str, store: Store) -> None:
-    """The store as the run's input: its fingerprint as digest, its counts as profile."""
-    dataset = Dataset(**_StoreDataset(store).to_dict())
-    client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
 
 
 def reopen_run(outbox: str | Path, uri: str, run_id: str) -> None:
-    """Marks a run that goes on as running again, in MLflow too when that answers within 3 s, else with what follows.
+    """Marks a run that resumes as running again, in MLflow too when that answers within 3 s, else with what follows.
 
     Raises:
         TrackingError: the outbox holds another run's metrics.
@@ -241,7 +163,7 @@ def log_evaluation(
         client.log_batch(
             run_id,
             metrics=[
-                Metric(key, value, now, step)
+                Metric(metric_key(key), value, now, step)
                 for step, values in rows
                 for key, value in values.items()
                 if not math.isnan(value)
@@ -286,35 +208,3 @@ def _link(client: mlflow.MlflowClient, run_id: str, file: str, text: str) -> Non
     line = artifact_link(run_id, file, text)
     if line not in note:
         client.set_tag(run_id, NOTE, f"{note}\n\n{line}".strip())
-
-
-class _StoreDataset(MetaDataset):
-    """A store as MLflow dataset: its fingerprint as digest, its counts as profile."""
-
-    def __init__(self, store: Store) -> None:
-        identity = store.manifest.identity
-        self._profile = {
-            "classes": len(identity.classes),
-            "samples": {name: split.samples for name, split in store.manifest.splits.items()},
-            "pixels": {
-                name: dict(zip((*identity.classes, "void"), (*split.pixels, split.void_pixels), strict=True))
-                for name, split in store.manifest.splits.items()
-            },
-        }
-        command = store.manifest.command(store.path, identity.edges)
-        source = CodeDatasetSource({"store": str(store.path), "command": command})
-        super().__init__(source, name=identity.dataset, digest=store.manifest.fingerprint)
-
-    @property
-    def profile(self) -> dict[str, Any]:
-        return self._profile
-
-    def to_dict(self) -> dict[str, str]:
-        return super().to_dict() | {"profile": json.dumps(self._profile)}
-
-
-def _artifact_folder(uri: str) -> str | None:
-    """Beside a SQLite file; elsewhere the server decides. MLflow's default is the current folder of any process."""
-    if not uri.startswith("sqlite:///"):
-        return None
-    return (Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts").as_uri()

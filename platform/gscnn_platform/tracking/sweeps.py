@@ -8,12 +8,13 @@ from mlflow.exceptions import MlflowException
 
 from gscnn_platform.config import ExperimentConfig, flatten
 from gscnn_platform.data.store import Store
+from gscnn_platform.names import metric_key
 from gscnn_platform.provenance import run_tags
+from gscnn_platform.tracking.creating import FOLDER, begin_run, experiment_of
 from gscnn_platform.tracking.delivery import client_of
 from gscnn_platform.tracking.journal import TrackingError
 from gscnn_platform.tracking.reading import PARENT, SWEEP
 from gscnn_platform.tracking.refusals import reason, unusable
-from gscnn_platform.tracking.runs import FOLDER, experiment_of, log_dataset, log_params
 
 OVERRIDES: Final = "gscnn.overrides"
 """Tag of a trial: what the sweep set in it, as JSON."""
@@ -36,6 +37,7 @@ def create_sweep(
     space_name: str,
     variants: Sequence[str],
     settings: Mapping[str, Any],
+    start_time: int | None = None,
 ) -> str:
     """Creates a sweep's parent run; returns its id.
 
@@ -46,20 +48,20 @@ def create_sweep(
         space_name: what is searched.
         variants: names of its variants, in order.
         settings: how it is searched; they become params beside those of `config`.
+        start_time: milliseconds since 1970; None: now.
 
     Raises:
         TrackingError: the tracking URI does not answer.
+        DeletedError: the experiment was deleted.
     """
     try:
         client = client_of(uri)
         tags = {**run_tags(config, store), FOLDER: folder, SWEEP: space_name, VARIANTS: json.dumps(list(variants))}
-        run = client.create_run(experiment_of(client, uri, config), run_name=name, tags=tags)
-        searched = {f"sweep.{key}": value for key, value in settings.items()}
-        log_params(client, run.info.run_id, {**flatten(config.model_dump()), **searched})
-        log_dataset(client, run.info.run_id, store)
+        params = {**flatten(config.model_dump()), **{f"sweep.{key}": value for key, value in settings.items()}}
+        experiment = experiment_of(client, uri, config.tracking)
+        return begin_run(client, experiment, name, tags, params, store, {}, start_time)
     except (MlflowException, OSError) as error:
         raise unusable(uri, error) from error
-    return run.info.run_id
 
 
 def trial_tags(parent: str, space_name: str, overrides: Mapping[str, Any], variant: str | None) -> dict[str, str]:
@@ -100,12 +102,16 @@ def register(uri: str, name: str, run_id: str, metrics: Mapping[str, float], fin
         outputs = client.get_run(run_id).outputs
         if outputs is None or not outputs.model_outputs:
             raise TrackingError(f"run {run_id} at {uri} has no model yet: deliver it by jobs.sync-tracking")
-        if not client.search_registered_models(f"name = '{name}'"):
+        try:
+            client.get_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
             client.create_registered_model(name, description="Gated-SCNN: best trials of sweeps")
         model_id = outputs.model_outputs[-1].model_id
         tags = {"dataset.fingerprint": fingerprint, **{key: f"{value:.6g}" for key, value in metrics.items()}}
         # MLflow allows no slash in a tag's name here that a URL cannot carry.
-        tags = {key.replace("/", "."): value for key, value in tags.items()}
+        tags = {metric_key(key).replace("/", "."): value for key, value in tags.items()}
         # By its place: of models:/ID a local store would ask whatever tracking URI this process has as its default.
         source = client.get_logged_model(model_id).artifact_location
         made = client.create_model_version(name, source, run_id=run_id, tags=tags, model_id=model_id)

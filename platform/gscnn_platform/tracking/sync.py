@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from gscnn_platform.tracking.deleted import DeletedError, fate_of, restore
 from gscnn_platform.tracking.journal import HEADER, Address, HeldError, Journal, TrackingError, address_of, parts
 from gscnn_platform.tracking.outbox import Left, Outbox, Say, left_in, silent
 from gscnn_platform.tracking.uri import check_listening, check_no_password
@@ -40,13 +41,30 @@ def deliver(outbox: Path, patience: float, say: Say = silent, uri: str | None = 
     return left_in(outbox, "; ".join(errors) or None)
 
 
-def _deliver_if_listening(outbox: Path, uri: str) -> Left:
-    """To be patient with each of many runs whose server is down would take minutes."""
+def _deliver_if_possible(outbox: Path, uri: str, restore_deleted: bool) -> Left:
+    """To be patient with each of many runs whose server is down, or which were deleted, would take minutes."""
     try:
         check_listening(uri)
-    except OSError as error:
+        _check_there(uri, address_of(parts(outbox)[-1]).run_id, restore_deleted)
+    except (OSError, DeletedError) as error:
         return replace(left_in(outbox, str(error)), tracking_uri=uri)
     return deliver(outbox, PATIENCE, uri=uri)
+
+
+def _check_there(uri: str, run_id: str, restore_deleted: bool) -> None:
+    fate = fate_of(uri, run_id)
+    if fate == "deleted" and restore_deleted:
+        restore(uri, run_id)
+    elif fate == "deleted":
+        raise DeletedError(
+            f"MLflow run {run_id} was deleted: restore it with --restore-deleted, or resume its training with "
+            "--tracking.on-deleted new"
+        )
+    elif fate == "gone":
+        raise DeletedError(
+            f"MLflow run {run_id} is not there and cannot be restored: resume its training with "
+            "--tracking.on-deleted new"
+        )
 
 
 def find_outboxes(folders: Iterable[Path]) -> list[Path]:
@@ -64,13 +82,14 @@ def find_outboxes(folders: Iterable[Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def sync(folders: Iterable[Path], uri: str | None, say: Say) -> bool:
+def sync(folders: Iterable[Path], uri: str | None, say: Say, restore_deleted: bool = False) -> bool:
     """Delivers what ended runs have left; says a line a run.
 
     Args:
         folders: of runs, or with runs in them.
         uri: tracking URI, where the server has moved; None: the runs'.
         say: prints a line.
+        restore_deleted: whether MLflow runs that were deleted are restored.
 
     Returns:
         Whether nothing is left.
@@ -82,7 +101,7 @@ def sync(folders: Iterable[Path], uri: str | None, say: Say) -> bool:
     done = True
     for outbox in find_outboxes(folders):
         before, began = left_in(outbox), time.monotonic()
-        left = _deliver_if_listening(outbox, uri or before.tracking_uri) if before.waiting else before
+        left = _deliver_if_possible(outbox, uri or before.tracking_uri, restore_deleted) if before.waiting else before
         if before.waiting and not left.waiting:
             say(f"{outbox}: {before.waiting} delivered to {left.tracking_uri} in {time.monotonic() - began:.1f} s")
         elif not before.waiting:

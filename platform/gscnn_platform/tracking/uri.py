@@ -1,13 +1,15 @@
 """Where runs are tracked: the tracking URI, and what can be known of it without MLflow."""
 
 import os
+import shlex
 import socket
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from gscnn_platform import machine
+from gscnn_platform import cluster, machine
 from gscnn_platform.config import TrackingConfig, has_password
+from gscnn_platform.names import sqlite_path, sqlite_uri
 from gscnn_platform.tracking.journal import TrackingError
 
 CREDENTIALS: Final = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or ~/.mlflow/credentials"
@@ -25,7 +27,7 @@ def tracking_uri(config: TrackingConfig, storage: str) -> str:
         return uri
     folder = machine.lasting_folder() if "://" in storage else Path(storage)
     folder.mkdir(parents=True, exist_ok=True)
-    return f"sqlite:///{folder / 'mlflow.db'}"
+    return sqlite_uri(folder / "mlflow.db")
 
 
 def check_named_uri(config: TrackingConfig) -> None:
@@ -50,12 +52,16 @@ def _named_uri(config: TrackingConfig) -> str | None:
     uri = config.uri or os.environ.get("MLFLOW_TRACKING_URI")
     if uri:
         check_no_password(uri, "MLFLOW_TRACKING_URI")
+        database = sqlite_path(uri)
+        if database is not None and not database.is_absolute() and database.name != ":memory:":
+            # Workers run in other folders, where a relative path would be another file.
+            return sqlite_uri(Path(cluster.resolve(str(database), "the path of --tracking.uri")))
     return uri
 
 
 def ui_command(uri: str) -> str:
     """How to look at the runs of a tracking URI."""
-    return f"mlflow ui --backend-store-uri {uri}" if uri.startswith("sqlite") else f"open {uri}"
+    return f"mlflow ui --backend-store-uri {shlex.quote(uri)}" if sqlite_path(uri) else f"open {shlex.quote(uri)}"
 
 
 def check_no_password(uri: str, field: str) -> None:

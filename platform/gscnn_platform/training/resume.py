@@ -20,7 +20,8 @@ from pydantic import ValidationError
 
 from gscnn_platform.config import EXECUTION, Config, ExperimentConfig, flatten
 from gscnn_platform.data.storage import StorageError
-from gscnn_platform.paths import as_path, filesystem_of, write_whole
+from gscnn_platform.names import check_experiment, check_name
+from gscnn_platform.paths import as_path, filesystem_of, remove_if_empty, write_whole
 
 RECORD: Final = "record.json"
 ALIVE: Final = "alive.json"
@@ -33,8 +34,12 @@ DEAD_SECONDS: Final = 20.0
 State = Literal["running", "stopped", "failed", "finished"]
 
 
+LEFTOVERS: Final = {ALIVE, f".{ALIVE}.partial", f".{RECORD}.partial", f".{SWEEP_RECORD}.partial", "tracking"}
+"""What a start that was killed leaves in a run's folder: the next one takes it."""
+
+
 class ResumeError(ValueError):
-    """The run that was named cannot be gone on with as asked."""
+    """The run that was named cannot be resumed as asked."""
 
 
 class RunRecord(Config):
@@ -53,25 +58,27 @@ class RunRecord(Config):
 def choose_run(
     config: ExperimentConfig, storage: str, fingerprint: str, is_trial: bool = False
 ) -> tuple[str, RunRecord | None]:
-    """Name of the run, and its record where it is one to go on with.
+    """Name of the run, and its record where it is one to resume.
 
     With `run_name` it is that run; without, the newest unfinished run of the same settings and data in `storage`, else
     a new one, named after the recipe and the time. A sweep answers for its trials: their settings may change on the
     way, and they may be finished.
 
     Raises:
+        NamingError: the name of the run or of the recipe cannot be a folder's.
         ResumeError: the named run is finished, still running, of other settings or data, or its folder is no run's.
     """
+    check_names(config)
     if config.run_name is None:
         found = _unfinished_like(config, storage, fingerprint) if config.resume else None
         return (found.name, found) if found else (f"{config.name}-{datetime.now():%Y%m%d-%H%M%S}", None)
-    name, folder = config.run_name, f"{storage}/{config.run_name}"
+    name = config.run_name
+    folder = f"{storage}/{name}"
     record = read_record(folder)
     if is_trial:
         return name, record
     if record is None:
-        if as_path(folder).exists():
-            raise ResumeError(f"--run-name {name!r}: {folder} exists and is no run: choose another, or leave it out")
+        check_free(folder, name)
         return name, None
     if not config.resume or record.state == "finished":
         raise ResumeError(
@@ -81,12 +88,46 @@ def choose_run(
     wrong = _differences(record, config, fingerprint)
     if wrong:
         raise ResumeError(
-            f"--run-name {name!r} is a run of other settings: {'; '.join(wrong)}. Give the same values to go on with "
-            "it, or another --run-name to start anew"
+            f"--run-name {name!r} is a run of other settings: {'; '.join(wrong)}. Give the same values to resume it, "
+            "or another --run-name to start anew"
         )
     if is_driven(folder):
         raise ResumeError(f"--run-name {name!r} is running: {_owner_of(folder)}; stop it first, or choose another name")
     return name, record
+
+
+def check_names(config: ExperimentConfig) -> None:
+    """Raises NamingError where a name that becomes a folder or an MLflow experiment cannot."""
+    check_name(config.name, "--name")
+    check_experiment(config.tracking.experiment, "--tracking.experiment")
+    if config.run_name is not None:
+        check_name(config.run_name, "--run-name")
+
+
+def check_free(folder: str, name: str) -> None:
+    """Refuses a folder without a record that has more in it than a start that failed or was killed leaves.
+
+    Raises:
+        ResumeError: it has something of its own, or another start is under way in it.
+    """
+    place = as_path(folder)
+    if not place.exists():
+        return
+    # An object store lists a folder that has become empty as a file within it, without a name.
+    there = {path.name for path in place.iterdir()} - {""} if place.is_dir() else {place.name}
+    records = sorted(there & {RECORD, SWEEP_RECORD})
+    if records:
+        raise ResumeError(
+            f"--run-name {name!r}: {folder}/{records[0]} is damaged, of another kind or of another version: choose "
+            "another name, or leave it out"
+        )
+    if there - LEFTOVERS:
+        raise ResumeError(
+            f"--run-name {name!r}: {folder} exists and is no run, {sorted(there - LEFTOVERS)[0]} is in it: choose "
+            "another name, or leave it out"
+        )
+    if is_driven(folder):
+        raise ResumeError(f"--run-name {name!r} is running: {_owner_of(folder)}; stop it first, or choose another name")
 
 
 def write_record(folder: str, record: RunRecord) -> None:
@@ -124,7 +165,7 @@ def usable(storage: str) -> Iterator[None]:
 
 @contextmanager
 def alive(folder: str) -> Iterator[None]:
-    """Says, while open, that this process drives the run."""
+    """Says, while open, that this process drives the run; a folder that has got nothing else by then is removed."""
     owner = {"host": socket.gethostname(), "pid": os.getpid(), "began": psutil.Process().create_time()}
     ended = threading.Event()
 
@@ -146,6 +187,7 @@ def alive(folder: str) -> Iterator[None]:
         # Where the storage does not answer, silence tells.
         with suppress(OSError):
             (as_path(folder) / ALIVE).unlink()
+            remove_if_empty(folder)
 
 
 def _unfinished_like(config: ExperimentConfig, storage: str, fingerprint: str) -> RunRecord | None:

@@ -67,16 +67,18 @@ class Trial:
 def run_training(config: ExperimentConfig, trial: Trial | None = None) -> TrainingResult:
     """Trains as `config` says, on the cluster that there is; blocks until the end.
 
-    The same config on the same data goes on with a run that died or was stopped, from its last checkpoint and in its
+    The same config on the same data resumes a run that crashed or was stopped, from its last checkpoint and in its
     MLflow run (gscnn_platform.training.resume). What can be known to fail is found before a worker starts, in the
     first seconds. A trial of one worker runs in this process.
 
     Raises:
         StoreError: the store is missing, damaged or another than the config asks for.
-        ResumeError: the run that is named cannot be gone on with as asked.
+        NamingError: the run's name cannot be used.
+        ResumeError: the run that is named cannot be resumed as asked.
         ClusterError: there is no cluster to run on.
         ResourcesError: the cluster is too small.
         TrackingError: the tracking URI does not work.
+        DeletedError: the MLflow run of a run that resumes was deleted.
         NonFiniteLossError: the losses went wrong on the way.
         CheckpointError: no checkpoint of the run is whole.
         StorageError: the disk of the checkpoints is full.
@@ -95,6 +97,11 @@ def run_training(config: ExperimentConfig, trial: Trial | None = None) -> Traini
     # Torch, Ray and MLflow are imported from here on: whatever was wrong so far was said in a second.
     from gscnn_platform.training.execution import resources, train_here, train_on_workers
 
+    is_deleted = (
+        before is not None
+        and before.state != "finished"
+        and tracking.needs_new_run(before.tracking_uri, before.run_id, config.tracking.on_deleted)
+    )
     gscnn.build_model(config.model)  # Finds missing pretrained weights here rather than on every worker.
     cluster.connect()
     use_gpu, cpus = resources(config)
@@ -105,11 +112,14 @@ def run_training(config: ExperimentConfig, trial: Trial | None = None) -> Traini
     with resume.alive(folder):
         if before is None:
             record = _new_run(config, run_name, storage, store, trial)
+            tracking.make_way(outbox, record.run_id, say)
             print(f"run {run_name} · store {store.path} ({record.fingerprint}) · tracked at {record.tracking_uri}")
             for notice in void_notices(store.manifest, (config.data.train_split, config.data.val_split or "")):
                 print(f"note: {notice}")
         else:
             record = before.model_copy(update={"config": config})
+            if is_deleted:
+                record = _in_new_mlflow_run(record, folder, store, outbox, trial)
             tracking.reopen_run(outbox, record.tracking_uri, record.run_id)
             print(f"run {run_name} goes on, it was {before.state} · {_changes(before.config, config)}", flush=True)
         if trial and trial.clone_from:
@@ -151,15 +161,18 @@ def _result(job: WorkerJob, trial: Trial | None, stopper: Stopper) -> TrainingRe
         raise TrainingStoppedError(f"stopped after step {done['step']}{how}", stopper.number, stopper.by_sweep)
     assert best is not None
     if trial is None:
-        log_best(best, job.outbox, job.tracking_uri)
+        log_best(best, job.outbox, job.tracking_uri, job.run_id)
     return TrainingResult(job.folder.rpartition("/")[2], job.run_id, job.tracking_uri, best, scores, last)
 
 
-def log_best(checkpoint: str, outbox: str, uri: str) -> None:
-    """Puts a run's best checkpoint, its scores and its model into the run's outbox."""
+def log_best(checkpoint: str, outbox: str, uri: str, run_id: str) -> None:
+    """Puts a run's best checkpoint, its scores and its model into the run's outbox.
+
+    The run has the id of its record: a checkpoint of before its MLflow run was deleted has another one.
+    """
     with checkpoints.as_folder(checkpoint) as path:
         loaded = checkpoints.load_model(path)
-        tracking.log_best(outbox, uri, loaded.run_id, loaded.model, path, of_best(loaded.metrics))
+        tracking.log_best(outbox, uri, run_id, loaded.model, path, of_best(loaded.metrics))
 
 
 def of_best(metrics: Mapping[str, float]) -> dict[str, float]:
@@ -180,6 +193,19 @@ def _new_run(config: ExperimentConfig, run_name: str, storage: str, store: Store
         run_id=tracking.create_run(uri, config, run_name, store, f"{storage}/{run_name}", tags),
         state="running",
     )
+
+
+def _in_new_mlflow_run(record: RunRecord, folder: str, store: Store, outbox: str, trial: Trial | None) -> RunRecord:
+    """The run in a new MLflow run, which gets all that was tracked in the one that was deleted."""
+    uri, old = record.tracking_uri, record.run_id
+    tags = {tracking.REPLACES: old, **(trial.tags if trial else {})}
+    began = tracking.start_time_of(uri, old)
+    new = tracking.create_run(uri, record.config, record.name, store, folder, tags, began)
+    tracking.move_to(outbox, uri, old, new)
+    print(f"MLflow run {old} was deleted: all is tracked in the new run {new}", flush=True)
+    record = record.model_copy(update={"run_id": new})
+    resume.write_record(folder, record)
+    return record
 
 
 def outbox_of(storage: str, run_name: str) -> str:

@@ -3,14 +3,16 @@
 from datetime import datetime
 from typing import Any, Final
 
-from gscnn_platform.config import Config, execution_fields, flatten
+from gscnn_platform import tracking
+from gscnn_platform.config import Config, OnDeleted, execution_fields, flatten
 from gscnn_platform.domains import SearchSpace
+from gscnn_platform.names import check_name
 from gscnn_platform.training import resume
-from gscnn_platform.training.resume import State
+from gscnn_platform.training.resume import RunRecord, State
 from gscnn_platform.tuning.config import SweepConfig, SweepError
 
 SWEEP_EXECUTION: Final = frozenset(execution_fields(SweepConfig))
-"""Fields that a sweep may go on under other values of."""
+"""Fields that may differ when a sweep resumes."""
 
 
 class SweepRecord(Config):
@@ -32,11 +34,16 @@ class SweepRecord(Config):
 def choose_sweep(
     config: SweepConfig, space: SearchSpace, storage: str, fingerprint: str
 ) -> tuple[str, SweepRecord | None]:
-    """Name of the sweep, and its record where it is one to go on with: the named one, or the newest of the same kind.
+    """Name of the sweep, and its record where it is one to resume: the named one, or the newest of the same kind.
 
     Raises:
+        NamingError: a name cannot be used.
+        ResumeError: the named folder is no sweep's.
         SweepError: the named sweep is finished, still running, or of other settings or data.
     """
+    resume.check_names(config)
+    if config.register_as is not None:
+        check_name(config.register_as, "--register-as")
     prefix = f"sweep-{config.name}-"
     if config.run_name is None:
         for name in sorted(resume.folders_in(storage, prefix), reverse=True) if config.resume else ():
@@ -49,20 +56,42 @@ def choose_sweep(
     name = config.run_name
     record = read_record(f"{storage}/{name}")
     if record is None:
-        if resume.folders_in(storage, name):
-            raise SweepError(f"--run-name {name!r}: {storage}/{name} exists and is no sweep's: choose another")
+        resume.check_free(f"{storage}/{name}", name)
         return name, None
     if not config.resume or record.state == "finished":
         raise SweepError(f"--run-name {name!r} is used already, by a sweep that is {record.state}: choose another")
     wrong = _differences(record, config, space, fingerprint)
     if wrong:
         raise SweepError(
-            f"--run-name {name!r} is a sweep of other settings: {'; '.join(wrong)}. Give the same values to go on with "
-            "it, or another --run-name to start anew"
+            f"--run-name {name!r} is a sweep of other settings: {'; '.join(wrong)}. Give the same values to resume it, "
+            "or another --run-name to start anew"
         )
     if resume.is_driven(f"{storage}/{name}"):
         raise SweepError(f"--run-name {name!r} is running: stop it first, or choose another name")
     return name, record
+
+
+def needs_new_run(record: SweepRecord, folder: str, on_deleted: OnDeleted) -> bool:
+    """Whether a sweep that resumes needs a new parent run, since its own was deleted in MLflow; where asked to restores
+    that and the runs of the trials that have not finished.
+
+    Raises:
+        DeletedError: the parent or such a trial was deleted, and `on_deleted` is "error".
+    """
+    uri = record.tracking_uri
+    if tracking.fate_of(uri, record.run_id) == "unknown":
+        return False
+    is_deleted = tracking.needs_new_run(uri, record.run_id, on_deleted)
+    for trial in trials_of(folder):
+        if trial.state != "finished":
+            tracking.needs_new_run(uri, trial.run_id, on_deleted)
+    return is_deleted
+
+
+def trials_of(folder: str) -> list[RunRecord]:
+    """Records of the trials that have begun."""
+    records = (resume.read_record(f"{folder}/{name}") for name in sorted(resume.folders_in(folder, "trial-")))
+    return [record for record in records if record is not None]
 
 
 def write_record(folder: str, record: SweepRecord) -> None:

@@ -15,6 +15,7 @@ from gscnn_platform import tracking
 from gscnn_platform.config import Config
 from gscnn_platform.domains import SearchSpace
 from gscnn_platform.interrupts import TrainingStoppedError
+from gscnn_platform.names import markdown
 from gscnn_platform.paths import as_path
 from gscnn_platform.sweep_figures import TrialPoint, draw_sweep
 from gscnn_platform.tracking import Outbox, TrackingError
@@ -229,9 +230,12 @@ class Board:
     def _note(self, pictures: list[str]) -> str:
         best, metric = self.best(), self.record.config.metric
         ranked = sorted((row for row in self.rows() if row.score is not None), key=lambda row: -(row.score or 0))[:10]
-        lines = [f"**{self.space.description}** · {self.ended} of {self.count} trials · raises {metric}", ""]
+        lines = [
+            f"**{markdown(self.space.description)}** · {self.ended} of {self.count} trials · maximizes {metric}",
+            "",
+        ]
         if best is not None:
-            lines += [f"Best: **{best.name}**, {metric} {best.score:.4f} · {_described(best.sampled)}", ""]
+            lines += [f"Best: **{best.name}**, {metric} {best.score:.4f} · {markdown(_described(best.sampled))}", ""]
         lines += [
             " · ".join(
                 tracking.artifact_link(self.record.run_id, f"{ARTIFACTS}/{name}.png", name.replace("_", " "))
@@ -241,7 +245,7 @@ class Board:
             f"| trial | {metric} | epochs | state | settings |",
             "|---|---|---|---|---|",
             *(
-                f"| {row.name} | {row.score:.4f} | {row.epochs} | {row.state} | {_described(row.sampled)} |"
+                f"| {row.name} | {row.score:.4f} | {row.epochs} | {row.state} | {markdown(_described(row.sampled))} |"
                 for row in ranked
             ),
         ]
@@ -260,7 +264,7 @@ class Board:
         checkpoint, outbox = checkpoints.best_of_run(folder), outbox_of(self.folder, best.name)
         if checkpoint is None:
             return None
-        log_best(checkpoint, outbox, uri)
+        log_best(checkpoint, outbox, uri, best.run_id)
         left = tracking.deliver(Path(outbox), patience=60, say=say)
         try:
             tracking.set_tags(uri, best.run_id, {"gscnn.winner": self.record.name})
@@ -270,7 +274,7 @@ class Board:
             metrics = checkpoints.metrics_of(checkpoint)
             scores = {key: value for key, value in metrics.items() if key.startswith("val/")}
             tracking.register(uri, register_as, best.run_id, scores, fingerprint)
-            return f"models:/{register_as}@{tracking.ALIAS}"
+            return f"{tracking.MODELS}{register_as}@{tracking.ALIAS}"
         except TrackingError as error:
             say(f"tracking: {error}{'; ' if left else ''}{left if left else ''}")
             return None

@@ -24,8 +24,10 @@ from gscnn_platform.data.store import Store
 from gscnn_platform.domains import SearchSpace
 from gscnn_platform.interrupts import TrainingStoppedError
 from gscnn_platform.training import resume
+from gscnn_platform.training.progress import say
+from gscnn_platform.training.trainer import outbox_of
 from gscnn_platform.tuning.config import SweepConfig, SweepError
-from gscnn_platform.tuning.record import SweepRecord, write_record
+from gscnn_platform.tuning.record import SweepRecord, needs_new_run, trials_of, write_record
 from gscnn_platform.tuning.results import Board, BoardCallback, TrialRow
 from gscnn_platform.tuning.searching import number_of_trials, scheduler, searcher, tune_domain
 from gscnn_platform.tuning.trial import SweepJob, SweepTrial, trial_name
@@ -80,16 +82,21 @@ def drive(
     """What `run_sweep` does after its checks: `before` is the record of a sweep that resumes."""
     scheduler(config, space)
     searcher(config, space)
+    is_deleted = before is not None and needs_new_run(before, f"{storage}/{name}", config.tracking.on_deleted)
     build_model(config.model)
     cluster.connect()
     config, room = _with_resources(config.model_copy(update={"store": str(store.path)}))
     folder, count = f"{storage}/{name}", number_of_trials(config, space)
     with resume.alive(folder):
         record = before or _new_sweep(config, space, name, folder, storage, store)
+        if is_deleted:
+            record = in_new_mlflow_run(record, folder, storage, store)
+        if before is None:
+            tracking.make_way(outbox_of(storage, name), record.run_id, say)
         write_record(folder, record.model_copy(update={"state": "running", "config": config}))
         print(
             f"sweep {name} {'goes on' if before else 'of'} {count} trials on {config.name}, {room} at a time · "
-            f"raises {config.metric} · tracked at {record.tracking_uri}",
+            f"maximizes {config.metric} · tracked at {record.tracking_uri}",
             flush=True,
         )
         board = Board(folder, record, space, count)
@@ -158,21 +165,25 @@ def _with_resources(config: SweepConfig) -> tuple[SweepConfig, int]:
     return SweepConfig.model_validate(with_overrides(config, changes)), room
 
 
+def in_new_mlflow_run(record: SweepRecord, folder: str, storage: str, store: Store) -> SweepRecord:
+    """The sweep under a new parent run, which gets all that was tracked in the one that was deleted, and its trials."""
+    uri, old = record.tracking_uri, record.run_id
+    began = tracking.start_time_of(uri, old)
+    new = _parent_run(uri, record.config, record.space, record.name, folder, store, began)
+    tracking.move_to(outbox_of(storage, record.name), uri, old, new)
+    tracking.set_tags(uri, new, {tracking.REPLACES: old})
+    for trial in trials_of(folder):
+        if tracking.fate_of(uri, trial.run_id) == "active":
+            tracking.set_tags(uri, trial.run_id, {tracking.PARENT: new})
+    print(f"MLflow run {old} was deleted: the sweep is tracked in the new run {new}", flush=True)
+    return record.model_copy(update={"run_id": new})
+
+
 def _new_sweep(
     config: SweepConfig, space: SearchSpace, name: str, folder: str, storage: str, store: Store
 ) -> SweepRecord:
     uri = tracking.tracking_uri(config.tracking, storage)
-    settings = {
-        "space": config.space or "command line",
-        "search": config.search or space.search,
-        "scheduler": config.scheduler,
-        "metric": config.metric,
-        "num_trials": number_of_trials(config, space),
-        "domains": dict(space.domains),
-    }
-    run_id = tracking.create_sweep(
-        uri, config.recipe, name, store, folder, settings["space"], list(space.variants), settings
-    )
+    run_id = _parent_run(uri, config, space, name, folder, store)
     return SweepRecord(
         name=name,
         config=config,
@@ -182,6 +193,28 @@ def _new_sweep(
         run_id=run_id,
         began=time.time(),
         state="running",
+    )
+
+
+def _parent_run(
+    uri: str,
+    config: SweepConfig,
+    space: SearchSpace,
+    name: str,
+    folder: str,
+    store: Store,
+    began: int | None = None,
+) -> str:
+    settings = {
+        "space": config.space or "command line",
+        "search": config.search or space.search,
+        "scheduler": config.scheduler,
+        "metric": config.metric,
+        "num_trials": number_of_trials(config, space),
+        "domains": dict(space.domains),
+    }
+    return tracking.create_sweep(
+        uri, config.recipe, name, store, folder, settings["space"], list(space.variants), settings, began
     )
 
 

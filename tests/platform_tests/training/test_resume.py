@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from gscnn_platform.config import EXECUTION, ExperimentConfig, flatten, with_overrides
+from gscnn_platform.names import NamingError
 from gscnn_platform.recipes import STREETS
 from gscnn_platform.training import resume
 from gscnn_platform.training.resume import ResumeError, RunRecord, State, choose_run
@@ -75,6 +76,7 @@ def test_a_finished_name_and_a_folder_that_is_no_run_are_refused(tmp_path: Path)
     with pytest.raises(ResumeError, match=r"is used already in .* by a run that is finished"):
         chosen(tmp_path, with_overrides(STREETS, {"run_name": "done"}))
     (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").touch()
     with pytest.raises(ResumeError, match="exists and is no run"):
         chosen(tmp_path, with_overrides(STREETS, {"run_name": "photos"}))
     assert chosen(tmp_path, with_overrides(STREETS, {"run_name": "new"})) is None
@@ -134,3 +136,41 @@ def test_a_record_is_replaced_whole_and_a_torn_one_is_no_record(tmp_path: Path) 
     assert found.state == "stopped"
     (tmp_path / "mine" / resume.RECORD).write_text('{"name": "mi')
     assert resume.read_record(str(tmp_path / "mine")) is None
+
+
+@pytest.mark.parametrize("name", ["../outside", "exp/lr 0.05", "", "..", "a\nb", "x" * 201])
+def test_a_name_that_cannot_be_a_folder_is_refused_before_anything_is_written(tmp_path: Path, name: str) -> None:
+    storage = tmp_path / "runs"
+    with pytest.raises(NamingError, match="--run-name"):
+        chosen(storage, with_overrides(STREETS, {"run_name": name}))
+    with pytest.raises(NamingError, match="--name"):
+        chosen(storage, with_overrides(STREETS, {"name": name}))
+    with pytest.raises(NamingError, match=r"--tracking\.experiment"):
+        chosen(storage, with_overrides(STREETS, {"tracking.experiment": ""}))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_start_that_fails_leaves_nothing_and_what_a_kill_leaves_is_taken(tmp_path: Path) -> None:
+    named = with_overrides(STREETS, {"run_name": "x"})
+    with pytest.raises(OSError, match="no server"), resume.alive(str(tmp_path / "x")):
+        raise OSError("no server")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "x" / "tracking" / "0").mkdir(parents=True)
+    resume.write_json(str(tmp_path / "x"), resume.ALIVE, {"host": "h", "pid": 1, "began": 0.0, "at": 0.0})
+    (tmp_path / "x" / ".record.json.partial").touch()
+    assert chosen(tmp_path, named) is None, "a new run"
+    (tmp_path / "x" / resume.RECORD).write_text('{"name": "mi')
+    with pytest.raises(ResumeError, match=r"x/record\.json is damaged, of another kind or of another version"):
+        chosen(tmp_path, named)
+
+
+def test_a_start_that_is_under_way_keeps_its_folder(tmp_path: Path) -> None:
+    with resume.alive(str(tmp_path / "x")), pytest.raises(ResumeError, match="is running: process"):
+        chosen(tmp_path, with_overrides(STREETS, {"run_name": "x"}))
+
+
+def test_a_folder_on_an_object_store_that_a_failed_start_has_left_is_free(remote: str) -> None:
+    with pytest.raises(OSError, match="no server"), resume.alive(f"{remote}/x"):
+        raise OSError("no server")
+    name, record = choose_run(with_overrides(STREETS, {"run_name": "x"}), remote, DATA)
+    assert (name, record) == ("x", None)

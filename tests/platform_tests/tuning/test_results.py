@@ -13,12 +13,15 @@ from gscnn_platform.config import ExperimentConfig, with_overrides
 from gscnn_platform.data.store import Store
 from gscnn_platform.domains import SearchSpace
 from gscnn_platform.interrupts import TrainingStoppedError
+from gscnn_platform.names import NamingError
 from gscnn_platform.search_spaces import SEARCH_SPACES
-from gscnn_platform.training.resume import alive
+from gscnn_platform.training import resume
+from gscnn_platform.training.resume import RunRecord, alive
 from gscnn_platform.tuning import SweepConfig, SweepError
-from gscnn_platform.tuning.record import SweepRecord, choose_sweep, read_record, write_record
+from gscnn_platform.tuning.record import SweepRecord, choose_sweep, needs_new_run, read_record, write_record
 from gscnn_platform.tuning.results import Board
 from gscnn_platform.tuning.searching import EPOCH, NUMBER, SCORE
+from gscnn_platform.tuning.sweep import in_new_mlflow_run
 
 SPACE = SEARCH_SPACES["loss-small"]
 
@@ -147,3 +150,42 @@ def test_the_same_sweep_is_found_again_and_another_is_not(tmp_path: Path, record
     with pytest.raises(SweepError, match="is used already, by a sweep that is finished"):
         choose_sweep(named, SPACE, storage, record.fingerprint)
     assert read_record(f"{storage}/nowhere") is None
+
+
+def test_a_sweep_whose_parent_was_deleted_resumes_under_a_new_one_with_its_trials(
+    tmp_path: Path, record: SweepRecord, streets_store: Store
+) -> None:
+    folder, uri = str(tmp_path / "a-sweep"), record.tracking_uri
+    client = mlflow.MlflowClient(uri)
+    tags = {tracking.PARENT: record.run_id}
+    trial = tracking.create_run(uri, record.config.recipe, "trial-000", streets_store, f"{folder}/trial-000", tags)
+    config = record.config.recipe
+    resume.write_record(
+        f"{folder}/trial-000",
+        RunRecord(name="trial-000", config=config, fingerprint="f", tracking_uri=uri, run_id=trial, state="stopped"),
+    )
+    assert needs_new_run(record, folder, "error") is False
+    client.delete_run(record.run_id)
+    with pytest.raises(tracking.DeletedError, match=record.run_id):
+        needs_new_run(record, folder, "error")
+    assert needs_new_run(record, folder, "new") is True
+    moved = in_new_mlflow_run(record, folder, str(tmp_path), streets_store)
+    assert [run.run_id for run in tracking.children(uri, moved.run_id)] == [trial]
+    assert client.get_run(moved.run_id).data.tags[tracking.REPLACES] == record.run_id
+    client.delete_run(trial)
+    with pytest.raises(tracking.DeletedError, match=trial):
+        needs_new_run(moved, folder, "error")
+    assert needs_new_run(moved, folder, "restore") is False
+    assert client.get_run(trial).info.lifecycle_stage == "active"
+
+
+def test_a_sweeps_failed_start_and_names_that_only_begin_alike_leave_its_name_free(
+    tmp_path: Path, record: SweepRecord
+) -> None:
+    config = record.config.model_copy(update={"run_name": "a"})
+    (tmp_path / "a" / "tracking").mkdir(parents=True)
+    (tmp_path / "ab").mkdir()
+    assert choose_sweep(config, SPACE, str(tmp_path), "data") == ("a", None)
+    for changed in ({"run_name": "a/b"}, {"register_as": "models:/a"}):
+        with pytest.raises(NamingError, match="cannot be used"):
+            choose_sweep(config.model_copy(update=changed), SPACE, str(tmp_path), "data")

@@ -1,0 +1,199 @@
+"""What runs, recipes, experiments and registered models may be called, and how any text is written for other systems.
+
+One function a system: paths, MLflow's metric keys and filters, SQLite URIs, Markdown, matplotlib. Imports nothing of
+this project, no torch, no Ray and no MLflow.
+"""
+
+import difflib
+import hashlib
+import posixpath
+import re
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote, unquote
+
+MOST_BYTES: Final = 200
+"""Of a name in UTF-8: a file's name has 255 at most, and ours get endings such as the outbox's."""
+ALLOWED: Final = "letters, digits, spaces and _ - . + = , @"
+RESERVED: Final = ("mlartifacts", "evaluation", "outbox", "mlflow.db")
+"""What a storage folder holds beside its runs."""
+MOST_EXPERIMENT: Final = 500
+"""Characters that MLflow takes of an experiment's name."""
+MOST_KEY: Final = 250
+"""Characters that MLflow takes of a metric's key."""
+
+_ESCAPES: Final = {
+    "(": "lpar",
+    ")": "rpar",
+    "[": "lbrack",
+    "]": "rbrack",
+    "{": "lbrace",
+    "}": "rbrace",
+    "&": "and",
+    ",": "comma",
+    ";": "semi",
+    "%": "percent",
+    "=": "equals",
+    "+": "plus",
+    "'": "apos",
+    '"': "quot",
+    ":": "colon",
+    "/": "slash",
+    "#": "hash",
+    "?": "quest",
+    "!": "excl",
+    "<": "lt",
+    ">": "gt",
+}
+_CHARACTERS: Final = {word: character for character, word in _ESCAPES.items()}
+
+
+class NamingError(ValueError):
+    """A name that cannot be used; the message says which letters are allowed."""
+
+
+def check_name(name: str, option: str) -> str:
+    """A name that becomes a folder, a part of a URI or a registered model: as it is, where it may be used.
+
+    Args:
+        name: of a run, a sweep, a recipe or a registered model.
+        option: that it was given by, for the message.
+
+    Raises:
+        NamingError: it is empty, has a letter that is not allowed, starts with a dot, a dash or a space, ends with a
+            dot or a space, is longer than MOST_BYTES, or is what a storage folder has of its own.
+    """
+    wrong = _wrong(name)
+    if wrong is not None:
+        raise NamingError(f"{option} {name[:80]!r} cannot be used: {wrong}.\nAllowed are {ALLOWED}.")
+    return name
+
+
+def _wrong(name: str) -> str | None:
+    if not name.strip():
+        return "it is empty"
+    bad = dict.fromkeys(repr(character) for character in name if not _is_allowed(character))
+    if bad:
+        return f"it has {', '.join(bad)}"
+    if name[0] in ".- " or name[-1] in ". ":
+        return "it starts with a dot, a dash or a space, or ends with a dot or a space"
+    if len(name.encode()) > MOST_BYTES:
+        return f"it has {len(name.encode())} bytes, {MOST_BYTES} at most"
+    if name in RESERVED or name.startswith("mlflow.db"):
+        return "the storage folder has a file or a folder of this name"
+    return None
+
+
+def _is_allowed(character: str) -> bool:
+    # Category M: the dots of an umlaut, as macOS writes it, are a character of their own.
+    return character.isalnum() or character in "_-.+=,@ " or unicodedata.category(character).startswith("M")
+
+
+def check_experiment(name: str, option: str) -> str:
+    """An MLflow experiment's name, which is no path: any printable text.
+
+    Raises:
+        NamingError: it is empty, has a control character, or is longer than MLflow takes.
+    """
+    if not name.strip() or not name.isprintable() or len(name) > MOST_EXPERIMENT:
+        raise NamingError(f"{option} {name[:80]!r} cannot be used: give 1 to {MOST_EXPERIMENT} printable characters.")
+    return name
+
+
+def near_misses(text: str, known: Iterable[str]) -> str:
+    """`; did you mean A or B?` of what is written alike; empty where nothing is."""
+    found = difflib.get_close_matches(text, list(known), n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(found)}?" if found else ""
+
+
+def file_name(text: str) -> str:
+    """Any text as the name of a file, or a part of one; different texts may get the same."""
+    safe = "".join(character if _is_allowed(character) and character != " " else "-" for character in text)
+    return _cut(safe.lstrip(".-") or "unnamed", 100)
+
+
+def _cut(text: str, most: int) -> str:
+    return text.encode()[:most].decode(errors="ignore")
+
+
+def metric_key(key: str) -> str:
+    """A metric's key as MLflow takes it; `original_key` gives the key back.
+
+    MLflow takes letters of any alphabet, digits and `_ - . : /` and space, and what is a path that stays as it is.
+    Other characters become a word or their number between colons: `val_iou/road (paved)` becomes
+    `val_iou/road :lpar:paved:rpar:`. Different keys stay different. A key that gets longer than MOST_KEY ends with a
+    digest, and is known again by what it was made from alone.
+    """
+    escaped = "".join(character if _is_plain(character) else _escape(character) for character in key)
+    if posixpath.normpath(escaped) != escaped or escaped.startswith((".", "/")):
+        escaped = "".join(_escape(character) if character in "/." else character for character in escaped)
+    if len(escaped) > MOST_KEY:
+        digest = hashlib.sha256(key.encode()).hexdigest()[:12]
+        escaped = f"{escaped[: MOST_KEY - len(digest) - 1]}-{digest}"
+    return escaped
+
+
+def original_key(escaped: str) -> str:
+    """The key that `metric_key` was given; of any other key that key as it is."""
+    return re.sub(r":(\w+):", _unescape, escaped)
+
+
+def _is_plain(character: str) -> bool:
+    return re.fullmatch(r"[\w. /-]", character) is not None
+
+
+def _escape(character: str) -> str:
+    return f":{_ESCAPES.get(character, f'x{ord(character):x}')}:"
+
+
+def _unescape(match: re.Match[str]) -> str:
+    word = match[1]
+    if word in _CHARACTERS:
+        return _CHARACTERS[word]
+    code = int(word[1:], 16) if re.fullmatch(r"x[0-9a-f]{1,6}", word) else 0x110000
+    return chr(code) if code < 0x110000 else match[0]
+
+
+def filter_pattern(text: str) -> str:
+    """A quoted pattern for LIKE in MLflow's filter language which matches `text`, and hardly anything else.
+
+    That language has no escapes: a value with both kinds of quotes, or with a backslash at its end, cannot be written.
+    So each character that might mean something becomes `_`, which stands for any one; compare what is found with
+    `text`.
+    """
+    pattern = re.sub(r"[^\w ./:@=+,-]", "_", text)
+    return f"'{pattern}'"
+
+
+def sqlite_uri(database: Path) -> str:
+    """The tracking URI of a SQLite file.
+
+    SQLAlchemy ends the path at `?` and decodes `%20`. Where the path has either it is encoded, behind a scheme for
+    which MLflow does not make the encoded path's folder as well.
+    """
+    path = str(database)
+    if "?" in path or unquote(path) != path:
+        return f"sqlite+pysqlite:///{quote(path)}"
+    return f"sqlite:///{path}"
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The file of a SQLite tracking URI; None of another kind of URI."""
+    scheme, _, rest = uri.partition(":///")
+    if scheme not in ("sqlite", "sqlite+pysqlite"):
+        return None
+    return Path(unquote(rest.partition("?")[0]))
+
+
+def markdown(text: str) -> str:
+    """Any text as one that Markdown shows as it is, in a table's cell too."""
+    return re.sub(r"([\\`*_{}\[\]()#+!|<>~-])", r"\\\1", text.replace("\n", " "))
+
+
+def picture_text(text: str) -> str:
+    """Any text as one that matplotlib draws as it is: `$` starts no formula, and `_` does not hide it from a legend."""
+    shown = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+    # A word joiner would be drawn as a box by some fonts; this space is as thin as they get.
+    return ("\N{HAIR SPACE}" if shown.startswith("_") else "") + shown.replace("$", r"\$")

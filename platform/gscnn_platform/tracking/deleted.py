@@ -1,0 +1,167 @@
+"""Runs that were deleted in MLflow while they were stopped: noticed when they resume, restored or replaced."""
+
+import tempfile
+import threading
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final, Literal
+
+import mlflow
+from mlflow.entities import LifecycleStage
+from mlflow.exceptions import MlflowException
+
+from gscnn_platform.config import OnDeleted
+from gscnn_platform.names import sqlite_path
+from gscnn_platform.tracking.delivery import client_of
+from gscnn_platform.tracking.journal import HEADER, Address, Journal, TrackingError, parts, read_json, write_json
+from gscnn_platform.tracking.outbox import Say, left_in
+from gscnn_platform.tracking.refusals import reason
+
+REPLACES: Final = "gscnn.replaces"
+"""Tag: id of the MLflow run that was deleted, in whose place this one is."""
+LOOK_SECONDS: Final = 10.0
+"""What a look at a server may take: one that hangs must not keep a run from resuming."""
+
+Fate = Literal["active", "deleted", "gone", "unknown"]
+"""`gone`: not even to be restored. `unknown`: the server does not answer."""
+
+
+class DeletedError(TrackingError):
+    """The MLflow run, or its experiment, was deleted."""
+
+
+def fate_of(uri: str, run_id: str) -> Fate:
+    """Whether MLflow still has a run, in its list or among the deleted ones. Raises nothing."""
+    found: list[Fate] = []
+
+    def look() -> None:
+        # Stores raise classes of their own for a server that does not answer as they expect.
+        with suppress(Exception):
+            found.append(_look(uri, run_id))
+
+    thread = threading.Thread(target=look, name="deleted?", daemon=True)
+    thread.start()
+    # A first look at a SQLite file creates tables, which takes seconds on a busy machine, and it never hangs.
+    thread.join(None if sqlite_path(uri) else LOOK_SECONDS)
+    return found[0] if found else "unknown"
+
+
+def _look(uri: str, run_id: str) -> Fate:
+    client = client_of(uri)
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return "gone"
+    return "active" if run.info.lifecycle_stage == LifecycleStage.ACTIVE else "deleted"
+
+
+def needs_new_run(uri: str, run_id: str, on_deleted: OnDeleted) -> bool:
+    """Whether a run continues in a new MLflow run, since its own was deleted; restores that where asked to.
+
+    A server that does not answer keeps no run from resuming: then the answer is no.
+
+    Args:
+        uri, run_id: of the run.
+        on_deleted: what to do.
+
+    Raises:
+        DeletedError: it was deleted, and `on_deleted` is "error", or it is "restore" and nothing is left to restore.
+    """
+    fate = fate_of(uri, run_id)
+    if fate in ("active", "unknown"):
+        return False
+    if on_deleted == "new":
+        return True
+    if on_deleted == "restore" and fate == "deleted":
+        restore(uri, run_id)
+        return False
+    raise DeletedError(_told(uri, run_id, fate))
+
+
+def _told(uri: str, run_id: str, fate: Fate) -> str:
+    """What is wrong, and what to type."""
+    if fate == "gone":
+        return (
+            f"MLflow run {run_id} is not at {uri} and cannot be restored.\n"
+            f"Track in a new MLflow run, which gets all that was tracked before, with --tracking.on-deleted new."
+        )
+    return (
+        f"MLflow run {run_id} at {uri} was deleted, by itself or with its experiment.\n"
+        "Restore it with --tracking.on-deleted restore, or track in a new MLflow run, which gets all that was tracked "
+        "before, with --tracking.on-deleted new."
+    )
+
+
+def restore(uri: str, run_id: str) -> None:
+    """Restores a run, and its experiment where that was deleted with it.
+
+    Raises:
+        DeletedError: the server refuses it, or does not answer.
+    """
+    try:
+        client = client_of(uri)
+        experiment = client.get_experiment(client.get_run(run_id).info.experiment_id)
+        if experiment.lifecycle_stage == LifecycleStage.DELETED:
+            client.restore_experiment(experiment.experiment_id)
+        if client.get_run(run_id).info.lifecycle_stage == LifecycleStage.DELETED:
+            client.restore_run(run_id)
+    except (MlflowException, OSError) as error:
+        raise DeletedError(f"MLflow run {run_id} at {uri} cannot be restored: {reason(error)}") from error
+
+
+def start_time_of(uri: str, run_id: str) -> int | None:
+    """When a run began, in milliseconds since 1970; None of one that is gone."""
+    with suppress(MlflowException, OSError):
+        return client_of(uri).get_run(run_id).info.start_time
+    return None
+
+
+def move_to(outbox: str | Path, uri: str, old: str, new: str) -> None:
+    """Makes another run of an outbox: all that it ever had is delivered to that, and old files are copied.
+
+    Args:
+        outbox: the folder; there may be none yet.
+        uri: of both runs.
+        old, new: ids of the run that was deleted and of the one in its place.
+    """
+    for part in parts(Path(outbox)):
+        journal = Journal(part)
+        try:
+            (part / "delivered.json").unlink(missing_ok=True)
+            (part / "refused.jsonl").unlink(missing_ok=True)
+            write_json(part / HEADER, asdict(Address(uri, new)))
+        finally:
+            journal.close()
+    (Path(outbox) / "steps.json").unlink(missing_ok=True)
+    # Pictures that were delivered are no longer in the outbox.
+    with suppress(MlflowException, OSError), tempfile.TemporaryDirectory() as folder:
+        _copy_artifacts(client_of(uri), old, new, folder)
+
+
+def make_way(outbox: str | Path, run_id: str, say: Say) -> None:
+    """Moves aside an outbox that an earlier run of the same name has left where this one's will be.
+
+    Args:
+        outbox: the folder; there may be none.
+        run_id: of the new run.
+        say: hears where to, if something in it was not delivered.
+    """
+    place = Path(outbox)
+    others = [known["run_id"] for part in parts(place) if (known := read_json(part / HEADER)) is not None]
+    other = next((each for each in others if each != run_id), None)
+    if other is None:
+        return
+    left = left_in(place)
+    aside = place.with_name(f"{place.name}-{other[:8]}")
+    place.rename(aside)
+    if left.waiting:
+        say(f"tracking: an earlier run of this name has left something undelivered, now in {aside}: {left.waiting}")
+
+
+def _copy_artifacts(client: mlflow.MlflowClient, old: str, new: str, folder: str) -> None:
+    for top in client.list_artifacts(old):
+        client.download_artifacts(old, top.path, folder)
+    client.log_artifacts(new, folder)

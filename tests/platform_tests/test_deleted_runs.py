@@ -1,0 +1,201 @@
+"""Runs that were deleted in MLflow, and names that MLflow would refuse, against a SQLite store."""
+
+import json
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+
+from gscnn_platform import tracking
+from gscnn_platform.comparison import CURVES
+from gscnn_platform.config import ExperimentConfig, TrackingConfig, with_overrides
+from gscnn_platform.data.store import Store
+from gscnn_platform.tracking import DeletedError
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A storage folder whose name means something to SQLite, to MLflow's filters, to URIs and to shells."""
+    return tmp_path_factory.mktemp("store") / 'o\'brien "50%20" what? #1 ß'
+
+
+@pytest.fixture(scope="module")
+def uri(folder: Path) -> str:
+    return tracking.tracking_uri(TrackingConfig(), str(folder))
+
+
+@pytest.fixture
+def client(uri: str) -> mlflow.MlflowClient:
+    return mlflow.MlflowClient(uri)
+
+
+@pytest.fixture
+def run_id(uri: str, tiny_run: ExperimentConfig, streets_store: Store, tmp_path: Path) -> str:
+    return tracking.create_run(uri, tiny_run, tmp_path.name, streets_store, str(tmp_path), {})
+
+
+def test_the_store_lies_in_its_folder_whatever_that_is_called(folder: Path, run_id: str) -> None:
+    assert (
+        {"mlflow.db", "mlartifacts"}
+        <= {path.name for path in folder.iterdir()}
+        <= {
+            "mlflow.db",
+            "mlflow.db.lock",
+            "mlartifacts",
+        }
+    )
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name], "no folder of an encoded name beside it"
+    assert len(list((folder / "mlartifacts").rglob("manifest.json"))) >= 1
+
+
+def test_a_run_that_was_left_by_a_kill_is_taken_and_one_of_other_settings_is_not(
+    uri: str, tiny_run: ExperimentConfig, streets_store: Store, folder: Path
+) -> None:
+    place = str(folder / "x")
+    first = tracking.create_run(uri, tiny_run, "x", streets_store, place, {})
+    assert tracking.create_run(uri, tiny_run, "x", streets_store, place, {"more": "tags"}) == first
+    assert mlflow.MlflowClient(uri).get_run(first).data.tags["more"] == "tags"
+    other = with_overrides(tiny_run, {"optimizer.lr": 0.5})
+    assert tracking.create_run(uri, other, "x", streets_store, place, {}) != first
+    assert tracking.create_run(uri, tiny_run, "x", streets_store, place.replace("'", "_"), {}) != first
+
+
+def test_a_start_that_fails_while_it_describes_its_run_leaves_none(
+    uri: str, tiny_run: ExperimentConfig, streets_store: Store, client: mlflow.MlflowClient, run_id: str
+) -> None:
+    experiment = client.get_run(run_id).info.experiment_id
+    before = len(client.search_runs([experiment]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mlflow.MlflowClient, "log_inputs", lambda *_: (_ for _ in ()).throw(OSError("the disk is full")))
+        with pytest.raises(tracking.TrackingError, match="the disk is full"):
+            tracking.create_run(uri, tiny_run, "x", streets_store, "/y", {})
+    assert len(client.search_runs([experiment])) == before
+
+
+def test_scores_of_classes_of_any_name_are_tracked_and_read_back_under_it(
+    uri: str, run_id: str, tmp_path: Path, client: mlflow.MlflowClient
+) -> None:
+    classes = ["road (paved)", "person, sitting", "50% grey", "a=b", "car/van", "Straße", "pole: thin", ".."]
+    scores = {f"val_iou/{name}": index / 10 for index, name in enumerate(classes)} | {"val/miou": 0.5}
+    with tracking.RunWriter.opened(tmp_path, uri, run_id, system_metrics=False) as writer:
+        writer.log_steps([(1, scores)])
+    assert not tracking.close_run(tmp_path, uri, run_id)
+    assert client.get_run(run_id).data.metrics["val_iou/road :lpar:paved:rpar:"] == 0.0
+    run = tracking.read_run(uri, run_id, CURVES)
+    assert run.metrics == scores
+    assert run.curves == {key: {1: value} for key, value in scores.items()}
+    tracking.log_evaluation(uri, run_id, {f"val_evaluated_iou/{name}": 0.5 for name in classes}, {}, {})
+    assert tracking.read_run(uri, run_id).metrics["val_evaluated_iou/50% grey"] == 0.5
+
+
+@pytest.mark.parametrize("name", ['it\'s "the" one', "back\\", "50%_", "a;b"])
+def test_a_run_is_found_by_a_name_with_any_quotes(
+    uri: str, run_id: str, name: str, client: mlflow.MlflowClient
+) -> None:
+    client.set_tag(run_id, "mlflow.runName", name)
+    decoy = client.create_run(
+        "0", run_name=name.replace("'", "x").replace("\\", "x").replace("%", "x").replace(";", "x")
+    )
+    assert tracking.find_run(uri, name) == run_id
+    client.delete_run(decoy.info.run_id)
+    client.delete_run(run_id)
+
+
+def test_a_deleted_run_is_an_error_that_names_both_ways_out(uri: str, run_id: str, client: mlflow.MlflowClient) -> None:
+    assert tracking.needs_new_run(uri, run_id, "error") is False
+    client.delete_run(run_id)
+    with pytest.raises(DeletedError, match=r"on-deleted restore, or .* --tracking\.on-deleted new") as told:
+        tracking.needs_new_run(uri, run_id, "error")
+    assert run_id in str(told.value) and len(str(told.value).splitlines()) <= 3
+    assert tracking.needs_new_run(uri, run_id, "new") is True
+    assert tracking.needs_new_run(uri, run_id, "restore") is False
+    assert client.get_run(run_id).info.lifecycle_stage == "active"
+    with pytest.raises(DeletedError, match="cannot be restored"):
+        tracking.needs_new_run(uri, "f" * 32, "restore")
+
+
+def test_a_deleted_experiment_is_restored_with_its_runs_or_named(
+    uri: str, tiny_run: ExperimentConfig, streets_store: Store, client: mlflow.MlflowClient
+) -> None:
+    config = with_overrides(tiny_run, {"tracking.experiment": "another's"})
+    run_id = tracking.create_run(uri, config, "x", streets_store, "/x", {})
+    experiment = client.get_run(run_id).info.experiment_id
+    client.delete_experiment(experiment)
+    with pytest.raises(
+        DeletedError, match=r'experiment "another\'s" .* was deleted\.\nRestore it .*on-deleted restore'
+    ):
+        tracking.create_run(uri, config, "y", streets_store, "/y", {})
+    assert tracking.needs_new_run(uri, run_id, "restore") is False
+    assert client.get_experiment(experiment).lifecycle_stage == "active"
+    assert client.get_run(run_id).info.lifecycle_stage == "active"
+    client.delete_experiment(experiment)
+    restoring = with_overrides(config, {"tracking.on_deleted": "restore"})
+    tracking.create_run(uri, restoring, "y", streets_store, "/y", {})
+    assert client.get_experiment(experiment).lifecycle_stage == "active"
+
+
+def test_a_server_that_is_down_keeps_no_run_from_resuming() -> None:
+    assert tracking.needs_new_run("http://127.0.0.1:9", "f" * 32, "error") is False
+
+
+def test_a_new_run_gets_all_that_the_deleted_one_had(
+    uri: str, run_id: str, tiny_run: ExperimentConfig, streets_store: Store, tmp_path: Path, client: mlflow.MlflowClient
+) -> None:
+    outbox = tmp_path / "tracking"
+    with tracking.RunWriter.opened(outbox, uri, run_id, system_metrics=False) as writer:
+        writer.log_steps([(step, {"train/total": 1 / step}) for step in range(1, 11)])
+        writer.log_picture(np.zeros((4, 6, 3), np.uint8), 1, "caption")
+    tracking.close_run(outbox, uri, run_id, stopped="SIGTERM")
+    client.delete_run(run_id)
+    began = tracking.start_time_of(uri, run_id)
+    new = tracking.create_run(uri, tiny_run, "x", streets_store, str(tmp_path), {}, began)
+    assert new != run_id
+    tracking.move_to(outbox, uri, run_id, new)
+    tracking.reopen_run(outbox, uri, new)
+    with tracking.RunWriter.opened(outbox, uri, new, system_metrics=False) as writer:
+        writer.log_steps([(step, {"train/total": 1 / step}) for step in range(9, 13)])
+    assert not tracking.close_run(outbox, uri, new)
+    history = client.get_metric_history(new, "train/total")
+    assert [(row.step, row.value) for row in history] == [(step, 1 / step) for step in range(1, 13)]
+    assert [file.path for file in client.list_artifacts(new, "validation")] == ["validation/epoch-001.png"]
+    assert client.get_run(new).info.status == "FINISHED"
+    assert client.get_run(new).info.start_time == began
+
+
+def test_sync_tracking_says_that_a_run_was_deleted_and_restores_it_when_told(
+    uri: str, run_id: str, tmp_path: Path, client: mlflow.MlflowClient
+) -> None:
+    outbox = tracking.Outbox.at(tmp_path / "run" / "tracking", uri, run_id)
+    outbox.metrics([(1, {"train/total": 0.5})])
+    outbox.close(patience=0)
+    client.delete_run(run_id)
+    lines: list[str] = []
+    assert not tracking.sync([tmp_path], None, lines.append)
+    assert f"MLflow run {run_id} was deleted: restore it with --restore-deleted" in lines[0]
+    assert tracking.sync([tmp_path], None, lines.append, restore_deleted=True)
+    assert client.get_run(run_id).data.metrics == {"train/total": 0.5}
+
+
+def test_an_outbox_of_an_earlier_run_of_the_name_makes_way_and_loses_nothing(
+    uri: str, run_id: str, tmp_path: Path
+) -> None:
+    outbox = tmp_path / "x-1234"
+    opened = tracking.Outbox.at(outbox, uri, run_id)
+    opened.metrics([(1, {"train/total": 0.5})])
+    opened.close(patience=0)
+    lines: list[str] = []
+    tracking.make_way(outbox, run_id, lines.append)
+    assert outbox.exists() and not lines
+    tracking.make_way(outbox, "f" * 32, lines.append)
+    assert not outbox.exists()
+    aside = tmp_path / f"x-1234-{run_id[:8]}"
+    assert tracking.left_in(aside).waiting == "metrics of 1 steps"
+    assert str(aside) in lines[0]
+
+
+def test_the_classes_original_names_are_in_the_runs_dataset(uri: str, run_id: str, streets_store: Store) -> None:
+    run = mlflow.MlflowClient(uri).get_run(run_id)
+    assert run.inputs is not None
+    profile = json.loads(str(run.inputs.dataset_inputs[0].dataset.profile))
+    assert tuple(profile["pixels"]["val"])[:-1] == streets_store.manifest.identity.classes
