@@ -162,7 +162,7 @@ def text_of_no_encoding(tree: ast.Module, place: str) -> Iterator[str]:
         modes = [ast.unparse(value) for value in (*node.args, *filter(None, [keywords.get("mode")]))]
         is_text = (
             (name == "read_text" and not node.args)
-            or name == "write_text"
+            or (name == "write_text" and len(node.args) < 2)
             or (name == "open" and function not in OTHER_OPENS and not any(mode in BINARY_MODES for mode in modes))
             or (function.startswith("subprocess.") and "text" in keywords)
         )
