@@ -239,7 +239,7 @@ def test_a_password_that_stops_working_is_said_and_loses_nothing(
         pen.log_steps([(1, {"train/total": 1.0})])
         time.sleep(1.5)
     left = tracking.close_run(outbox, server.uri, run_of_alice, patience=1)
-    assert "does not take this password of user 'alice' (401)" in said[0] and "training goes on" in said[0]
+    assert "does not take this password of user 'alice' (401)" in said[0] and "training continues" in said[0]
     assert left.waiting == "metrics of 1 steps, status" and "(401)" in str(left) and "jobs.sync-tracking" in str(left)
     be(None)
     # What MLflow reads itself; a training that goes on takes up a change of it within ten seconds.

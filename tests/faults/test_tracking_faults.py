@@ -148,7 +148,7 @@ def test_a_server_killed_and_restarted_gets_every_step_in_order_and_once(server:
     left = outbox.close(patience=30)
     assert not left, left
     assert slowest < 1
-    assert len([line for line in said if "training goes on" in line]) == 2
+    assert len([line for line in said if "training continues" in line]) == 2
     for key in KEYS:
         assert steps_of(server.database, run_id, key) == list(range(1, last + 1))
     (outbox.journal.folder / "delivered.json").unlink()

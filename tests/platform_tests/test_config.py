@@ -185,4 +185,5 @@ def test_the_marks_on_the_fields_name_what_a_resumed_run_may_change() -> None:
         "tracking.uri",
         "tracking.experiment",
         "tracking.system_metrics",
+        "tracking.on_deleted",
     } == EXECUTION
