@@ -64,6 +64,16 @@ class ModelConfig(_Config):
             raise ValueError(f"must be one of {', '.join(BACKBONES)}")
         return value
 
+    @model_validator(mode="after")
+    def _offered(self) -> "ModelConfig":
+        network = BACKBONES[self.backbone]
+        if self.output_stride not in network.output_strides:
+            offered = " or ".join(map(str, network.output_strides))
+            raise ValueError(f"`output_stride` is {self.output_stride}: {self.backbone} offers {offered}")
+        if self.weights is not None and self.weights not in network.weights:
+            raise ValueError(f"`weights` is {self.weights}: there are none for {self.backbone}; set it to None")
+        return self
+
 
 class LossConfig(_Config):
     """Weight of each term and its settings. A weight of 0 switches the term off: it is then not computed."""

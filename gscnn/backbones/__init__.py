@@ -6,19 +6,34 @@ The names are known without torch: a network's module is imported when the netwo
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from gscnn.backbones.taps import Backbone
 
 
-def _resnet(name: str) -> Callable[[int, str | None], Backbone]:
+@dataclass(frozen=True)
+class Network:
+    """How a backbone is built, and what it offers."""
+
+    build: Callable[[int, str | None], Backbone]
+    """Of output_stride and weights."""
+    output_strides: tuple[int, ...] = (8, 16)
+    weights: tuple[str, ...] = ("imagenet",)
+    """Pretrained ones that there are, beside None."""
+
+    def __call__(self, output_stride: int, weights: str | None) -> Backbone:
+        return self.build(output_stride, weights)
+
+
+def _resnet(name: str) -> Network:
     def build(output_stride: int, weights: str | None) -> Backbone:
         from gscnn.backbones.resnet import ResNetBackbone
 
         return ResNetBackbone(name, output_stride, weights)
 
-    return build
+    return Network(build)
 
 
 def _wide_resnet38(output_stride: int, weights: str | None) -> Backbone:
@@ -27,12 +42,12 @@ def _wide_resnet38(output_stride: int, weights: str | None) -> Backbone:
     return WideResNet38(output_stride, weights)
 
 
-BACKBONES: Final[dict[str, Callable[[int, str | None], Backbone]]] = {
+BACKBONES: Final[dict[str, Network]] = {
     "resnet18": _resnet("resnet18"),
     "resnet50": _resnet("resnet50"),
     "resnet101": _resnet("resnet101"),
     "wide_resnet50_2": _resnet("wide_resnet50_2"),
     "wide_resnet101_2": _resnet("wide_resnet101_2"),
-    "wide_resnet38": _wide_resnet38,
+    "wide_resnet38": Network(_wide_resnet38, output_strides=(8,), weights=()),
 }
-"""Name -> function of (output_stride, weights) that builds it."""
+"""Name -> what builds it, called with output_stride and weights."""

@@ -8,7 +8,7 @@ from .deleted import (
     needs_new_run,
     start_time_of,
 )
-from .delivery import CHECKPOINT, artifact_link
+from .delivery import CHECKPOINT
 from .journal import HeldError, TrackingError
 from .outbox import Left, Outbox, left_in
 from .reading import PARENT, SWEEP, TrackedRun, children, find_run, picture, read_run
@@ -34,7 +34,7 @@ from .sweeps import (
     trial_tags,
 )
 from .sync import deliver, sync
-from .uri import check_named_uri, tracking_uri, ui_command
+from .uri import artifact_link, check_named_uri, tracking_uri, ui_command
 from .writer import RunWriter
 
 __all__ = [

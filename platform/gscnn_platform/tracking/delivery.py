@@ -11,15 +11,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from fcntl import LOCK_EX, LOCK_UN, flock
 from typing import Final
-from urllib.parse import quote
 
 import mlflow
 from mlflow.entities import LifecycleStage, LoggedModelOutput, LoggedModelStatus, Metric, Run, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
-from gscnn_platform.names import markdown, metric_key, original_key, sqlite_path
-from gscnn_platform.tracking.journal import Entry, Journal, TrackingError, entries, parts, read_json, write_json
+from gscnn_platform.names import metric_key, original_key, sqlite_path
+from gscnn_platform.tracking.journal import ROWS, Entry, Journal, TrackingError, entries, parts, read_json, write_json
 from gscnn_platform.tracking.refusals import check_credentials
 from gscnn_platform.tracking.uri import check_listening
 
@@ -33,8 +32,6 @@ ENDS: Final = ("failure", "stopped")
 """Tags with the reason why a run ended early."""
 MODEL_ID: Final = "gscnn.model"
 """Tag of a logged model by which it is found again."""
-ROWS: Final = ("metrics", "summary", "system")
-"""Kinds of entries that are metric rows."""
 MOST_ROWS: Final = 1000
 """What MLflow takes in a request."""
 REFUSED: Final = "INVALID_PARAMETER_VALUE"
@@ -63,11 +60,6 @@ def client_of(uri: str) -> mlflow.MlflowClient:
     check_listening(uri)
     with _alone(uri):
         return mlflow.MlflowClient(uri)
-
-
-def artifact_link(run_id: str, file: str, text: str) -> str:
-    """Markdown that the UI shows as a link to an artifact of a run."""
-    return f"[{markdown(text)}](get-artifact?path={quote(file)}&run_uuid={run_id})"
 
 
 class Delivery:

@@ -26,6 +26,8 @@ from typing import Any, Final
 
 HEADER: Final = "outbox.json"
 JOURNAL: Final = "journal.jsonl"
+ROWS: Final = ("metrics", "summary", "system")
+"""Kinds of entries that are metric rows."""
 RESERVE: Final = 2**18
 """Bytes that a full disk still has for how the run ended."""
 

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
-from gscnn_platform.tracking.delivery import ROWS, Delivery
 from gscnn_platform.tracking.journal import (
+    ROWS,
     Address,
     Entry,
     Journal,
@@ -25,7 +25,9 @@ from gscnn_platform.tracking.journal import (
     refused,
     undelivered,
 )
-from gscnn_platform.tracking.refusals import refusal
+
+if TYPE_CHECKING:
+    from gscnn_platform.tracking.delivery import Delivery
 
 POLL: Final = 1.0
 """Seconds between looks at the journal, and so between its trips to the disk."""
@@ -116,7 +118,7 @@ class Outbox:
         self.error: str | None = None
         """Why the last attempt to deliver failed."""
         self._say = say
-        self._delivery = Delivery(journal)
+        self._delivery: Delivery | None = None
         self._closing, self._given_up = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._deliver, name="outbox", daemon=True)
 
@@ -279,10 +281,19 @@ class Outbox:
         """Sends what one request takes; returns whether it sent anything, and sets `error`."""
         try:
             self.journal.sync()
+            if self._delivery is None:
+                if self.journal.delivered == self.journal.size:
+                    return False
+                # MLflow takes 4 s of a core to import: not before a run's first steps, which this thread would slow.
+                from gscnn_platform.tracking.delivery import Delivery
+
+                self._delivery = Delivery(self.journal)
             sent = self._delivery.some()
         # Stores of artifacts raise classes of their own that are not installed everywhere, such as botocore's.
         # Whatever it is, the entry stays first in line and is sent again.
         except Exception as error:
+            from gscnn_platform.tracking.refusals import refusal
+
             kind = "" if isinstance(error, TrackingError) else f"{type(error).__name__}: "
             self.error = refusal(error) or f"{kind}{error}".splitlines()[0][:300]
             return False

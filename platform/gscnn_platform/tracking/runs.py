@@ -22,11 +22,12 @@ from torch import nn
 from gscnn.export import NamedOutputs, example_inputs
 from gscnn_platform.names import metric_key
 from gscnn_platform.tracking.creating import FOLDER
-from gscnn_platform.tracking.delivery import CHECKPOINT, EVALUATION, NOTE, artifact_link, client_of
+from gscnn_platform.tracking.delivery import CHECKPOINT, EVALUATION, NOTE, client_of
 from gscnn_platform.tracking.journal import TrackingError
 from gscnn_platform.tracking.outbox import Left, Outbox, Say, silent
 from gscnn_platform.tracking.refusals import reason
 from gscnn_platform.tracking.sync import deliver
+from gscnn_platform.tracking.uri import artifact_link
 
 
 def reopen_run(outbox: str | Path, uri: str, run_id: str) -> None:

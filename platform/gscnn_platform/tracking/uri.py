@@ -5,11 +5,11 @@ import shlex
 import socket
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from gscnn_platform import cluster, machine
 from gscnn_platform.config import TrackingConfig, has_password
-from gscnn_platform.names import sqlite_path, sqlite_uri
+from gscnn_platform.names import markdown, sqlite_path, sqlite_uri
 from gscnn_platform.tracking.journal import TrackingError
 
 CREDENTIALS: Final = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or ~/.mlflow/credentials"
@@ -83,3 +83,8 @@ def check_listening(uri: str) -> None:
     if address.scheme in ("http", "https") and address.hostname:
         port = address.port or {"http": 80, "https": 443}[address.scheme]
         socket.create_connection((address.hostname, port), timeout=5).close()
+
+
+def artifact_link(run_id: str, file: str, text: str) -> str:
+    """Markdown that the UI shows as a link to an artifact of a run."""
+    return f"[{markdown(text)}](get-artifact?path={quote(file)}&run_uuid={run_id})"

@@ -1,21 +1,17 @@
-"""Rank 0's pen."""
+"""Writes what a run has to say: the rank-0 writer."""
 
 import io
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
-from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
-from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
-from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
 from PIL import Image
 
-from gscnn_platform.tracking.delivery import artifact_link
 from gscnn_platform.tracking.outbox import Outbox, Say, Steps, silent
+from gscnn_platform.tracking.uri import artifact_link
 
 SYSTEM_SECONDS: Final = 10.0
 """Between two samples of the machine's load."""
@@ -80,11 +76,21 @@ class RunWriter:
 
 
 def _sample(outbox: Outbox, stop: threading.Event) -> None:
+    # Not before a run's first steps: MLflow takes 4 s of a core to import.
+    if stop.wait(SYSTEM_SECONDS):
+        return
+    from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+    from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
+    from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
+    from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
+
     cpu = CPUMonitor()
     # The first look at the CPU's use has nothing to compare with and says 0%.
     cpu.collect_metrics()
     cpu.clear_metrics()
-    monitors = [cpu, DiskMonitor(), NetworkMonitor(), *_gpus()]
+    monitors = [cpu, DiskMonitor(), NetworkMonitor()]
+    with suppress(RuntimeError, ImportError):  # MLflow's way to say that there is no GPU, or no NVML.
+        monitors.append(GPUMonitor())
     while not stop.wait(SYSTEM_SECONDS):
         values: dict[str, float] = {}
         for monitor in monitors:
@@ -92,10 +98,3 @@ def _sample(outbox: Outbox, stop: threading.Event) -> None:
             values |= {f"system/{key}": value for key, value in monitor.aggregate_metrics().items()}
             monitor.clear_metrics()
         outbox.system(values)
-
-
-def _gpus() -> list[GPUMonitor]:
-    try:
-        return [GPUMonitor()]
-    except (RuntimeError, ImportError):  # MLflow's way to say that there is no GPU, or no NVML.
-        return []

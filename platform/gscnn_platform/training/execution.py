@@ -5,7 +5,6 @@ from math import ceil
 from typing import Any
 
 import ray
-import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -14,7 +13,6 @@ from gscnn_platform import cluster
 from gscnn_platform.config import ExperimentConfig
 from gscnn_platform.training.entry import run_worker
 from gscnn_platform.training.job import WorkerJob
-from gscnn_platform.training.loop import Place, train
 from gscnn_platform.training.stopping import DriverLink, Stopper, in_thread
 from gscnn_platform.training.waiting import Waiting
 
@@ -103,5 +101,9 @@ def train_here(job: WorkerJob, stopper: Stopper, tell: Tell) -> None:
     Raises:
         NonFiniteLossError, CheckpointError, StoreError, StorageError: as `train_on_workers`.
     """
+    import torch
+
+    from gscnn_platform.training.loop import Place, train
+
     device = torch.device("cuda" if job.use_gpu else "cpu")
     train(job, Place(0, 1, device, stopper.asked, preempted=lambda: False, tell=tell))

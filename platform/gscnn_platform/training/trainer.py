@@ -94,7 +94,10 @@ def run_training(config: ExperimentConfig, trial: Trial | None = None) -> Traini
         tracking.check_named_uri(config.tracking)
         cluster.check_can_write(storage, "--storage")
     cluster.check_can_connect()
-    # Torch, Ray and MLflow are imported from here on: whatever was wrong so far was said in a second.
+    # Ray, torch and MLflow are imported from here on: whatever was wrong so far was said in a second.
+    say("starting Ray")
+    with imported_meanwhile("mlflow", "ray.train.torch"):
+        cluster.connect()
     from gscnn_platform.training.execution import resources, train_here, train_on_workers
 
     is_deleted = (
@@ -102,8 +105,8 @@ def run_training(config: ExperimentConfig, trial: Trial | None = None) -> Traini
         and before.state != "finished"
         and tracking.needs_new_run(before.tracking_uri, before.run_id, config.tracking.on_deleted)
     )
-    gscnn.build_model(config.model)  # Finds missing pretrained weights here rather than on every worker.
-    cluster.connect()
+    if config.model.weights is not None:
+        gscnn.build_model(config.model)  # Finds missing weights here rather than on every worker.
     use_gpu, cpus = resources(config)
     outbox = outbox_of(storage, run_name)
     stopper = trial.stopper if trial else Stopper()

@@ -8,7 +8,6 @@ from torch import nn
 from gscnn_platform.data.loader import fixed_samples, to_batch
 from gscnn_platform.data.store import Identity, SplitReader
 from gscnn_platform.evaluation import EvalReport
-from gscnn_platform.figures import Panels, draw_panels, predict_panels
 
 
 def describe_score(report: EvalReport) -> str:
@@ -19,6 +18,8 @@ def describe_score(report: EvalReport) -> str:
 
 def validation_picture(model: nn.Module, reader: SplitReader, identity: Identity, count: int, title: str) -> np.ndarray:
     """The model's view of a few validation samples, always the same, as an RGB picture."""
+    from gscnn_platform.figures import Panels, draw_panels, predict_panels  # matplotlib: 2 s of a core
+
     chosen = fixed_samples(len(reader), count)
     device = next(model.parameters()).device
     panels: list[Panels] = []
