@@ -73,4 +73,4 @@ def test_two_workers_take_one_workers_steps_where_batch_norms_are_frozen(
     for name, curve in alone["terms"].items():
         assert curve.min() > 1e-3, name
         torch.testing.assert_close(first["terms"][name], curve, rtol=1e-5, atol=1e-6, msg=name)
-    assert (alone["terms"]["attention"] - alone["terms"]["seg"]).abs().min() > 1e-3
+    assert (alone["terms"]["attention"] - alone["terms"]["seg"]).abs().max() > 1e-3
