@@ -14,7 +14,7 @@ from gscnn_platform.config import (
 
 
 def deeplab_control(recipe: ExperimentConfig) -> ExperimentConfig:
-    """The same network without shape stream, on plain cross-entropy: what Gated-SCNN gains is measured against it."""
+    """The same network without shape stream, on its cross-entropy alone: Gated-SCNN's gain is measured against it."""
     return with_overrides(
         recipe,
         {

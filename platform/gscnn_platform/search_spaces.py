@@ -6,7 +6,7 @@ from gscnn_platform.domains import SearchSpace, SearchSpaceError
 
 SEARCH_SPACES: Final[dict[str, SearchSpace]] = {
     "loss": SearchSpace(
-        description="weights, thresholds and temperature of all terms of the loss, and how wide a boundary is",
+        description="weights, thresholds and temperature of all terms, class weights, and how wide a boundary is",
         domains={
             "loss.edge": "loguniform(1, 50)",
             "loss.attention": "uniform(0, 2)",
@@ -14,6 +14,7 @@ SEARCH_SPACES: Final[dict[str, SearchSpace]] = {
             "loss.dual": "uniform(0, 2)",
             "loss.dual_temperature": "loguniform(0.3, 3)",
             "loss.dual_threshold": "uniform(0.1, 0.5)",
+            "loss.class_weights": "choice(none, image)",
             "data.boundary_radius": "randint(1, 5)",
         },
         search="optuna",

@@ -283,4 +283,4 @@ def test_the_start_of_the_backbone_is_not_changed_by_init() -> None:
         assert torch.equal(kaiming.regular_stream.state_dict()[name], value), name
     assert not torch.equal(kaiming.head.low_level.weight, torch_start.head.low_level.weight)
     control = tiny("deeplabv3plus", init="kaiming")
-    assert control.fusion.project.weight.std() == pytest.approx(math.sqrt(2 / (5 * 8)), rel=0.15)
+    assert control.fusion.project.weight.std().item() == pytest.approx(math.sqrt(2 / (5 * 8)), rel=0.15)
