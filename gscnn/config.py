@@ -71,7 +71,7 @@ class ModelConfig(_Config):
             offered = " or ".join(map(str, network.output_strides))
             raise ValueError(f"`output_stride` is {self.output_stride}: {self.backbone} offers {offered}")
         if self.weights is not None and self.weights not in network.weights:
-            raise ValueError(f"`weights` is {self.weights}: there are none for {self.backbone}; set it to None")
+            raise ValueError(f"`weights` is {self.weights}: torchvision has none for {self.backbone}; set it to None")
         return self
 
 

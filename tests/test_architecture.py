@@ -37,7 +37,9 @@ LAYERS: tuple[set[str], ...] = (
     {"gscnn_platform.config", "gscnn_platform.manifests"},
     {
         "gscnn_platform.interrupts",
-        "gscnn_platform.importing", "gscnn_platform.invalid_values",
+        "gscnn_platform.activity",
+        "gscnn_platform.importing",
+        "gscnn_platform.invalid_values",
         "gscnn_platform.machine",
         "gscnn_platform.names",
         "gscnn_platform.text_files",

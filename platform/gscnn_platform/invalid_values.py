@@ -32,7 +32,7 @@ RULES: Final[Mapping[str, str]] = {
     "model_type": "must be a mapping of names to values",
     "missing": "is missing",
     "extra_forbidden": "is no field here",
-    "too_short": "needs {min_length} values or more",
+    "too_short": "needs {min_length} or more values",
     "too_long": "takes {max_length} values at most",
     "string_too_short": "must not be empty",
 }
@@ -85,7 +85,7 @@ def _line(found: Any, spelled: Callable[[str], str]) -> str:
     if kind == "missing" and len(found["loc"]) > key.count(".") + 1:
         # One of the values of a tuple.
         return f"{spelled(key)} is {shown(found['input'])}: needs more values"
-    if kind in ABSENT:
+    if kind in ABSENT or found["input"] in ((), []):
         return f"{spelled(key)} {rule}"
     return f"{spelled(key)} is {shown(found['input'])}: {rule}"
 

@@ -143,7 +143,7 @@ def test_ray_job_stop(run: Driven, nodes: Nodes, undisturbed: str) -> None:
     subprocess.run([*job, "stop", *address, "first"], check=True, env=run.variables, timeout=120)
     run.end()
     stopped_in = time.monotonic() - began
-    assert run.said(r"stopped after step \d+; the same command goes on from there")
+    assert run.said(r"stopped after step \d+; run the same command to resume from there")
     assert [found.info.status for found in run.mlflow_runs()] == ["KILLED"]
     run.before[-2] = "second"
     seconds = run.resume_to_the_end()

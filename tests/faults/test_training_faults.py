@@ -64,7 +64,7 @@ def test_sigterm(run: Driven, undisturbed: str) -> None:
     run.signal(signal.SIGTERM)
     assert run.end() == 143
     stopped_in = time.monotonic() - began
-    assert run.said(r"stopped after step \d+; the same command goes on from there")
+    assert run.said(r"stopped after step \d+; run the same command to resume from there")
     [found] = run.mlflow_runs()
     assert found.info.status == "KILLED"
     assert "stopped after step" in found.data.tags["stopped"]

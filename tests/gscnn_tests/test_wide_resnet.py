@@ -159,8 +159,10 @@ def test_another_output_stride_is_an_error_that_names_8(output_stride: int) -> N
 
 
 def test_imagenet_weights_are_an_error_that_names_both_ways_out() -> None:
-    with pytest.raises(ValueError, match=r"weights is 'imagenet'") as caught:
+    with pytest.raises(ValueError, match=r"`weights` is imagenet: torchvision has none for wide_resnet38"):
         GatedSCNN("wide_resnet38", weights="imagenet")
+    with pytest.raises(ValueError, match=r"weights is 'imagenet'") as caught:
+        WideResNet38(8, "imagenet")
     for part in ("--model.weights None", "gscnn.released_weights.convert_released_state_dict"):
         assert part in str(caught.value)
 

@@ -3,6 +3,9 @@
 Ray is imported by the functions that talk to it: paths and places are resolved before there is any need of a cluster.
 """
 
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+
 from gscnn_platform.cluster.errors import ClusterError, ResourcesError
 from gscnn_platform.cluster.nodes import Node, alive_nodes, check_resources, lacking, room, share
 from gscnn_platform.cluster.places import check_can_write, default_storage, in_submitted_job, resolve, resolve_local
@@ -30,6 +33,20 @@ def check_can_connect() -> None:
     check()
 
 
+def is_own() -> bool:
+    """Whether `connect` started the cluster, on this machine and for this process alone."""
+    from gscnn_platform.cluster import connecting
+
+    return connecting.is_own()
+
+
+def environment(variables: Mapping[str, str]) -> AbstractContextManager[None]:
+    """Environment variables for a block, those apart that the user has set."""
+    from gscnn_platform.cluster import connecting
+
+    return connecting.environment(variables)
+
+
 __all__ = [
     "ClusterError",
     "Node",
@@ -40,7 +57,9 @@ __all__ = [
     "check_resources",
     "connect",
     "default_storage",
+    "environment",
     "in_submitted_job",
+    "is_own",
     "lacking",
     "resolve",
     "resolve_local",

@@ -8,6 +8,8 @@ import ray
 
 from gscnn_platform import machine
 
+SLOW_STARTS: Final = 3
+"""Requests for resources that may get no answer while a cluster starts."""
 _OVERLOADED: Final = "ray.train.v2._internal.execution.scaling_policy.autoscaling_coordinator_client"
 """Logger of what "is safe to ignore" where the CPUs are overloaded, as at most starts on a laptop."""
 
@@ -21,9 +23,17 @@ def set_up_worker() -> None:
     """
     os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
     machine.prepare_process()
-    logging.getLogger(_OVERLOADED).addFilter(_without_traceback)
+    logging.getLogger(_OVERLOADED).addFilter(_Persisting())
 
 
-def _without_traceback(record: logging.LogRecord) -> bool:
-    record.exc_info = None
-    return True
+class _Persisting(logging.Filter):
+    """Lets a warning through once it has come so often that it is more than a slow start, without its traceback."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        self.count += 1
+        record.exc_info = None
+        return self.count > SLOW_STARTS

@@ -1,21 +1,25 @@
 """The two ways to run a WorkerJob: on Ray Train's workers, or in this process where one worker is all there is."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from math import ceil
-from typing import Any
+from typing import Any, Final
 
 import ray
-from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
+from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from gscnn_platform import cluster
+from gscnn_platform.activity import doing
 from gscnn_platform.config import ExperimentConfig
 from gscnn_platform.training.entry import run_worker
 from gscnn_platform.training.job import WorkerJob
 from gscnn_platform.training.stopping import DriverLink, Stopper, in_thread
 from gscnn_platform.training.waiting import Waiting
 
+OF_OWN_CLUSTER: Final = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
+"""No cloud takes this machine away: a process and a line of Ray's less."""
 Tell = Callable[[dict[str, float]], None]
 
 
@@ -67,9 +71,13 @@ def train_on_workers(job: WorkerJob, storage: str, stopper: Stopper, tell: Tell)
             name=job.folder.rpartition("/")[2],
             storage_path=storage,
             failure_config=FailureConfig(max_failures=config.training.max_failures),
+            # It tells of each step of its start; what it does is said here, and a warning is still shown.
+            logging_config=LoggingConfig(log_level="WARNING"),
         ),
     )
     waiting = Waiting(config, job.cpus, job.use_gpu)
+    starting = ExitStack()
+    starting.enter_context(doing(_start_of(config.num_workers, job.cpus)))
     asked = False
 
     def meanwhile() -> None:
@@ -78,7 +86,10 @@ def train_on_workers(job: WorkerJob, storage: str, stopper: Stopper, tell: Tell)
         if stopper.stopping and not asked:
             asked = True
             link.stop.remote()
-        for scores in ray.get(link.take_scores.remote()):
+        arrived, told = ray.get(link.look.remote())
+        if arrived:
+            starting.close()
+        for scores in told:
             tell(scores)
 
     def own_error() -> Exception | None:
@@ -86,13 +97,22 @@ def train_on_workers(job: WorkerJob, storage: str, stopper: Stopper, tell: Tell)
         return found
 
     try:
-        in_thread(trainer.fit, meanwhile)
+        with starting, cluster.environment(OF_OWN_CLUSTER if cluster.is_own() else {}):
+            in_thread(trainer.fit, meanwhile)
     except WorkerGroupError as error:
         raise own_error() or error from error
     error = own_error()
     if error is not None:
         raise error
     meanwhile()
+
+
+def _start_of(num_workers: int, cpus: int) -> str:
+    """What there is to wait for before the first worker has arrived."""
+    needed, free = num_workers * cpus, int(ray.available_resources().get("CPU", 0))
+    if free < needed:
+        return f"waiting for {needed} free CPUs, {free} are free now"
+    return f"loading torch on {num_workers} worker{'s' if num_workers > 1 else ''}"
 
 
 def train_here(job: WorkerJob, stopper: Stopper, tell: Tell) -> None:

@@ -45,7 +45,7 @@ class Place:
 
 def train_loop_per_worker(job: WorkerJob, link: ActorHandle) -> None:
     """Trains as one of Ray Train's workers, and tells the driver of an error that would come again after a restart."""
-    if ray.get(link.error.remote()) is not None:
+    if ray.get(link.arrive.remote()) is not None:
         return
     logging.getLogger("ray.train").setLevel(logging.WARNING)
     context = ray.train.get_context()

@@ -26,6 +26,7 @@ class DriverLink:
 
     def __init__(self) -> None:
         self._raised = False
+        self._arrived = False
         self._error: Exception | None = None
         self._scores: list[dict[str, float]] = []
 
@@ -44,10 +45,15 @@ class DriverLink:
     def tell(self, scores: dict[str, float]) -> None:
         self._scores.append(scores)
 
-    def take_scores(self) -> list[dict[str, float]]:
-        """Those that have not been taken yet."""
+    def arrive(self) -> Exception | None:
+        """A worker has loaded what it needs; gives the error that ended the workers before it, if one did."""
+        self._arrived = True
+        return self._error
+
+    def look(self) -> tuple[bool, list[dict[str, float]]]:
+        """Whether a worker has arrived, and the scores that have not been taken yet."""
         taken, self._scores = self._scores, []
-        return taken
+        return self._arrived, taken
 
 
 class Stopper:

@@ -1,6 +1,7 @@
 """The driver's side of training: checks everything, starts or resumes the run, names what came out."""
 
 import hashlib
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -10,7 +11,8 @@ from gscnn_platform import cluster, machine, tracking
 from gscnn_platform.config import ExperimentConfig
 from gscnn_platform.data.notices import void_notices
 from gscnn_platform.data.store import Store, StoreError, open_store
-from gscnn_platform.interrupts import TrainingStoppedError
+from gscnn_platform.importing import imported_meanwhile
+from gscnn_platform.interrupts import InterruptedJobError, TrainingStoppedError, leaving_nothing_behind
 from gscnn_platform.training import checkpoints, resume
 from gscnn_platform.training.job import WorkerJob
 from gscnn_platform.training.progress import say
@@ -95,7 +97,6 @@ def run_training(config: ExperimentConfig, trial: Trial | None = None) -> Traini
         cluster.check_can_write(storage, "--storage")
     cluster.check_can_connect()
     # Ray, torch and MLflow are imported from here on: whatever was wrong so far was said in a second.
-    say("starting Ray")
     with imported_meanwhile("mlflow", "ray.train.torch"):
         cluster.connect()
     from gscnn_platform.training.execution import resources, train_here, train_on_workers
@@ -112,28 +113,29 @@ def run_training(config: ExperimentConfig, trial: Trial | None = None) -> Traini
     stopper = trial.stopper if trial else Stopper()
     if before is not None and before.state == "finished":
         return _result(_job(config, before, store, folder, outbox, use_gpu, cpus), trial, stopper)
-    with resume.alive(folder):
+    with leaving_nothing_behind(f"run the same command to resume run {run_name}"), resume.alive(folder):
         if before is None:
             record = _new_run(config, run_name, storage, store, trial)
             tracking.make_way(outbox, record.run_id, say)
-            print(f"run {run_name} · store {store.path} ({record.fingerprint}) · tracked at {record.tracking_uri}")
+            say(f"run {run_name} · store {store.path} ({record.fingerprint}) · tracked at {record.tracking_uri}")
             for notice in void_notices(store.manifest, (config.data.train_split, config.data.val_split or "")):
-                print(f"note: {notice}")
+                say(f"note: {notice}")
         else:
             record = before.model_copy(update={"config": config})
             if is_deleted:
                 record = _in_new_mlflow_run(record, folder, store, outbox, trial)
             tracking.reopen_run(outbox, record.tracking_uri, record.run_id)
-            print(f"run {run_name} goes on, it was {before.state} · {_changes(before.config, config)}", flush=True)
+            say(f"run {run_name} resumes (previous state: {before.state}) · {_changes(before.config, config)}")
         if trial and trial.clone_from:
             donor = checkpoints.steps_of_run(trial.clone_from)[0]
             checkpoints.clone(f"{trial.clone_from}/{donor}", folder)
-        with _recording(folder, record, outbox), stopper.listening():
+        with _recording(folder, record, outbox):
             job = _job(config, record, store, folder, outbox, use_gpu, cpus)
-            if trial and config.num_workers == 1:
-                train_here(job, stopper, trial.tell)
-            else:
-                train_on_workers(job, storage, stopper, trial.tell if trial else lambda scores: None)
+            with stopper.listening():
+                if trial and config.num_workers == 1:
+                    train_here(job, stopper, trial.tell)
+                else:
+                    train_on_workers(job, storage, stopper, trial.tell if trial else lambda scores: None)
             return _result(job, trial, stopper)
 
 
@@ -160,7 +162,7 @@ def _result(job: WorkerJob, trial: Trial | None, stopper: Stopper) -> TrainingRe
     if trial is not None:
         tracking.log_best_scores(job.outbox, job.tracking_uri, job.run_id, of_best(scores))
     if done["step"] < done["total_steps"]:
-        how = " by the sweep" if stopper.by_sweep else "; the same command goes on from there"
+        how = " by the sweep" if stopper.by_sweep else "; run the same command to resume from there"
         raise TrainingStoppedError(f"stopped after step {done['step']}{how}", stopper.number, stopper.by_sweep)
     assert best is not None
     if trial is None:
@@ -225,10 +227,12 @@ def _recording(folder: str, record: RunRecord, outbox: str) -> Iterator[None]:
     """Keeps the run's record and its MLflow run's status true, whatever ends it."""
 
     def end(state: State, failure: str | None = None, stopped: str | None = None, as_planned: bool = False) -> None:
-        # Where a full disk does not take it the run goes on as one that died.
+        # Where a full disk does not take it, the run resumes as one that crashed.
         with suppress(OSError):
             resume.write_record(folder, record.model_copy(update={"state": state}))
-        left = tracking.close_run(outbox, record.tracking_uri, record.run_id, failure, stopped, as_planned, say=say)
+        rest = f"to deliver what MLflow has not got yet: python -m jobs.sync-tracking {shlex.quote(outbox)}"
+        with leaving_nothing_behind(rest):
+            left = tracking.close_run(outbox, record.tracking_uri, record.run_id, failure, stopped, as_planned, say=say)
         if left:
             say(f"tracking: {left}")
 
@@ -237,6 +241,9 @@ def _recording(folder: str, record: RunRecord, outbox: str) -> Iterator[None]:
         yield
     except TrainingStoppedError as stopped:
         end("stopped", stopped=str(stopped), as_planned=stopped.as_planned)
+        raise
+    except InterruptedJobError as stopped:
+        end("stopped", stopped=str(stopped))
         raise
     except BaseException as error:
         end("failed", failure=f"{type(error).__name__}: {error}")
