@@ -38,6 +38,7 @@ LAYERS: tuple[set[str], ...] = (
     {
         "gscnn_platform.interrupts",
         "gscnn_platform.activity",
+        "gscnn_platform.threads",
         "gscnn_platform.importing",
         "gscnn_platform.invalid_values",
         "gscnn_platform.machine",
@@ -60,13 +61,13 @@ SIDEWAYS = {
 """Arrows between neighbours of one layer that are allowed all the same."""
 
 OWNERS: dict[str, set[str]] = {
-    "ray.data": {"gscnn_platform.data.precompute", "gscnn_platform.prediction"},
+    "ray.data": {"gscnn_platform.data.part_tasks", "gscnn_platform.prediction"},
     "ray.train": {"gscnn_platform.training"},
     "ray.tune": {"gscnn_platform.tuning"},
     "ray.autoscaler": {"gscnn_platform.manifests"},
     "ray": {
         "gscnn_platform.cluster",
-        "gscnn_platform.data.precompute",
+        "gscnn_platform.data.part_tasks",
         "gscnn_platform.prediction",
         "gscnn_platform.training",
         "gscnn_platform.tuning",

@@ -4,13 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
-import matplotlib
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from torch import Tensor, nn
 
 from gscnn.batch import SegBatch
@@ -86,39 +82,41 @@ def draw_panels(
     title: str,
 ) -> UInt8[np.ndarray, "H W 3"]:
     """One row a sample under column titles, with the classes' legend below, as an RGB picture."""
+    # Here alone: matplotlib takes 2 s of a core to import, which prediction and the start of a training do not need.
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
     with_edge = panels[0].edge is not None
-    titles = ["image", "truth", "prediction", *(["predicted edge"] if with_edge else []), "edge prior"]
+    titles = ["image", "ground truth", "prediction", *(["predicted edge"] if with_edge else []), "edge prior"]
     height, width = panels[0].truth.shape
     cell = 2.6
     row_height = cell * height / width
-    figure = Figure(figsize=(cell * len(titles) + 0.3, row_height * len(panels) + 1.25), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(picture_text(title), fontsize=11)
-    axes = figure.subplots(len(panels), len(titles), squeeze=False)
-    for row, (sample, name) in enumerate(zip(panels, names, strict=True)):
-        truth = colourise(sample.truth, colours)
-        prediction = colourise(np.where(sample.truth == IGNORE_INDEX, sample.truth, sample.prediction), colours)
-        pictures = [sample.image, truth, prediction, *([sample.edge] if with_edge else []), sample.prior]
-        for axis, heading, picture in zip(axes[row], titles, pictures, strict=True):
-            axis.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-            axis.set_xticks([])
-            axis.set_yticks([])
-            if row == 0:
-                axis.set_title(heading, fontsize=9)
-        axes[row][0].set_ylabel(picture_text(name), fontsize=7)
-    patches = [
-        Patch(facecolor="#{:02x}{:02x}{:02x}".format(*colour), edgecolor="0.5", label=picture_text(label))
-        for label, colour in zip((*classes, "void"), (*colours, VOID_COLOUR), strict=True)
-    ]
-    figure.legend(handles=patches, loc="outside lower center", ncols=min(len(patches), 10), fontsize=8, frameon=False)
-    return _to_array(figure)
-
-
-def _to_array(figure: Figure) -> UInt8[np.ndarray, "H W 3"]:
-    canvas = figure.canvas
-    assert isinstance(canvas, FigureCanvasAgg)
-    canvas.draw()
+    with matplotlib.rc_context({"axes.linewidth": 0.4}):
+        figure = Figure(
+            figsize=(cell * len(titles) + 0.3, row_height * len(panels) + 1.25), dpi=110, layout="constrained"
+        )
+        canvas = FigureCanvasAgg(figure)
+        figure.suptitle(picture_text(title), fontsize=11)
+        axes = figure.subplots(len(panels), len(titles), squeeze=False)
+        for row, (sample, name) in enumerate(zip(panels, names, strict=True)):
+            truth = colourise(sample.truth, colours)
+            prediction = colourise(np.where(sample.truth == IGNORE_INDEX, sample.truth, sample.prediction), colours)
+            pictures = [sample.image, truth, prediction, *([sample.edge] if with_edge else []), sample.prior]
+            for axis, heading, picture in zip(axes[row], titles, pictures, strict=True):
+                axis.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+                axis.set_xticks([])
+                axis.set_yticks([])
+                if row == 0:
+                    axis.set_title(heading, fontsize=9)
+            axes[row][0].set_ylabel(picture_text(name), fontsize=7)
+        patches = [
+            Patch(facecolor="#{:02x}{:02x}{:02x}".format(*colour), edgecolor="0.5", label=picture_text(label))
+            for label, colour in zip((*classes, "void"), (*colours, VOID_COLOUR), strict=True)
+        ]
+        figure.legend(
+            handles=patches, loc="outside lower center", ncols=min(len(patches), 10), fontsize=8, frameon=False
+        )
+        canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-
-
-matplotlib.rcParams["axes.linewidth"] = 0.4

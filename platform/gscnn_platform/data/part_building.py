@@ -2,7 +2,7 @@
 
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,8 +60,8 @@ class PartReport(Config):
     """Why nothing could be written; no file is left then."""
 
 
-def build_part(chunk: Chunk, job: BuildJob) -> PartReport:
-    """Reads, derives and writes the samples of one part."""
+def build_part(chunk: Chunk, job: BuildJob, tell: Callable[[int], object] = lambda count: None) -> PartReport:
+    """Reads, derives and writes the samples of one part; tells of each sample, also of one that cannot be used."""
     bad: list[Skipped] = []
     pixels = np.zeros(256, np.int64)
     begun, all_void = 0, 0
@@ -69,6 +69,7 @@ def build_part(chunk: Chunk, job: BuildJob) -> PartReport:
     def rows() -> Iterator[tuple[str, SampleArrays]]:
         nonlocal begun, all_void
         for sample in job.samples[chunk.split][chunk.start : chunk.stop]:
+            tell(1)
             try:
                 arrays = to_arrays(sample, job.label_table, job.edges)
             except BadSampleError as error:

@@ -1,15 +1,12 @@
 """Raw dataset -> store: remap labels, derive edge prior and edge label, write Parquet, with Ray Data."""
 
 import hashlib
-import logging
 import re
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 from pydantic import Field, SerializeAsAny
@@ -34,10 +31,12 @@ from gscnn_platform.data.manifest import (
     read_manifest,
 )
 from gscnn_platform.data.notices import notices, turned_notice
-from gscnn_platform.data.part_building import BuildJob, Chunk, PartReport, build_part
+from gscnn_platform.data.part_building import BuildJob, PartReport
+from gscnn_platform.data.part_tasks import part_reports
 from gscnn_platform.data.parts import file_digest
-from gscnn_platform.data.storage import Failure, Progress, storage_error, writing
+from gscnn_platform.data.storage import Progress, writing
 from gscnn_platform.data.store import check_files
+from gscnn_platform.importing import imported_meanwhile
 from gscnn_platform.interrupts import leaving_nothing_behind
 from gscnn_platform.paths import AnyPath, RemotePath, as_path
 
@@ -144,15 +143,14 @@ def _build(
     place: Destination,
     progress: Progress,
 ) -> Manifest:
-    cluster.connect()
+    with imported_meanwhile("ray.data"):
+        cluster.connect()
     job = BuildJob(samples, place.folder, place.prefix, config.edges, identity.label_table)
     written = {split: _Written() for split in samples}
     with writing(progress):
         place.prepare(samples)
-    with tqdm(total=progress.total, unit=" samples", desc=f"precompute {identity.dataset}") as bar:
-        for report in _reports(job, config.part_rows, progress, place):
-            bar.update(report.samples + len(report.bad))
-            written[report.split].add(report)
+    for report in part_reports(job, config.part_rows, progress, place, f"precompute {identity.dataset}"):
+        written[report.split].add(report)
     skipped = [bad for of_split in written.values() for bad in sorted(of_split.bad, key=lambda bad: bad.name)]
     if skipped and config.on_bad_sample == "error":
         raise BadDatasetError(_list_of(skipped, progress.total))
@@ -190,43 +188,6 @@ class _Written:
             void_pixels=int(self.pixels[IGNORE_INDEX]),
             all_void=self.all_void,
         )
-
-
-def _reports(job: BuildJob, part_rows: int, progress: Progress, place: Destination) -> Iterator[PartReport]:
-    """Lets Ray Data write all parts on all nodes; what comes back is a small row a part.
-
-    Raises:
-        StorageError: a task could not write.
-    """
-    chunks = [
-        {"split": split, "start": start, "stop": min(start + part_rows, len(of_split))}
-        for split, of_split in job.samples.items()
-        for start in range(0, len(of_split), part_rows)
-    ]
-    import ray.data  # 2 s that neither a faulty command nor a task waits for.
-
-    # Its plan and its own progress, a dozen lines; the import sets a level of its own.
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    dataset = ray.data.from_items(chunks, override_num_blocks=len(chunks)).map(partial(_build_part, job=job))
-    failure: Failure | None = None
-    for row in dataset.iter_rows():
-        report = PartReport.model_validate_json(row["report"])
-        if failure is None:
-            progress.samples += report.samples
-            progress.bytes += report.bytes
-            yield report
-        if failure is None and report.failure is not None:
-            failure = report.failure
-            if not place.abort():
-                break
-    if failure is not None:
-        raise storage_error(progress, failure)
-
-
-def _build_part(chunk: dict[str, Any], job: BuildJob) -> dict[str, str]:
-    """What Ray Data calls: `build_part` with JSON in and out, which need no schema over rows that differ."""
-    return {"report": build_part(Chunk.model_validate(chunk), job).model_dump_json()}
 
 
 def _check_root(config: PrecomputeConfig) -> AnyPath | None:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,9 +20,10 @@ from gscnn_platform.evaluation import EvalReport, evaluate
 from gscnn_platform.figures import Panels, predict_panels
 from gscnn_platform.names import file_name
 from gscnn_platform.paths import as_path
-from gscnn_platform.reporting.page import FramePicture, render
-from gscnn_platform.reporting.pictures import confusion_picture, distance_picture, frame_picture, worst_windows
 from gscnn_platform.training.checkpoints import LoadedModel, find_model
+
+if TYPE_CHECKING:
+    from gscnn_platform.reporting.page import FramePicture
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,10 @@ def _page_path(config: EvaluateConfig, models: Sequence[Evaluated]) -> Path:
 
 
 def _page(config: EvaluateConfig, models: Sequence[Evaluated], store: Store, device: torch.device) -> str:
+    # Not before the counting: matplotlib takes 2 s of a core to import.
+    from gscnn_platform.reporting.page import render
+    from gscnn_platform.reporting.pictures import confusion_picture, distance_picture
+
     reports = {evaluated.name: evaluated.report for evaluated in models}
     dataset = store.manifest.identity.dataset
     reader = _samples(config, store, models[0].loaded)
@@ -189,7 +195,10 @@ def _data_facts(config: EvaluateConfig, store: Store, reader: SplitReader) -> di
 
 def _frames(
     config: EvaluateConfig, models: Sequence[Evaluated], store: Store, reader: SplitReader, device: torch.device
-) -> list[FramePicture]:
+) -> "list[FramePicture]":
+    from gscnn_platform.reporting.page import FramePicture
+    from gscnn_platform.reporting.pictures import frame_picture, worst_windows
+
     pictures = []
     for title, index in chosen_frames([evaluated.report.frames for evaluated in models]).items():
         batch = to_batch([reader.read(index)]).to(device)

@@ -13,9 +13,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from gscnn_platform import cluster
 from gscnn_platform.activity import doing
 from gscnn_platform.config import ExperimentConfig
+from gscnn_platform.threads import in_thread
 from gscnn_platform.training.entry import run_worker
 from gscnn_platform.training.job import WorkerJob
-from gscnn_platform.training.stopping import DriverLink, Stopper, in_thread
+from gscnn_platform.training.stopping import DriverLink, Stopper
 from gscnn_platform.training.waiting import Waiting
 
 OF_OWN_CLUSTER: Final = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}

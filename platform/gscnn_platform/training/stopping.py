@@ -2,8 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -96,29 +95,6 @@ class Stopper:
         self.number = number
         print(f"\n{signal.Signals(number).name}: stopping after a checkpoint; again to end at once", flush=True)
         self.stop()
-
-
-def in_thread(call: Callable[[], T], meanwhile: Callable[[], None]) -> T:
-    """Runs `call` in a thread and waits for it so that signals are heard; calls `meanwhile` twice a second.
-
-    Ray Train replaces the handler of SIGINT where it runs in the main thread, by one that aborts the workers.
-    """
-    future: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(call())
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, name="train", daemon=True).start()
-    while True:
-        try:
-            return future.result(timeout=0.5)
-        except TimeoutError:
-            if future.done():
-                raise
-            meanwhile()
 
 
 class Watch:
