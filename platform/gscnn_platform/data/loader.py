@@ -8,7 +8,7 @@ share without asking.
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import cv2
 import numpy as np
@@ -22,7 +22,9 @@ from gscnn.batch import SegBatch, normalize
 from gscnn_platform.config import ExperimentConfig
 from gscnn_platform.data.storage import StorageError, readable
 from gscnn_platform.data.store import SampleArrays, SplitReader
-from gscnn_platform.data.transforms import TrainTransform
+
+if TYPE_CHECKING:
+    from gscnn_platform.data.transforms import TrainTransform
 
 Key = tuple[int, int, int]
 """Epoch, index of a sample, and how often the epoch has had it before: 0 but where it fills up the last batch."""
@@ -106,7 +108,7 @@ class WholeImageSampler(Sampler[list[Key]]):
 
 
 class _StoreDataset(Dataset[SampleArrays]):
-    def __init__(self, reader: SplitReader, transform: TrainTransform | None, seed: int) -> None:
+    def __init__(self, reader: SplitReader, transform: "TrainTransform | None", seed: int) -> None:
         self.reader, self.transform, self.seed = reader, transform, seed
 
     def __getitem__(self, key: Key) -> SampleArrays:
@@ -147,6 +149,8 @@ def batches(
     """
     images = config.images_per_batch + 1
     check_shared_memory(config.data.loader_processes, images, config.augmentation.crop)
+    from gscnn_platform.data.transforms import TrainTransform  # albumentations: 2 s of a core, for training alone
+
     transform = TrainTransform(config.augmentation, config.data.training_edges)
     sampler = EpochSampler(config, len(reader), rank, world_size, first_step)
     return iter(

@@ -15,7 +15,6 @@ from .reading import PARENT, SWEEP, TrackedRun, children, find_run, picture, rea
 from .runs import (
     checkpoint_of_run,
     close_run,
-    is_run_id,
     log_best,
     log_best_scores,
     log_evaluation,
@@ -23,7 +22,6 @@ from .runs import (
 )
 from .sweeps import (
     ALIAS,
-    MODELS,
     OVERRIDES,
     VARIANT,
     VARIANTS,
@@ -34,7 +32,7 @@ from .sweeps import (
     trial_tags,
 )
 from .sync import deliver, sync
-from .uri import artifact_link, check_named_uri, tracking_uri, ui_command
+from .uri import MODELS, artifact_link, check_named_uri, is_run_id, tracking_uri, ui_command
 from .writer import RunWriter
 
 __all__ = [

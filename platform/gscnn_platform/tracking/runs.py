@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import math
-import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -176,11 +175,6 @@ def log_evaluation(
                 _link(client, run_id, f"{EVALUATION}/{name}", f"evaluation page {name.removesuffix('.html')}")
     except (MlflowException, OSError) as error:
         raise TrackingError(f"run {run_id} at {uri}: {reason(error)}") from error
-
-
-def is_run_id(text: str) -> bool:
-    """Whether `text` looks like an MLflow run id: 32 hex digits."""
-    return re.fullmatch(r"[0-9a-f]{32}", text) is not None
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from gscnn_platform.tracking.delivery import client_of
 from gscnn_platform.tracking.journal import TrackingError
 from gscnn_platform.tracking.reading import PARENT, SWEEP
 from gscnn_platform.tracking.refusals import reason, unusable
+from gscnn_platform.tracking.uri import MODELS
 
 OVERRIDES: Final = "gscnn.overrides"
 """Tag of a trial: what the sweep set in it, as JSON."""
@@ -22,8 +23,6 @@ VARIANT: Final = "gscnn.variant"
 """Tag of a trial: which of the space's named variants it is."""
 VARIANTS: Final = "gscnn.variants"
 """Tag of a sweep's parent: its variants in the order of the space, as a JSON list."""
-MODELS: Final = "models:/"
-"""What a reference to a registered model begins with."""
 ALIAS: Final = "best"
 """Of the registered model's newest version."""
 

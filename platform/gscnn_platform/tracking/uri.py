@@ -1,6 +1,7 @@
 """Where runs are tracked: the tracking URI, and what can be known of it without MLflow."""
 
 import os
+import re
 import shlex
 import socket
 from pathlib import Path
@@ -14,6 +15,8 @@ from gscnn_platform.tracking.journal import TrackingError
 
 CREDENTIALS: Final = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or ~/.mlflow/credentials"
 """Where MLflow takes a user's name and password from, at every request anew."""
+MODELS: Final = "models:/"
+"""What a reference to a registered model begins with."""
 
 
 def tracking_uri(config: TrackingConfig, storage: str) -> str:
@@ -88,3 +91,8 @@ def check_listening(uri: str) -> None:
 def artifact_link(run_id: str, file: str, text: str) -> str:
     """Markdown that the UI shows as a link to an artifact of a run."""
     return f"[{markdown(text)}](get-artifact?path={quote(file)}&run_uuid={run_id})"
+
+
+def is_run_id(text: str) -> bool:
+    """Whether `text` looks like an MLflow run id: 32 hex digits."""
+    return re.fullmatch(r"[0-9a-f]{32}", text) is not None
