@@ -1,6 +1,7 @@
 """How long a command makes its user wait, in CPU seconds and on the clock: help, mistakes, starts, a busy machine.
 
-    python -m benchmarks.start --store STREETS_STORE --camvid CAMVID_ROOT [--only commands precompute first-step busy]
+    python -m benchmarks.start --store STREETS_STORE --camvid CAMVID_ROOT [--checkpoint RUN]
+        [--only commands precompute first-step first-image busy]
 
 CPU seconds are those of the command and of all processes that it waits for; they hold on a machine that others use.
 Where two things are compared they take turns in one run.
@@ -20,7 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+import cv2
+import psutil
+
 from benchmarks.environment import describe, markdown_table
+from gscnn_platform.data.store import open_store
 
 JOBS = ("train", "sweep", "precompute", "evaluate", "predict", "export", "compare", "verify", "sync-tracking")
 HELP_SECONDS, CHECK_SECONDS, FIRST_IMAGE_SECONDS = 1.2, 3.0, 5.0
@@ -147,6 +152,49 @@ def of_first_step(store: Path, folder: Path, repeats: int) -> list[tuple[str, ..
     ]
 
 
+def cpu_until(command: Sequence[str], mark: str) -> float:
+    """CPU seconds of a command and of what it started, when a text appears on its screen; ends it then."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert process.stdout is not None
+    seen, screen = b"", process.stdout.fileno()
+    while mark.encode() not in seen:
+        text = os.read(screen, 4096)
+        if not text:
+            raise RuntimeError(seen.decode())
+        seen += text
+    family = [psutil.Process(process.pid)]
+    family += family[0].children(recursive=True)
+    seconds = sum(sum(each.cpu_times()[:2]) for each in family)
+    process.send_signal(signal.SIGINT)
+    process.stdout.read()
+    process.wait()
+    return seconds
+
+
+def of_first_image(store: Path, checkpoint: Path, folder: Path, repeats: int) -> list[tuple[str, ...]]:
+    """evaluate and predict, until the bar has moved, beyond the import of torch and torchvision."""
+    images = folder / "images"
+    images.mkdir()
+    reader = open_store(store).split("val")
+    for index in range(4):
+        cv2.imwrite(str(images / f"{index}.png"), reader.read(index).image[..., ::-1])
+    given = ("--checkpoint", checkpoint)
+    ways = {
+        "`jobs.evaluate`": job("evaluate", *given, "--store", store, "--report", folder / "page.html"),
+        "`jobs.predict`": job("predict", *given, "--input", images, "--out", folder / "out", "--overwrite"),
+    }
+    rows = []
+    for name, command in ways.items():
+        beyond = []
+        for _ in range(repeats):
+            imports = run([sys.executable, "-c", "import torch, torchvision"]).cpu
+            total = 4 if "predict" in name else len(reader)
+            beyond.append(cpu_until(command, f" 1/{total} ") - imports)
+        figure = f"{median(beyond):.1f}"
+        rows.append((f"{name} to the first image, beyond torch and torchvision", figure, "", "under 5 CPU s"))
+    return rows
+
+
 def images_per_second(store: Path, folder: Path, name: str, seconds: float) -> float:
     """Median over the progress lines of a training of so many seconds."""
     command = job("train", "streets", "--store", store, "--training.no-validate-at-start", "--training.log-every", 5)
@@ -200,9 +248,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", type=Path, required=True, help="store of streets")
     parser.add_argument("--camvid", type=Path, help="root of the raw CamVid")
+    parser.add_argument(
+        "--checkpoint", type=Path, help="of a training on the store, for jobs.evaluate and jobs.predict"
+    )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=40, help="of each training, quiet and busy")
-    parser.add_argument("--only", nargs="*", default=["commands", "precompute", "first-step", "busy"])
+    parser.add_argument("--only", nargs="*", default=["commands", "precompute", "first-step", "first-image", "busy"])
     arguments = parser.parse_args()
     store, folder = arguments.store.resolve(), Path(tempfile.mkdtemp(prefix="gscnn-start-"))
     try:
@@ -213,6 +264,8 @@ def main() -> None:
             rows += of_precompute(arguments.camvid.resolve(), folder)
         if "first-step" in arguments.only:
             rows += of_first_step(store, folder, arguments.repeats)
+        if "first-image" in arguments.only and arguments.checkpoint:
+            rows += of_first_image(store, arguments.checkpoint.resolve(), folder, arguments.repeats)
         if "busy" in arguments.only:
             rows += of_busy(store, folder, arguments.repeats, arguments.seconds)
     finally:
