@@ -16,7 +16,7 @@ def quickstart() -> None:
 
     print("1/3  precompute: draw street scenes, derive edge priors and boundary maps", flush=True)
     precompute(PrecomputeConfig(format=FORMATS["streets"], out=STORE, overwrite=True))
-    print("2/3  train: Gated-SCNN on a ResNet-18, tracked in MLflow", flush=True)
+    print("2/3  train: a small Gated-SCNN, tracked in MLflow", flush=True)
     result = run_training(with_overrides(RECIPES["streets"], {"store": STORE}))
     print("3/3  evaluate: the best checkpoint on the validation split", flush=True)
     from gscnn_platform.reporting.job import evaluate_checkpoint

@@ -18,9 +18,9 @@ def run_together(function: Callable[..., Any], number: int, folder: Path, *argum
         number: of processes.
         folder: an empty one, for the rendezvous and the results.
     """
-    context = multiprocessing.get_context("forkserver")
-    # Imported once and forked: four processes that import torch and torchvision take most of a minute on two cores.
-    context.set_forkserver_preload(["pytest", "gscnn_platform.training.worker"])
+    # A server of its own, by spawn: the forkserver of multiprocessing keeps the environment of its first use, and a
+    # later test's DataLoader would read its store with that.
+    context = multiprocessing.get_context("spawn")
     processes = [
         context.Process(target=_of_rank, args=(function, rank, number, folder, arguments)) for rank in range(number)
     ]

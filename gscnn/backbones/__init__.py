@@ -42,7 +42,14 @@ def _wide_resnet38(output_stride: int, weights: str | None) -> Backbone:
     return WideResNet38(output_stride, weights)
 
 
+def _small_resnet(output_stride: int, weights: str | None) -> Backbone:
+    from gscnn.backbones.small_resnet import SmallResNet
+
+    return SmallResNet(output_stride, weights)
+
+
 BACKBONES: Final[dict[str, Network]] = {
+    "resnet10_small": Network(_small_resnet, weights=()),
     "resnet18": _resnet("resnet18"),
     "resnet50": _resnet("resnet50"),
     "resnet101": _resnet("resnet101"),

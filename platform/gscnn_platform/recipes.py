@@ -30,23 +30,24 @@ def deeplab_control(recipe: ExperimentConfig) -> ExperimentConfig:
 STREETS = ExperimentConfig(
     name="streets",
     model=ModelConfig(
-        backbone="resnet18",
+        backbone="resnet10_small",
         num_classes=9,
         output_stride=16,
         aspp_rates=(2, 4, 6),
-        aspp_channels=64,
-        low_level_channels=32,
+        aspp_channels=32,
+        low_level_channels=16,
         shape_widths=(16, 16, 8, 8),
     ),
-    loss=LossConfig(edge=5),
-    augmentation=AugmentationConfig(crop=(96, 128), scale=(0.75, 1.5), colour_jitter=0.15, blur=0.2),
+    loss=LossConfig(edge=5, attention=8, attention_threshold=0.5, class_weights="image"),
+    augmentation=AugmentationConfig(crop=(96, 128), scale=(0.9, 1.4), colour_jitter=0.15, blur=0.0),
     optimizer=OptimizerConfig(lr=0.05, lr_base_batch=4, nesterov=True, weight_decay=5e-4, poly_power=0.9),
     training=TrainingConfig(epochs=8, batch_size=4, ema_decay=0.98, validate_every=4, log_every=20),
 )
 """Drawn scenes, minutes on 2 cores: the quickstart.
 
 A small network on small crops: ASPP rates of 6 to 18 would look past the 6 x 8 cells of its top, hence 2 to 6; the
-shape stream is a quarter as wide as the paper's, since at full width it takes most of the time.
+shape stream is a quarter as wide as the paper's, since at full width it takes most of the time. Poles, wires and persons
+are a few pixels wide: the attention term, which counts next to predicted outlines alone, weighs 8 times the paper's.
 """
 
 CAMVID = ExperimentConfig(
@@ -62,13 +63,21 @@ CAMVID = ExperimentConfig(
 
 CAMVID_TINY = ExperimentConfig(
     name="camvid-tiny",
-    model=STREETS.model.model_copy(update={"num_classes": 11}),
-    loss=STREETS.loss,
+    model=ModelConfig(
+        backbone="resnet18",
+        num_classes=11,
+        output_stride=16,
+        aspp_rates=(2, 4, 6),
+        aspp_channels=64,
+        low_level_channels=32,
+        shape_widths=(16, 16, 8, 8),
+    ),
+    loss=LossConfig(edge=5),
     augmentation=AugmentationConfig(crop=(128, 160), scale=(0.4, 0.8), colour_jitter=0.15, blur=0.0),
     optimizer=STREETS.optimizer.model_copy(update={"lr_base_batch": 8}),
     training=TrainingConfig(epochs=12, batch_size=8, ema_decay=0.98, validate_every=3, log_every=23),
 )
-"""The path of `camvid` within 15 minutes on 2 cores: the network of `streets`, on small crops at half the size."""
+"""The path of `camvid` within 15 minutes on 2 cores: a ResNet-18, on small crops at half the size."""
 
 CITYSCAPES = ExperimentConfig(
     name="cityscapes",

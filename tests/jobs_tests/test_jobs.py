@@ -130,7 +130,7 @@ def test_the_whole_path_from_drawn_scenes_to_a_tracked_model(
     for kind in ("label", "colour", "edge", "overlay"):
         assert sorted(file.name for file in (folder / "predicted" / kind).iterdir()) == ["0.png", "1.png", "2.png"]
     summary = json.loads((folder / "predicted/predictions.json").read_text())
-    assert summary["run_id"] == found.info.run_id
+    assert summary["settings"]["run_id"] == found.info.run_id
     assert list(summary["unreadable"]) == [f"{images}/broken.png"]
     assert "pictures are there already" in failing(predict, monkeypatch, capfd, *to_predict)
 

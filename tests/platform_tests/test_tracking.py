@@ -47,14 +47,14 @@ def test_a_password_in_the_tracking_uri_is_refused_by_every_way_in_and_never_rep
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     (tmp_path / "outbox.json").write_text("{}")
     ways: list[tuple[str, Callable[[], object]]] = [
-        ("tracking.uri", lambda: TrackingConfig(uri=uri)),
+        ("uri", lambda: TrackingConfig(uri=uri)),
         ("tracking.uri", lambda: with_overrides(tiny_run, {"tracking.uri": uri, "training.epochs": 0})),
         ("MLFLOW_TRACKING_URI", lambda: tracking.tracking_uri(TrackingConfig(), str(tmp_path))),
         ("--uri", lambda: tracking.read_run(uri, "f" * 32)),
         ("--uri", lambda: tracking.sync([tmp_path], uri, print)),
     ]
     for field, way in ways:
-        with pytest.raises(ValueError, match=rf"{field}.* carries a user or a password") as refused:
+        with pytest.raises(ValueError, match=rf"(?s){field}.*(would show|carries a user or a password)") as refused:
             way()
         assert "MLFLOW_TRACKING_PASSWORD" in str(refused.value) and "~/.mlflow/credentials" in str(refused.value)
         assert "cret" not in str(refused.value)
