@@ -7,7 +7,7 @@ STORE = "data/streets"
 
 def quickstart() -> None:
     """Runs precompute, train and evaluate one after the other, as they would be run by hand."""
-    from gscnn_platform import tracking
+    from gscnn_platform import cluster, tracking
     from gscnn_platform.config import EvaluateConfig, with_overrides
     from gscnn_platform.data.formats import FORMATS
     from gscnn_platform.data.precompute import PrecomputeConfig, precompute
@@ -15,6 +15,7 @@ def quickstart() -> None:
     from gscnn_platform.training.trainer import run_training
 
     print("1/3  precompute: draw street scenes, derive edge priors and boundary maps", flush=True)
+    cluster.connect()  # For all three, since Ray Train needs more of a cluster than precompute does.
     precompute(PrecomputeConfig(format=FORMATS["streets"], out=STORE, overwrite=True))
     print("2/3  train: a small Gated-SCNN, tracked in MLflow", flush=True)
     result = run_training(with_overrides(RECIPES["streets"], {"store": STORE}))

@@ -100,7 +100,7 @@ def predict(config: PredictConfig) -> PredictResult:
         if record is None
         else {name: file for name, file in found.files.items() if there >= {f"{kind}/{name}.png" for kind in kinds}}
     )
-    cluster.connect()
+    cluster.connect(dashboard=False)
     with leaving_nothing_behind(f"the pictures in {out} are whole; run the same command to predict the others"):
         PredictionRecord(state="running", checkpoint=config.checkpoint, settings=settings).write(out)
         for picture in mine if config.overwrite else ():

@@ -46,8 +46,9 @@ STREETS = ExperimentConfig(
 """Drawn scenes, minutes on 2 cores: the quickstart.
 
 A small network on small crops: ASPP rates of 6 to 18 would look past the 6 x 8 cells of its top, hence 2 to 6; the
-shape stream is a quarter as wide as the paper's, since at full width it takes most of the time. Poles, wires and persons
-are a few pixels wide: the attention term, which counts next to predicted outlines alone, weighs 8 times the paper's.
+shape stream is a quarter as wide as the paper's, since at full width it takes most of the time. Poles, wires and
+persons are a few pixels wide: the attention term, which counts next to predicted outlines alone, weighs 8 times the
+paper's.
 """
 
 CAMVID = ExperimentConfig(

@@ -62,7 +62,7 @@ def is_own() -> bool:
     return _is_own and ray.is_initialized()
 
 
-def join_or_start() -> None:
+def join_or_start(dashboard: bool) -> None:
     """What `gscnn_platform.cluster.connect` does.
 
     Workers are given the import path that they lack, so that a local edit takes effect with no reinstall, and know
@@ -77,7 +77,7 @@ def join_or_start() -> None:
     what = "starting Ray" if named is None else f"joining the cluster at {named.address}"
     with _quiet(), doing(what):
         address = "local" if named is None else check_answers(named)
-        arguments = _own_cluster() if named is None else {}
+        arguments = _own_cluster() | {"include_dashboard": dashboard} if named is None else {}
         with _readable_errors(named), environment(OF_OWN_CLUSTER if named is None else {}):
             ray.init(address, runtime_env=_runtime_env(), logging_level=logging.WARNING, **arguments)
     global _is_own

@@ -144,7 +144,7 @@ def _build(
     progress: Progress,
 ) -> Manifest:
     with imported_meanwhile("ray.data"):
-        cluster.connect()
+        cluster.connect(dashboard=False)
     job = BuildJob(samples, place.folder, place.prefix, config.edges, identity.label_table)
     written = {split: _Written() for split in samples}
     with writing(progress):

@@ -1,5 +1,6 @@
 """Where runs are tracked: the tracking URI, and what can be known of it without MLflow."""
 
+import importlib.metadata
 import os
 import re
 import shlex
@@ -10,9 +11,26 @@ from urllib.parse import quote, urlsplit
 
 from gscnn_platform import cluster, machine
 from gscnn_platform.config import TrackingConfig, has_password
+from gscnn_platform.invalid_values import did_you_mean
 from gscnn_platform.names import markdown, sqlite_path, sqlite_uri
 from gscnn_platform.tracking.journal import TrackingError
 
+SCHEMES: Final = (
+    *("http", "https", "sqlite", "postgresql", "mysql", "mssql", "file"),
+    *("databricks", "databricks-uc", "uc"),
+)
+    "http",
+    "https",
+    "sqlite",
+    "postgresql",
+    "mysql",
+    "mssql",
+    "file",
+    "databricks",
+    "databricks-uc",
+    "uc",
+)
+"""Of the tracking URIs that MLflow takes by itself."""
 CREDENTIALS: Final = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or ~/.mlflow/credentials"
 """Where MLflow takes a user's name and password from, at every request anew."""
 MODELS: Final = "models:/"
@@ -41,9 +59,18 @@ def check_named_uri(config: TrackingConfig) -> None:
     """
     uri = _named_uri(config)
     try:
+        _check_scheme(uri or "")
         check_listening(uri or "")
     except (OSError, ValueError) as error:
         raise does_not_work(f"{uri}", error) from error
+
+
+def _check_scheme(uri: str) -> None:
+    """Raises ValueError where MLflow has no store for the URI's scheme; plugins may bring more of them."""
+    scheme = uri.partition("://")[0].partition("+")[0] if "://" in uri else ""
+    plugins = {entry.name for entry in importlib.metadata.entry_points(group="mlflow.tracking_store")}
+    if scheme and scheme not in SCHEMES and scheme not in plugins:
+        raise ValueError(f"MLflow knows no {scheme}://, but {', '.join(SCHEMES)}; {did_you_mean(scheme, SCHEMES)}")
 
 
 def does_not_work(uri: str, error: Exception) -> TrackingError:
