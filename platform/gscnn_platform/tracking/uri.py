@@ -19,17 +19,6 @@ SCHEMES: Final = (
     *("http", "https", "sqlite", "postgresql", "mysql", "mssql", "file"),
     *("databricks", "databricks-uc", "uc"),
 )
-    "http",
-    "https",
-    "sqlite",
-    "postgresql",
-    "mysql",
-    "mssql",
-    "file",
-    "databricks",
-    "databricks-uc",
-    "uc",
-)
 """Of the tracking URIs that MLflow takes by itself."""
 CREDENTIALS: Final = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or ~/.mlflow/credentials"
 """Where MLflow takes a user's name and password from, at every request anew."""
