@@ -76,15 +76,3 @@ class ExperimentConfig(Config):
     def images_per_batch(self) -> int:
         """Images of one worker's forward pass; some have one more where the workers' number does not divide them."""
         return self.training.batch_size // (self.num_workers * self.training.accumulate)
-
-    def learning_rate(self, step: int, steps_per_epoch: int) -> float:
-        """Of the optimizer step that follows `step` others: polynomial to 0 after the last, less during warmup.
-
-        A pure function of the step, so that a run that goes on needs no state of it.
-        """
-        optimizer = self.optimizer
-        lr = optimizer.scaled_lr(self.training.batch_size)
-        behind = step if optimizer.poly_every == "step" else step - step % steps_per_epoch
-        lr *= (1 - behind / (steps_per_epoch * self.training.epochs)) ** optimizer.poly_power
-        warmup = optimizer.warmup_epochs * steps_per_epoch
-        return lr * (step + 1) / warmup if step + 1 < warmup else lr

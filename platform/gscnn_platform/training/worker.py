@@ -31,6 +31,7 @@ from gscnn_platform.data.store import Store
 from gscnn_platform.evaluation import EvalReport, autocast, evaluate
 from gscnn_platform.training.control import Control
 from gscnn_platform.training.finite import FiniteCheck
+from gscnn_platform.training.optim import build_optimizer, learning_rate, load_optimizer_state, set_learning_rate
 from gscnn_platform.training.progress import Progress, say
 from gscnn_platform.training.step_log import StepLog
 from gscnn_platform.training.step_signal import Signal
@@ -74,7 +75,7 @@ class TrainingWorker:
         self.device, self.writer = device, writer
         self.train_reader = training_samples(store, config.data)
         self.val_reader = validation_samples(store, config.data)
-        training, optimizer = config.training, config.optimizer
+        training = config.training
         self.steps = steps_per_epoch(len(self.train_reader), training.batch_size)
         torch.manual_seed(config.seed)
         weights = None if resumed else config.model.weights
@@ -83,13 +84,7 @@ class TrainingWorker:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.memory_format = torch.channels_last if training.channels_last else torch.contiguous_format
         self.model = model.to(device).to(memory_format=self.memory_format)
-        self.optimizer = torch.optim.SGD(
-            self.model.parameters(),
-            lr=optimizer.scaled_lr(training.batch_size),
-            momentum=optimizer.momentum,
-            nesterov=optimizer.nesterov,
-            weight_decay=optimizer.weight_decay,
-        )
+        self.optimizer = build_optimizer(self.model, config)
         self.average: AveragedModel | None = None
         if training.ema_decay is not None:
             average = get_ema_multi_avg_fn(training.ema_decay)
@@ -117,7 +112,7 @@ class TrainingWorker:
     @property
     def learning_rate(self) -> float:
         """Of the next step."""
-        return self.config.learning_rate(self.step, self.steps)
+        return learning_rate(self.config, self.step, self.steps)
 
     def state(self) -> dict[str, Any]:
         """All that any worker needs to go on after `step` steps, on however many workers.
@@ -137,13 +132,7 @@ class TrainingWorker:
         self.step, self.skipped, self.best = state["step"], state["skipped"], state["best"]
         self.saved = self.step
         self.model.load_state_dict(state["model"])
-        # The state has hyperparameters too; the config's hold, where a sweep has changed them since.
-        ours = [
-            {key: value for key, value in group.items() if key != "params"} for group in self.optimizer.param_groups
-        ]
-        self.optimizer.load_state_dict(state["optimizer"])
-        for group, options in zip(self.optimizer.param_groups, ours, strict=True):
-            group.update(options)
+        load_optimizer_state(self.optimizer, state["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
 
@@ -207,8 +196,7 @@ class TrainingWorker:
         before = [buffer.clone() for buffer in self.model.buffers()] if skip else []
         terms = self._gradients(feed)
         lr, clip = self.learning_rate, self.config.optimizer.clip_norm
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        set_learning_rate(self.optimizer, lr)
         terms["grad_norm"] = clip_grad_norm_(self.model.parameters(), float("inf") if clip is None else clip)
         self.step += 1
         if skip and not terms["grad_norm"].isfinite():
