@@ -2,7 +2,7 @@ from .batch import SegBatch, SegmentationOutput
 from .config import LossConfig, ModelConfig
 from .constants import IGNORE_INDEX
 from .losses import BoundaryBCELoss, DualTaskLoss, DualTaskRegularizer, JointLoss
-from .model import DeepLabV3Plus, GatedSCNN, build_model
+from .model import DeepLabV3Plus, GatedSCNN, SegmentationModel, build_model
 
 __all__ = [
     "IGNORE_INDEX",
@@ -15,6 +15,7 @@ __all__ = [
     "LossConfig",
     "ModelConfig",
     "SegBatch",
+    "SegmentationModel",
     "SegmentationOutput",
     "build_model",
 ]

@@ -2,10 +2,11 @@
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from gscnn.architectures import ARCHITECTURES
 from gscnn.backbones import BACKBONES
 
 T = TypeVar("T")
@@ -19,6 +20,15 @@ class ExecutionMark:
 Execution = Annotated[T, ExecutionMark()]
 """`num_workers: Execution[int]`: a run may resume under another value, and no sweep searches it."""
 
+if TYPE_CHECKING:
+    # Type checkers know no Literal whose names are computed.
+    ArchitectureName = str
+else:
+    ArchitectureName = Literal[tuple(ARCHITECTURES)]
+
+Init = Literal["torch", "kaiming"]
+OutputStride = Literal[8, 16]
+
 GradientMethod = Literal["canny", "sobel"]
 """Edge priors that gscnn.edges.image_gradient computes."""
 
@@ -30,17 +40,18 @@ class _Config(BaseModel):
 class ModelConfig(_Config):
     """What a model is built from."""
 
-    architecture: Literal["gscnn", "deeplabv3plus"] = "gscnn"
+    architecture: ArchitectureName = "gscnn"
     """Gated-SCNN, or its control without shape stream."""
     backbone: str = "resnet50"
     """A name of gscnn.backbones.BACKBONES."""
     num_classes: int = Field(default=19, ge=2, le=255)
     """Classes without void; 19 on Cityscapes."""
-    output_stride: Literal[8, 16] = 8
+    output_stride: OutputStride = 8
     """Input size over the size of the backbone's top; 8 in the paper."""
-    weights: Literal["imagenet"] | None = None
-    """Start of the backbone: torchvision's ImageNet weights, or None for a random start."""
-    init: Literal["torch", "kaiming"] = "torch"
+    weights: str | None = None
+    """Pretrained weights of the backbone, by a name that it offers: "imagenet" (the ResNets, from torchvision); None: a
+    random start."""
+    init: Init = "torch"
     """Start of the convolutions of shape stream, fusion and head: torch's default (He et al.'s uniform at slope sqrt 5,
     random biases), or, as in the released code, Kaiming normal by fan-in with biases of 0."""
     aspp_rates: tuple[int, int, int] | None = None
@@ -71,7 +82,8 @@ class ModelConfig(_Config):
             offered = " or ".join(map(str, network.output_strides))
             raise ValueError(f"`output_stride` is {self.output_stride}: {self.backbone} offers {offered}")
         if self.weights is not None and self.weights not in network.weights:
-            raise ValueError(f"`weights` is {self.weights}: torchvision has none for {self.backbone}; set it to None")
+            offered = " or ".join([*network.weights, "None"])
+            raise ValueError(f"`weights` is {self.weights}: {self.backbone} offers {offered}")
         return self
 
 

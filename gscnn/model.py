@@ -1,21 +1,32 @@
 """Gated-SCNN and its control, DeepLabV3+: the same backbone, ASPP and head without the shape stream."""
 
+from abc import ABC, abstractmethod
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from gscnn.architectures import ARCHITECTURES
 from gscnn.backbones import BACKBONES
 from gscnn.backbones.taps import Backbone, Taps
 from gscnn.batch import SegmentationOutput
-from gscnn.config import ModelConfig
+from gscnn.config import Init, ModelConfig, OutputStride
 from gscnn.fusion import FeatureFusion
 from gscnn.resize import resize
 from gscnn.shape_stream import ShapeStream
 
 
-class _SegmentationModel(nn.Module):
-    """Backbone, fusion and head; what both models share. Arguments: the fields of ModelConfig."""
+class SegmentationModel(nn.Module, ABC):
+    """What every entry of ARCHITECTURES builds, and what losses, inference and export call."""
+
+    @abstractmethod
+    def forward(self, image: Float[Tensor, "B 3 H W"], gradient: Float[Tensor, "B 1 H W"]) -> SegmentationOutput:
+        """Logits at the image's size, which may be any."""
+
+
+class _DilatedModel(SegmentationModel):
+    """Backbone, ASPP and head: what Gated-SCNN and its control share."""
 
     def __init__(self, config: ModelConfig, with_edge: bool) -> None:
         super().__init__()
@@ -43,11 +54,41 @@ def initialize_kaiming(*parts: nn.Module) -> None:
                     nn.init.zeros_(module.bias)
 
 
-class GatedSCNN(_SegmentationModel):
-    """Gated-SCNN (Takikawa et al., arXiv:1907.05740, figure 2). Arguments: the fields of ModelConfig."""
+class GatedSCNN(_DilatedModel):
+    """Gated-SCNN (Takikawa et al., arXiv:1907.05740, figure 2). The arguments are those fields of ModelConfig.
 
-    def __init__(self, backbone: str = "resnet50", num_classes: int = 19, **fields: object) -> None:
-        config = ModelConfig.model_validate({"backbone": backbone, "num_classes": num_classes, **fields})
+    Raises:
+        ValueError: a value that ModelConfig refuses.
+        WeightsUnavailableError: the weights are neither in a cache nor can they be downloaded.
+    """
+
+    def __init__(
+        self,
+        backbone: str = "resnet50",
+        num_classes: int = 19,
+        *,
+        output_stride: OutputStride = 8,
+        weights: str | None = None,
+        init: Init = "torch",
+        aspp_rates: tuple[int, int, int] | None = None,
+        aspp_channels: int = 256,
+        low_level_channels: int = 48,
+        shape_widths: tuple[int, int, int, int] = (64, 32, 16, 8),
+        activation_checkpointing: bool = False,
+    ) -> None:
+        config = ModelConfig(
+            architecture="gscnn",
+            backbone=backbone,
+            num_classes=num_classes,
+            output_stride=output_stride,
+            weights=weights,
+            init=init,
+            aspp_rates=aspp_rates,
+            aspp_channels=aspp_channels,
+            low_level_channels=low_level_channels,
+            shape_widths=shape_widths,
+            activation_checkpointing=activation_checkpointing,
+        )
         super().__init__(config, with_edge=True)
         self.shape_stream = ShapeStream(self.regular_stream.channels, config.shape_widths)
         if config.init == "kaiming":
@@ -66,17 +107,45 @@ class GatedSCNN(_SegmentationModel):
         return SegmentationOutput(self.head(self.fusion(taps.top, edge_feature), taps, image), edge_logits)
 
 
-class DeepLabV3Plus(_SegmentationModel):
-    """The control: DeepLabV3+ (arXiv:1802.02611) from the same parts. Arguments: the fields of ModelConfig."""
+class DeepLabV3Plus(_DilatedModel):
+    """The control: DeepLabV3+ (arXiv:1802.02611) from the same parts. The arguments are those fields of ModelConfig.
 
-    def __init__(self, backbone: str = "resnet50", num_classes: int = 19, **fields: object) -> None:
-        config = ModelConfig.model_validate({"backbone": backbone, "num_classes": num_classes, **fields})
+    Raises:
+        ValueError: a value that ModelConfig refuses.
+        WeightsUnavailableError: the weights are neither in a cache nor can they be downloaded.
+    """
+
+    def __init__(
+        self,
+        backbone: str = "resnet50",
+        num_classes: int = 19,
+        *,
+        output_stride: OutputStride = 8,
+        weights: str | None = None,
+        init: Init = "torch",
+        aspp_rates: tuple[int, int, int] | None = None,
+        aspp_channels: int = 256,
+        low_level_channels: int = 48,
+        activation_checkpointing: bool = False,
+    ) -> None:
+        config = ModelConfig(
+            architecture="deeplabv3plus",
+            backbone=backbone,
+            num_classes=num_classes,
+            output_stride=output_stride,
+            weights=weights,
+            init=init,
+            aspp_rates=aspp_rates,
+            aspp_channels=aspp_channels,
+            low_level_channels=low_level_channels,
+            activation_checkpointing=activation_checkpointing,
+        )
         super().__init__(config, with_edge=False)
 
     def forward(
         self, image: Float[Tensor, "B 3 H W"], gradient: Float[Tensor, "B 1 H W"] | None = None
     ) -> SegmentationOutput:
-        """Logits at the image's size; the gradient is accepted, so that both models are called alike, and not read."""
+        """Logits at the image's size; the gradient is accepted, so that all models are called alike, and not read."""
         taps = self.regular_stream(image)
         return SegmentationOutput(self.head(self.fusion(taps.top, None), taps, image), None)
 
@@ -105,7 +174,6 @@ class Head(nn.Module):
         return interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=False)
 
 
-def build_model(config: ModelConfig) -> GatedSCNN | DeepLabV3Plus:
+def build_model(config: ModelConfig) -> SegmentationModel:
     """The model that `config` describes, on the CPU."""
-    model = GatedSCNN if config.architecture == "gscnn" else DeepLabV3Plus
-    return model(**config.model_dump(exclude={"architecture"}))
+    return ARCHITECTURES[config.architecture].build(config)

@@ -47,7 +47,7 @@ class ShapeStream(nn.Module):
     """Three residual blocks, each followed by a gate, from the backbone's taps to edge logits.
 
     Args:
-        tap_channels: channel counts of the backbone's taps.
+        tap_channels: channel counts of the backbone's taps. Every tap is resized to the image, whatever its stride.
         widths: channels of the three residual blocks and of the last gate; (64, 32, 16, 8) in the paper.
             Where the first differs from the stem's width, a 1x1 convolution before the resize makes it fit.
     """

@@ -20,8 +20,8 @@ class Network:
     build: Callable[[int, str | None], Backbone]
     """Of output_stride and weights."""
     output_strides: tuple[int, ...] = (8, 16)
-    weights: tuple[str, ...] = ("imagenet",)
-    """Pretrained ones that there are, beside None."""
+    weights: tuple[str, ...] = ()
+    """Names of its pretrained weights; None, a random start, is always offered."""
 
     def __call__(self, output_stride: int, weights: str | None) -> Backbone:
         return self.build(output_stride, weights)
@@ -33,7 +33,7 @@ def _resnet(name: str) -> Network:
 
         return ResNetBackbone(name, output_stride, weights)
 
-    return Network(build)
+    return Network(build, weights=("imagenet",))
 
 
 def _wide_resnet38(output_stride: int, weights: str | None) -> Backbone:
@@ -55,6 +55,6 @@ BACKBONES: Final[dict[str, Network]] = {
     "resnet101": _resnet("resnet101"),
     "wide_resnet50_2": _resnet("wide_resnet50_2"),
     "wide_resnet101_2": _resnet("wide_resnet101_2"),
-    "wide_resnet38": Network(_wide_resnet38, output_strides=(8,), weights=()),
+    "wide_resnet38": Network(_wide_resnet38, output_strides=(8,)),
 }
-"""Name -> what builds it, called with output_stride and weights."""
+"""Name -> what builds it, called with output_stride and weights; tests/conformance/test_backbones.py tests each."""

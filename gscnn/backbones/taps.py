@@ -17,13 +17,14 @@ T = TypeVar("T")
 class Taps(NamedTuple, Generic[T]):
     """Five places of a backbone: of type Tensor in a forward pass, of type int for their channel counts.
 
-    Strides never fall from one to the next, and are the family's own: its file opens with them.
+    Strides are the family's own, and its file opens with them; they never fall from one tap to the next. Whatever reads
+    a tap resizes it, so that any stride will do, and two taps may share one.
     """
 
     stem: T
-    """The finest, at stride 2 in the ResNets and 1 in wide_resnet38; starts the shape stream."""
+    """The finest; starts the shape stream."""
     low_level: T
-    """Sharpens the head; at stride 4 in the ResNets, 2 in wide_resnet38."""
+    """Sharpens the head."""
     gate1: T
     """Gates the first gated convolution."""
     gate2: T
@@ -33,7 +34,10 @@ class Taps(NamedTuple, Generic[T]):
 
 
 class Backbone(nn.Module, ABC):
-    """A network that maps an image [B, 3, H, W] to Taps; a family's class sets `channels` and defines `forward`."""
+    """A network that maps an image [B, 3, H, W] to Taps; a family's class sets `channels` and defines `forward`.
+
+    The top's stride is the output stride that it was built for.
+    """
 
     channels: Taps[int]
     activation_checkpointing: bool = False

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, UInt8
 from tqdm import tqdm
 
+from gscnn.architectures import ARCHITECTURES
 from gscnn.batch import normalize
 from gscnn.inference import infer
 from gscnn_platform import cluster, tracking
@@ -146,7 +147,8 @@ def describe(result: PredictResult) -> str:
 
 def kinds_of(loaded: LoadedModel) -> tuple[str, ...]:
     """Which pictures a model gives of an image."""
-    return tuple(kind for kind in KINDS if kind != "edge" or loaded.config.model.architecture == "gscnn")
+    has_edges = ARCHITECTURES[loaded.config.model.architecture].has_edge_logits
+    return tuple(kind for kind in KINDS if kind != "edge" or has_edges)
 
 
 def _predict_files(

@@ -52,7 +52,9 @@ def small_model(checkpointing: bool, architecture: str = "gscnn") -> GatedSCNN |
         "shape_widths": (8, 6, 4, 4),
         "activation_checkpointing": checkpointing,
     }
-    return build_model(ModelConfig.model_validate(config))
+    model = build_model(ModelConfig.model_validate(config))
+    assert isinstance(model, GatedSCNN | DeepLabV3Plus)
+    return model
 
 
 def small_image() -> Tensor:

@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +9,6 @@ from torch import Tensor, nn
 
 from gscnn.backbones import BACKBONES
 from gscnn.backbones.taps import Taps
-from gscnn.batch import SegmentationOutput
 from gscnn.config import ModelConfig
 from gscnn.fusion import FeatureFusion
 from gscnn.model import DeepLabV3Plus, GatedSCNN, build_model
@@ -25,13 +25,13 @@ TINY = {
     "shape_widths": (8, 6, 4, 4),
 }
 
-SIZES = ((33, 47), (64, 64), (50, 129))
-
 
 def tiny(architecture: str = "gscnn", **fields: object) -> GatedSCNN | DeepLabV3Plus:
     """A small model with the same weights at every call."""
     torch.manual_seed(0)
-    return build_model(ModelConfig.model_validate({"architecture": architecture, **TINY, **fields}))
+    model = build_model(ModelConfig.model_validate({"architecture": architecture, **TINY, **fields}))
+    assert isinstance(model, GatedSCNN | DeepLabV3Plus)
+    return model
 
 
 def inputs(images: int = 2, size: tuple[int, int] = (33, 47), device: torch.device | None = None) -> tuple[Tensor, ...]:
@@ -76,22 +76,6 @@ def test_the_control_is_the_same_model_without_shape_stream_and_edge_branch() ->
     assert expected["fusion.project.weight"] == (256, 6 * 256, 1, 1)
     expected["fusion.project.weight"] = (256, 5 * 256, 1, 1)
     assert {name: tuple(parameter.shape) for name, parameter in control.named_parameters()} == expected
-
-
-@pytest.mark.parametrize("output_stride", [8, 16])
-@pytest.mark.parametrize("backbone", [name for name in BACKBONES if name != "wide_resnet38"])
-def test_logits_have_the_images_size(backbone: str, output_stride: int) -> None:
-    with META:
-        model = GatedSCNN(backbone, num_classes=7, output_stride=output_stride)
-        control = DeepLabV3Plus(backbone, num_classes=7, output_stride=output_stride)
-    for size in SIZES:
-        with torch.no_grad():
-            output, of_control = (network(*inputs(size=size, device=META)) for network in (model, control))
-        assert output.seg_logits.shape == (2, 7, *size)
-        assert output.edge_logits is not None
-        assert output.edge_logits.shape == (2, 1, *size)
-        assert of_control.seg_logits.shape == (2, 7, *size)
-        assert of_control.edge_logits is None
 
 
 @pytest.mark.parametrize(("output_stride", "rates"), [(8, [12, 24, 36]), (16, [6, 12, 18])])
@@ -179,21 +163,6 @@ def test_the_shape_feature_weighs_predicted_edge_and_prior() -> None:
     torch.testing.assert_close(feature.double(), 1 / (1 + torch.exp(-z)), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("architecture", ["gscnn", "deeplabv3plus"])
-def test_one_image_in_training_mode_is_a_clear_error(architecture: str) -> None:
-    model = tiny(architecture)
-    with pytest.raises(ValueError, match=r"one image in training mode: .*at least 2 images"):
-        model(*inputs(images=1))
-
-
-@pytest.mark.parametrize("architecture", ["gscnn", "deeplabv3plus"])
-def test_two_images_in_training_mode_and_one_in_eval_mode_are_served(architecture: str) -> None:
-    model = tiny(architecture)
-    assert torch.isfinite(model(*inputs(images=2)).seg_logits).all()
-    model.eval()
-    assert torch.isfinite(model(*inputs(images=1)).seg_logits).all()
-
-
 def test_synchronised_batch_norm_lifts_the_limit_of_one_image() -> None:
     """What then refuses on one CPU is torch's own layer, which needs other workers or a GPU."""
     fusion = FeatureFusion(4, (1, 2, 3), channels=4, with_edge=False)
@@ -213,44 +182,44 @@ def test_a_gradient_of_another_shape_than_the_images_is_an_error(shape: tuple[in
         tiny()(image, torch.zeros(shape))
 
 
-@pytest.mark.parametrize("architecture", ["gscnn", "deeplabv3plus"])
-def test_an_image_alone_has_the_logits_it_has_in_a_batch(architecture: str) -> None:
-    model = tiny(architecture).eval()
-    randomise_statistics(model)
-    image, gradient = inputs(images=3)
-    with torch.no_grad():
-        together: SegmentationOutput = model(image, gradient)
-        for i in range(3):
-            alone = model(image[i : i + 1], gradient[i : i + 1])
-            torch.testing.assert_close(alone.seg_logits[0], together.seg_logits[i], rtol=1e-4, atol=1e-4)
-            if together.edge_logits is not None:
-                torch.testing.assert_close(alone.edge_logits[0], together.edge_logits[i], rtol=1e-4, atol=1e-4)
-    assert together.seg_logits.std() > 1e-2
-
-
 def test_the_config_chooses_the_architecture() -> None:
     assert type(tiny("gscnn")) is GatedSCNN
     assert type(tiny("deeplabv3plus")) is DeepLabV3Plus
 
 
-@pytest.mark.parametrize("model", [GatedSCNN, DeepLabV3Plus])
+WRONG = [
+    ({"backbone": "resnet49"}, ["resnet49", *BACKBONES]),
+    ({"output_stride": 4}, ["output_stride", "8 or 16"]),
+    ({"weights": "coco"}, ["weights", "resnet18 offers imagenet or None"]),
+    ({"num_classes": 1}, ["num_classes", "2"]),
+    ({"aspp_channels": 0}, ["aspp_channels", "1"]),
+]
+
+
 @pytest.mark.parametrize(
     ("fields", "named"),
-    [
-        ({"backbone": "resnet49"}, ["resnet49", *BACKBONES]),
-        ({"output_stride": 4}, ["output_stride", "8 or 16"]),
-        ({"weights": "coco"}, ["weights", "imagenet"]),
-        ({"aspp_rate": (1, 2, 3)}, ["aspp_rate"]),
-        ({"num_classes": 1}, ["num_classes", "2"]),
-        ({"shape_widths": (8, 8, 8)}, ["shape_widths"]),
-    ],
+    [*WRONG, ({"aspp_rate": (1, 2, 3)}, ["aspp_rate"]), ({"shape_widths": (8, 8)}, ["shape_widths"])],
 )
-def test_a_wrong_field_is_an_error_that_names_it_and_what_there_is(
-    model: type[GatedSCNN | DeepLabV3Plus], fields: dict[str, object], named: list[str]
+def test_a_wrong_field_is_an_error_that_names_it_and_what_there_is(fields: dict[str, object], named: list[str]) -> None:
+    with pytest.raises(ValueError) as caught:
+        ModelConfig.model_validate({**TINY, **fields})
+    assert [name for name in named if name not in str(caught.value)] == []
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("model", [GatedSCNN, DeepLabV3Plus])
+@pytest.mark.parametrize(("fields", "named"), WRONG)
+def test_a_constructor_refuses_what_the_config_refuses(
+    model: type[GatedSCNN | DeepLabV3Plus], fields: dict[str, Any], named: list[str]
 ) -> None:
     with pytest.raises(ValueError) as caught:
-        model(**{**TINY, **fields})
+        model(**{"backbone": "resnet18", **fields})
     assert [name for name in named if name not in str(caught.value)] == []
+
+
+def test_a_misspelt_argument_of_a_constructor_is_an_error_that_names_it() -> None:
+    with pytest.raises(TypeError, match="aspp_rate"):
+        GatedSCNN("resnet18", aspp_rate=(1, 2, 3))  # pyright: ignore[reportCallIssue]
 
 
 def test_an_unknown_architecture_is_an_error_that_names_both() -> None:

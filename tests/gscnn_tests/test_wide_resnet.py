@@ -64,17 +64,6 @@ def test_the_papers_own_model_has_137_million_parameters(
         assert count(model("wide_resnet38", num_classes=19)) == parameters
 
 
-@pytest.mark.parametrize("size", [(33, 47), (64, 64), (50, 129)])
-def test_logits_have_the_images_size(size: tuple[int, int]) -> None:
-    with META, torch.no_grad():
-        image, gradient = torch.empty(2, 3, *size), torch.empty(2, 1, *size)
-        output = GatedSCNN("wide_resnet38", num_classes=7)(image, gradient)
-        of_control = DeepLabV3Plus("wide_resnet38", num_classes=7)(image)
-    assert output.seg_logits.shape == of_control.seg_logits.shape == (2, 7, *size)
-    assert output.edge_logits is not None
-    assert output.edge_logits.shape == (2, 1, *size)
-
-
 def test_modules_5_to_7_are_dilated_and_only_module_4_starts_with_a_stride() -> None:
     with META:
         network = WideResNet38(8, None)
@@ -159,7 +148,7 @@ def test_another_output_stride_is_an_error_that_names_8(output_stride: int) -> N
 
 
 def test_imagenet_weights_are_an_error_that_names_both_ways_out() -> None:
-    with pytest.raises(ValueError, match=r"`weights` is imagenet: torchvision has none for wide_resnet38"):
+    with pytest.raises(ValueError, match=r"`weights` is imagenet: wide_resnet38 offers None"):
         GatedSCNN("wide_resnet38", weights="imagenet")
     with pytest.raises(ValueError, match=r"weights is 'imagenet'") as caught:
         WideResNet38(8, "imagenet")

@@ -26,7 +26,7 @@ def test_a_normalised_image_comes_back_as_it_was() -> None:
 def test_panels_show_the_sample_and_what_the_model_says(
     streets_store: Store, architecture: type[GatedSCNN | DeepLabV3Plus], columns: int
 ) -> None:
-    model = architecture(backbone="resnet18", num_classes=9, aspp_channels=8, shape_widths=(4, 4, 4, 4)).eval()
+    model = architecture(backbone="resnet18", num_classes=9, aspp_channels=8).eval()
     reader = streets_store.split("val")
     batch = to_batch([reader.read(0), reader.read(1)])
     panels = predict_panels(model, batch)

@@ -4,6 +4,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from gscnn.architectures import ARCHITECTURES
 from gscnn.config import Execution, LossConfig, ModelConfig
 from gscnn_platform.config.augmentation import AugmentationConfig
 from gscnn_platform.config.base import Config
@@ -50,9 +51,10 @@ class ExperimentConfig(Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.model.architecture == "deeplabv3plus" and (self.loss.edge or self.loss.attention):
+        name, architecture = self.model.architecture, ARCHITECTURES[self.model.architecture]
+        if not architecture.has_edge_logits and (self.loss.edge or self.loss.attention):
             raise ValueError(
-                f"`loss.edge` is {self.loss.edge:g} and `loss.attention` is {self.loss.attention:g}, and deeplabv3plus "
+                f"`loss.edge` is {self.loss.edge:g} and `loss.attention` is {self.loss.attention:g}, and {name} "
                 "has no edge logits: set both to 0"
             )
         if self.min_workers is not None and self.min_workers > self.num_workers:
@@ -62,13 +64,14 @@ class ExperimentConfig(Config):
                 f"`optimizer.warmup_epochs` is {self.optimizer.warmup_epochs:g}: must be less than `training.epochs`, "
                 f"{self.training.epochs}"
             )
-        needed = 1 if self.training.sync_bn and self.num_workers > 1 else 2
+        needed = 1 if self.training.sync_bn and self.num_workers > 1 else architecture.least_images
         if self.images_per_batch < needed:
             shares = self.num_workers * self.training.accumulate
             raise ValueError(
                 f"`training.batch_size` is {self.training.batch_size}: must be {needed * shares} or more for "
                 f"`num_workers` {self.num_workers} x `training.accumulate` {self.training.accumulate}, {needed} images "
-                "a batch: batch norm of the pooled ASPP branch needs 2, or 1 with `training.sync_bn` on several workers"
+                f"a batch: batch norm in {name} needs {architecture.least_images}, or 1 with `training.sync_bn` on "
+                "several workers"
             )
         return self
 

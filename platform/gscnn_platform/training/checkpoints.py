@@ -29,7 +29,7 @@ from gscnn_platform.data.store import Identity
 from gscnn_platform.paths import as_path, filesystem_of, patiently
 
 if TYPE_CHECKING:
-    from gscnn.model import DeepLabV3Plus, GatedSCNN
+    from gscnn.model import SegmentationModel
 
 MODEL, TRAINING = "model.pt", "training.pt"
 CONFIG, DATASET, METRICS, RUN = "config.json", "dataset.json", "metrics.json", "run.json"
@@ -50,7 +50,7 @@ class CheckpointError(ValueError):
 class LoadedModel:
     """A trained model on the CPU, in evaluation mode, with what it was trained on."""
 
-    model: GatedSCNN | DeepLabV3Plus
+    model: SegmentationModel
     config: ExperimentConfig
     dataset: Identity
     metrics: dict[str, float]

@@ -1,0 +1,46 @@
+"""ARCHITECTURES: the segmentation networks, by name.
+
+The names are known without torch: a network's module is imported when the network is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from gscnn.config import ModelConfig
+    from gscnn.model import DeepLabV3Plus, GatedSCNN, SegmentationModel
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How a network is built, and what it gives and needs."""
+
+    build: Callable[[ModelConfig], SegmentationModel]
+    """Passes on those fields of the config that the network's constructor lists."""
+    has_edge_logits: bool
+    """Whether it predicts boundaries, which the edge loss and the attention loss read."""
+    least_images: int = 1
+    """Images that a worker's batch needs in training; 1 is enough with batch norm synchronised over several workers."""
+
+
+def _gscnn(config: ModelConfig) -> GatedSCNN:
+    from gscnn.model import GatedSCNN
+
+    return GatedSCNN(**config.model_dump(exclude={"architecture"}))
+
+
+def _deeplabv3plus(config: ModelConfig) -> DeepLabV3Plus:
+    from gscnn.model import DeepLabV3Plus
+
+    return DeepLabV3Plus(**config.model_dump(exclude={"architecture", "shape_widths"}))
+
+
+ARCHITECTURES: Final[dict[str, Architecture]] = {
+    # The pooled ASPP branch has one value a channel and image, of which batch norm needs two.
+    "gscnn": Architecture(_gscnn, has_edge_logits=True, least_images=2),
+    "deeplabv3plus": Architecture(_deeplabv3plus, has_edge_logits=False, least_images=2),
+}
+"""Name -> what builds it; tests/conformance/test_architectures.py tests each."""
