@@ -10,6 +10,7 @@ from tests.imports import PACKAGES, arrows_of, longest, modules
 
 LIGHT = {
     "gscnn",
+    "gscnn.architectures",
     "gscnn.backbones",
     "gscnn.config",
     "gscnn.constants",
@@ -23,6 +24,7 @@ LIGHT = {
     "gscnn_platform.domains",
     "gscnn_platform.recipes",
     "gscnn_platform.reporting.start",
+    "gscnn_platform.scores",
     "gscnn_platform.search_spaces",
     "gscnn_platform.tracking",
     "gscnn_platform.training.trainer",

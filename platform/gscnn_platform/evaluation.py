@@ -13,6 +13,7 @@ from gscnn.batch import SegBatch
 from gscnn.config import InferenceConfig
 from gscnn.inference import infer
 from gscnn.metrics import DISTANCE_FACTORS, BoundaryF, ConfusionMatrix, SegmentationScores, distance_crop
+from gscnn_platform.scores import BOUNDARY_F, BOUNDARY_F_PRESENT, MIOU, RADII, SCORES, Measured
 
 
 @dataclass
@@ -24,7 +25,7 @@ class Counts:
 
     @classmethod
     def empty(cls, num_classes: int) -> "Counts":
-        return cls(ConfusionMatrix(num_classes), BoundaryF(num_classes))
+        return cls(ConfusionMatrix(num_classes), BoundaryF(num_classes, RADII))
 
     def update(self, prediction: Tensor, truth: Tensor) -> None:
         self.confusion.update(prediction, truth)
@@ -108,42 +109,38 @@ class EvalReport:
 
     def table(self) -> str:
         """IoU, share of the pixels and boundary F per class, and the means."""
-        radii = self.whole.boundary.radii
         overall = summary(self.whole)
         width = max(len("official F"), *(len(name) for name in self.classes))
-        header = f"{'class':<{width}}    IoU   pixels" + "".join(f"  {f'F {radius}px':>6}" for radius in radii)
-        rule = f"{'-' * width}  -----  -------" + "  ------" * len(radii)
+        header = f"{'class':<{width}}    IoU   pixels" + "".join(f"  {f'F {radius}px':>6}" for radius in RADII)
+        rule = f"{'-' * width}  -----  -------" + "  ------" * len(RADII)
         lines = [header, rule]
         for row in self.per_class():
-            f_cells = "".join(f"  {_cell(row['boundary_f'][radius], 6)}" for radius in radii)
+            f_cells = "".join(f"  {_cell(row['boundary_f'][radius], 6)}" for radius in RADII)
             lines.append(f"{row['class']:<{width}}  {_cell(row['iou'], 5)}  {row['share']:7.2%}{f_cells}")
-        mean_f = "".join(f"  {_cell(overall[f'boundary_f_{radius}px_present'], 6)}" for radius in radii)
-        official = "".join(f"  {_cell(overall[f'boundary_f_{radius}px'], 6)}" for radius in radii)
+        mean_f = "".join(f"  {_cell(overall[BOUNDARY_F_PRESENT[radius].key], 6)}" for radius in RADII)
+        official = "".join(f"  {_cell(overall[BOUNDARY_F[radius].key], 6)}" for radius in RADII)
+        in_columns = {MIOU, *BOUNDARY_F_PRESENT.values(), *BOUNDARY_F.values()}
+        others = [f"{score.title} {_cell(overall[score.key], 1)}" for score in SCORES if score not in in_columns]
         lines += [
             rule,
-            f"{'mean':<{width}}  {_cell(overall['miou'], 5)}  {'':7}{mean_f}",
+            f"{'mean':<{width}}  {_cell(overall[MIOU.key], 5)}  {'':7}{mean_f}",
             f"{'official F':<{width}}  {'':5}  {'':7}{official}",
-            f"pixel accuracy {_cell(overall['pixel_accuracy'], 1)}; predicting the most frequent class everywhere "
-            f"has mIoU {_cell(self.constant_miou, 1)}",
+            f"{', '.join(others)}; predicting the most frequent class everywhere has {MIOU.title} "
+            f"{_cell(self.constant_miou, 1)}",
             "F: boundary F over the frames that have the class; official: a class that a frame lacks scores 1 there",
         ]
         if self.by_distance:
             curve = ", ".join(
-                f"{factor}: {_cell(scores['miou'], 1)}" for factor, scores in self.distance_curve().items()
+                f"{factor}: {_cell(scores[MIOU.key], 1)}" for factor, scores in self.distance_curve().items()
             )
-            lines.append(f"mIoU by crop factor, a stand-in for distance: {curve}")
+            lines.append(f"{MIOU.title} by crop factor, a stand-in for distance: {curve}")
         return "\n".join(lines)
 
 
 def summary(counts: Counts) -> dict[str, float]:
-    """mIoU, pixel accuracy, and boundary F by radius: `boundary_f_3px` as the official code counts it, which gives a
-    class that is absent from a frame a score of 1, and `boundary_f_3px_present` over the classes that are there."""
-    scores = counts.confusion.compute()
-    f_scores: dict[str, float] = {}
-    for radius, of_radius in counts.boundary.compute().items():
-        f_scores[f"boundary_f_{radius}px"] = of_radius["official"]
-        f_scores[f"boundary_f_{radius}px_present"] = of_radius["present_only"]
-    return {"miou": scores.miou, "pixel_accuracy": scores.pixel_accuracy, **f_scores}
+    """Key of each of gscnn_platform.scores.SCORES -> its value; NaN where nothing was counted."""
+    measured = Measured(counts.confusion.compute(), counts.boundary.compute())
+    return {score.key: score.value(measured) for score in SCORES}
 
 
 def evaluate(

@@ -1,18 +1,16 @@
 """Contenders as rows of text: scores against the first, settings that differ. Scores are in percent."""
 
-import re
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Final
 
 from gscnn_platform.comparison.contenders import BEST_BY, SEED, Contender
 from gscnn_platform.comparison.noise import Spread, paired
+from gscnn_platform.scores import SCORES, place_of, title_of
 from gscnn_platform.tracking import TrackedRun
 
 CLASS: Final = "val_iou/"
 """Prefix of the IoU of a class."""
-RADII: Final = (3, 5, 9, 12)
-"""Of boundary F, in pixels, as in the paper's tables."""
 
 
 @dataclass(frozen=True)
@@ -60,14 +58,14 @@ def table(contenders: Sequence[Contender], metric: str = BEST_BY) -> Table:
     Scores are in percent, changes in points, all at each run's best epoch; "-" where nothing is tracked.
     """
     variants = all(contender.is_variant for contender in contenders)
-    keys = [BEST_BY, *(f"val/boundary_f_{radius}px" for radius in RADII)]
-    others = [key for key in keys if key != metric and any(contender.spread(key) for contender in contenders)]
+    columns = {score.tracked_as: score.column for score in SCORES if score.column and score.tracked_as != metric}
+    others = {key: text for key, text in columns.items() if any(contender.spread(key) for contender in contenders)}
     header = [
         "variant" if variants else "contender",
         title(metric),
         *(["vs row above"] if variants else []),
         *([f"vs {contenders[0].name}"] if len(contenders) > 1 else []),
-        *(re.sub("^boundary ", "", title(key)) for key in others),
+        *others.values(),
         "seeds",
     ]
     rows = []
@@ -107,7 +105,7 @@ def overall(contenders: Sequence[Contender]) -> list[Row]:
     """All scores of the whole split that any contender has."""
     known = dict.fromkeys(key for contender in contenders for run in contender.runs for key in run.curves)
     keys = [key for key in known if key.startswith("val/")]
-    return [score_row(title(key), key, contenders) for key in sorted(keys, key=_place)]
+    return [score_row(title(key), key, contenders) for key in sorted(keys, key=place_of)]
 
 
 def per_class(contenders: Sequence[Contender]) -> tuple[list[Row], list[str]]:
@@ -123,18 +121,7 @@ def title(metric: str) -> str:
     """What people call a metric: `val/boundary_f_3px_present` is "boundary F 3 px, classes present"."""
     if metric.startswith(CLASS):
         return f"IoU of {metric.removeprefix(CLASS)}"
-    boundary = re.fullmatch(r"val/boundary_f_(\d+)px(_present)?", metric)
-    if boundary:
-        return f"boundary F {boundary[1]} px{', classes present' if boundary[2] else ''}"
-    return {BEST_BY: "mIoU", "val/pixel_accuracy": "pixel accuracy"}.get(metric, metric)
-
-
-def _place(key: str) -> tuple[int, str, int]:
-    """mIoU first, then what has no radius, then boundary F by radius, the official after that of classes present."""
-    boundary = re.fullmatch(r"val/boundary_f_(\d+)px(_present)?", key)
-    if boundary:
-        return (2 if boundary[2] else 3), "", int(boundary[1])
-    return int(key != BEST_BY), key, 0
+    return title_of(metric) or metric
 
 
 def score_row(name: str, key: str, contenders: Sequence[Contender]) -> Row:

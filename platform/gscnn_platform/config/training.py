@@ -1,14 +1,19 @@
 """Length, batches, arithmetic and checkpoints of a training."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from gscnn.config import Execution
 from gscnn_platform.config.base import Config
+from gscnn_platform.scores import SCORES
 
-Metric = Literal["miou", "pixel_accuracy", "boundary_f_3px", "boundary_f_5px", "boundary_f_9px", "boundary_f_12px"]
-"""Validation scores that a best checkpoint may be chosen by, of 0 to 1."""
+if TYPE_CHECKING:
+    # Type checkers know no Literal whose names are computed.
+    Metric = str
+else:
+    Metric = Literal[tuple(score.key for score in SCORES if score.can_be_best)]
+"""Key of a validation score by which a best checkpoint may be chosen."""
 
 
 class TrainingConfig(Config):

@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from gscnn_platform.comparison import BEST_BY, Contender, title
 from gscnn_platform.names import picture_text
 from gscnn_platform.reporting.pictures import png_of
+from gscnn_platform.scores import BOUNDARY_F, RADII
 from gscnn_platform.tracking import TrackedRun
 
 COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#444444", "#8c564b")
@@ -30,7 +31,8 @@ def curves_picture(contenders: Sequence[Contender], metric: str) -> bytes:
 
     Of several seeds the mean in a band of a standard deviation; runs that do not count are dotted.
     """
-    keys = [key for key in dict.fromkeys((metric, BEST_BY, "val/boundary_f_3px")) if _is_tracked(contenders, key)]
+    wanted = dict.fromkeys((metric, BEST_BY, BOUNDARY_F[min(RADII)].tracked_as))
+    keys = [key for key in wanted if _is_tracked(contenders, key)]
     losses = _is_tracked(contenders, LOSS)
     panels = len(keys) + losses
     columns = 2 if panels in (2, 4) else panels

@@ -8,6 +8,7 @@ from gscnn.metrics import DISTANCE_FACTORS
 from gscnn_platform.evaluation import EvalReport, summary
 from gscnn_platform.figures import VOID_COLOUR
 from gscnn_platform.reporting.templates import data_uri, fill
+from gscnn_platform.scores import BOUNDARY_F_PRESENT, MIOU, RADII, SCORES
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def render(
         compared=len(reports) == 2,
         cards=_cards(all_reports),
         overall=_overall(all_reports),
-        class_columns=["IoU", *(f"F {radius} px" for radius in reference.whole.boundary.radii)],
+        class_columns=["IoU", *(f"F {radius} px" for radius in RADII)],
         per_class=_per_class(all_reports),
         distance_missing=", ".join(missing),
         legend=_legend(reference.classes, colours),
@@ -58,20 +59,15 @@ def render(
 
 def _cards(reports: Sequence[EvalReport]) -> list[dict[str, Any]]:
     summaries = [summary(report.whole) for report in reports]
-    smallest = min(reports[0].whole.boundary.radii)
-    titles = {"miou": "mIoU", f"boundary_f_{smallest}px_present": f"boundary F {smallest} px, classes present"}
-    cards = [{"title": title, "values": [scores[key] for scores in summaries]} for key, title in titles.items()]
-    constant = [{"title": "mIoU of the constant prediction", "values": [reports[0].constant_miou]}]
+    headline = (MIOU, BOUNDARY_F_PRESENT[min(RADII)])
+    cards = [{"title": score.title, "values": [values[score.key] for values in summaries]} for score in headline]
+    constant = [{"title": f"{MIOU.title} of the constant prediction", "values": [reports[0].constant_miou]}]
     return cards + constant
 
 
 def _overall(reports: Sequence[EvalReport]) -> list[dict[str, Any]]:
-    radii = reports[0].whole.boundary.radii
-    titles = {"miou": "mIoU", "pixel_accuracy": "pixel accuracy"}
-    titles |= {f"boundary_f_{radius}px_present": f"boundary F {radius} px, classes present" for radius in radii}
-    titles |= {f"boundary_f_{radius}px": f"boundary F {radius} px, official" for radius in radii}
     summaries = [report.as_data()["summary"] for report in reports]
-    return [{"title": title, **_cell([scores[key] for scores in summaries])} for key, title in titles.items()]
+    return [{"title": score.title, **_cell([values[score.key] for values in summaries])} for score in SCORES]
 
 
 def _per_class(reports: Sequence[EvalReport]) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from gscnn.constants import IGNORE_INDEX
 from gscnn.edges import boundary_map
 from gscnn_platform.figures import Panels, colourise
 from gscnn_platform.names import picture_text
+from gscnn_platform.scores import BOUNDARY_F_PRESENT, MIOU, RADII
 
 TRUTH_COLOUR: Final = (0, 230, 60)
 PREDICTED_COLOUR: Final = (255, 0, 200)
@@ -68,13 +69,12 @@ def confusion_picture(confusions: Mapping[str, np.ndarray], classes: Sequence[st
 def distance_picture(curves: Mapping[str, Mapping[int, Mapping[str, float]]]) -> bytes:
     """mIoU and boundary F at the smallest radius by crop factor, one line a model."""
     figure = Figure(figsize=(9, 3.2), dpi=110, layout="constrained")
-    first = next(iter(curves.values()))[0]
-    radius_key = next(key for key in first if key.startswith("boundary_f") and key.endswith("_present"))
-    titles = {"miou": "mIoU", radius_key: f"boundary F, {radius_key.split('_')[2]}, classes present"}
-    for axes, (key, title) in zip(np.ravel(figure.subplots(1, 2)), titles.items(), strict=True):
+    drawn = (MIOU, BOUNDARY_F_PRESENT[min(RADII)])
+    for axes, score in zip(np.ravel(figure.subplots(1, 2)), drawn, strict=True):
         for name, curve in curves.items():
-            axes.plot(list(curve), [scores[key] for scores in curve.values()], marker="o", label=picture_text(name))
-        axes.set_title(title, fontsize=9)
+            values = [of_crop[score.key] for of_crop in curve.values()]
+            axes.plot(list(curve), values, marker="o", label=picture_text(name))
+        axes.set_title(score.title, fontsize=9)
         axes.set_xlabel("crop factor  (larger: only what is far away)", fontsize=8)
         axes.tick_params(labelsize=8)
         axes.grid(alpha=0.3)

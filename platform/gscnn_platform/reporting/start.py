@@ -1,12 +1,13 @@
 """Where jobs.evaluate and jobs.compare begin: what can be known to fail, before torch and matplotlib are imported."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from gscnn_platform import cluster
-from gscnn_platform.config import EvaluateConfig, Metric
+from gscnn_platform.config import EvaluateConfig
 from gscnn_platform.data.store import open_store
 from gscnn_platform.names import near_misses
+from gscnn_platform.scores import SCORES
 
 if TYPE_CHECKING:
     from gscnn_platform.comparison import Comparison
@@ -35,7 +36,7 @@ def compare_runs(
         ValueError: `metric` is no validation score; the message has those that are written alike.
     """
     if not metric.startswith(("val/", "val_iou/")):
-        known = [f"val/{score}" for score in get_args(Metric)]
+        known = [score.tracked_as for score in SCORES]
         raise ValueError(
             f"--metric {metric} is no validation score{near_misses(metric, known)}\n"
             f"Scores are {', '.join(known)}, and val_iou/CLASS."
