@@ -1,5 +1,3 @@
-from itertools import product
-
 import pytest
 
 from gscnn_platform.config import ExperimentConfig, with_overrides
@@ -8,21 +6,6 @@ from gscnn_platform.recipes import RECIPES
 from gscnn_platform.search_spaces import SEARCH_SPACES
 
 WITH_SHAPE_STREAM = [name for name in RECIPES if not name.endswith("-deeplab")]
-
-
-@pytest.mark.parametrize(("space", "recipe"), list(product(SEARCH_SPACES, WITH_SHAPE_STREAM)))
-def test_every_space_fits_every_recipe_that_has_a_shape_stream(space: str, recipe: str) -> None:
-    check(SEARCH_SPACES[space], RECIPES[recipe])
-
-
-@pytest.mark.parametrize("name", SEARCH_SPACES)
-def test_texts_are_canonical_and_a_grid_can_be_listed(name: str) -> None:
-    space = SEARCH_SPACES[name]
-    for text in space.domains.values():
-        assert str(parse_domain(text)) == text
-    if space.search == "grid":
-        assert space.grid()
-    assert type(space).model_validate_json(space.model_dump_json()) == space
 
 
 def test_loss_searches_every_setting_of_the_loss_but_the_weight_that_the_others_are_relative_to() -> None:

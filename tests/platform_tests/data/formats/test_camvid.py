@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from gscnn.constants import IGNORE_INDEX
-from gscnn_platform.data.formats import FORMATS, BadSampleError, DatasetDescription, DatasetError, remap
+from gscnn_platform.data.formats import BadSampleError, DatasetDescription, DatasetError, remap
 from gscnn_platform.data.formats.base import FileSample
 from gscnn_platform.data.formats.camvid import CLASSES, CamVid
 from tests.layouts import random_image, random_label, write_camvid, write_image
@@ -26,11 +26,6 @@ def sample(tmp_path: Path) -> FileSample:
     rng = np.random.default_rng(1)
     image = write_image(tmp_path / "a.png", random_image(rng))
     return FileSample("a", image, write_image(tmp_path / "label.png", random_label(rng, [0, 1, 11])))
-
-
-def test_every_format_is_registered_under_its_own_name() -> None:
-    assert {name: type(entry).name for name, entry in FORMATS.items()} == {name: name for name in FORMATS}
-    assert set(FORMATS) == {"camvid", "cityscapes", "folder", "streets"}
 
 
 def test_camvid_lists_its_frames_by_name_and_reads_them(root: Path) -> None:

@@ -1,0 +1,98 @@
+"""What every entry of FORMATS must do, on a tiny dataset of its own layout."""
+
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gscnn.constants import IGNORE_INDEX
+from gscnn_platform.data.formats import FORMATS, DatasetError, DatasetFormat, remap
+from tests.layouts import write_camvid, write_cityscapes, write_folder
+
+LAYOUTS: dict[str, Callable[[Path], Path]] = {
+    "camvid": write_camvid,
+    "cityscapes": write_cityscapes,
+    "folder": write_folder,
+}
+"""Format -> what writes its layout: a format that reads files needs one here, in tests/layouts.py."""
+
+every_format = pytest.mark.parametrize("name", FORMATS)
+
+
+@pytest.fixture
+def root(name: str, tmp_path: Path) -> Path | None:
+    return LAYOUTS[name](tmp_path / "raw") if FORMATS[name].needs_root else None
+
+
+def test_every_format_is_registered_under_its_own_name_and_has_a_layout() -> None:
+    assert {name: type(entry).name for name, entry in FORMATS.items()} == {name: name for name in FORMATS}
+    assert {name for name, entry in FORMATS.items() if entry.needs_root} == set(LAYOUTS)
+
+
+@every_format
+def test_its_settings_survive_json(name: str) -> None:
+    entry = FORMATS[name]
+    assert isinstance(entry, DatasetFormat)
+    assert type(entry).model_validate_json(entry.model_dump_json()) == entry
+
+
+@every_format
+def test_its_splits_have_samples_sorted_by_names_that_are_unique(name: str, root: Path | None) -> None:
+    description = FORMATS[name].describe(root)
+    assert {"train", "val"} <= set(description.splits)
+    assert description == FORMATS[name].describe(root)
+    for split in description.splits:
+        names = [sample.name for sample in FORMATS[name].samples(root, split)]
+        assert names
+        assert names == sorted(set(names))
+
+
+@every_format
+def test_its_samples_are_an_image_and_a_label_of_classes_and_void(name: str, root: Path | None) -> None:
+    description = FORMATS[name].describe(root)
+    for sample in FORMATS[name].samples(root, "train")[:3]:
+        image, label = sample.read()
+        assert (image.dtype, image.ndim, image.shape[2]) == (np.uint8, 3, 3)
+        assert label.dtype in (np.uint8, np.uint16)
+        assert label.shape == image.shape[:2]
+        train_ids = set(np.unique(remap(label, description.label_table)).tolist())
+        assert train_ids <= {*range(len(description.classes)), IGNORE_INDEX}
+        assert train_ids - {IGNORE_INDEX}
+
+
+@every_format
+def test_a_sample_that_travels_to_a_worker_reads_the_same_there(name: str, root: Path | None) -> None:
+    sample = FORMATS[name].samples(root, "train")[0]
+    arrived = pickle.loads(pickle.dumps(sample))
+    assert (arrived.name, arrived.digest()) == (sample.name, sample.digest())
+    for ours, theirs in zip(sample.read(), arrived.read(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@every_format
+def test_digests_tell_samples_apart_and_do_not_depend_on_paths(name: str, root: Path | None, tmp_path: Path) -> None:
+    digests = [sample.digest() for sample in FORMATS[name].samples(root, "train")[:3]]
+    assert len(set(digests)) == len(digests)
+    assert all(len(digest) == 64 and int(digest, 16) >= 0 for digest in digests)
+    moved = None if root is None else shutil.copytree(root, tmp_path / "elsewhere" / "raw")
+    assert [sample.digest() for sample in FORMATS[name].samples(moved, "train")[:3]] == digests
+
+
+@every_format
+def test_a_split_that_is_not_there_is_refused_with_those_there_are(name: str, root: Path | None) -> None:
+    with pytest.raises(DatasetError, match=r"split: 'dev' does not exist in .*train"):
+        FORMATS[name].samples(root, "dev")
+
+
+@every_format
+def test_a_root_that_is_missing_is_refused_where_one_is_needed(name: str, tmp_path: Path) -> None:
+    entry = FORMATS[name]
+    for missing in (None, tmp_path / "nowhere"):
+        if entry.needs_root:
+            with pytest.raises(DatasetError, match=r"^root: "):
+                entry.describe(missing)
+        else:
+            assert entry.describe(missing) == entry.describe(None)
