@@ -75,6 +75,11 @@ SCORES: Final[tuple[Score, ...]] = (MIOU, PIXEL_ACCURACY, *BOUNDARY_F_PRESENT.va
 """All of them; tests/conformance/test_scores.py tests each."""
 
 
+def score_of(key: str) -> Score:
+    """The entry of a key, `miou`, that a config has checked."""
+    return next(score for score in SCORES if score.key == key)
+
+
 def title_of(tracked: str) -> str | None:
     """What people call a score by its key in MLflow, `val/miou`; None of a key that is no score's."""
     return next((score.title for score in SCORES if score.tracked_as == tracked), None)

@@ -7,13 +7,12 @@ from torch import nn
 
 from gscnn_platform.data.loader import fixed_samples, to_batch
 from gscnn_platform.data.store import Identity, SplitReader
-from gscnn_platform.evaluation import EvalReport
+from gscnn_platform.scores import Score
 
 
-def describe_score(report: EvalReport) -> str:
+def describe_score(score: Score, value: float) -> str:
     """`validation mIoU 0.4321`, for people."""
-    miou = report.scores.miou
-    return "no validation score: every label is void" if math.isnan(miou) else f"validation mIoU {miou:.4f}"
+    return "no validation score: every label is void" if math.isnan(value) else f"validation {score.title} {value:.4f}"
 
 
 def validation_picture(model: nn.Module, reader: SplitReader, identity: Identity, count: int, title: str) -> np.ndarray:

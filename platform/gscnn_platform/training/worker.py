@@ -29,6 +29,7 @@ from gscnn_platform.data.loader import (
 )
 from gscnn_platform.data.store import Store
 from gscnn_platform.evaluation import EvalReport, autocast, evaluate
+from gscnn_platform.scores import score_of
 from gscnn_platform.training.control import Control
 from gscnn_platform.training.finite import FiniteCheck
 from gscnn_platform.training.optim import build_optimizer, learning_rate, load_optimizer_state, set_learning_rate
@@ -304,16 +305,17 @@ class TrainingWorker:
         )
         report = evaluate(self.evaluated, mine, identity.classes, self.device, training.precision, distance_factors=())
         report.whole.add_over(self._sum_over_workers)
-        score = report.metrics("val").get(f"val/{training.best_metric}", math.nan)
+        scores, best = report.metrics("val"), score_of(training.best_metric)
+        score = scores.get(best.tracked_as, math.nan)
         # Without a score, as on labels that are all void, the last checkpoint counts as the best.
         if epoch and not score <= self.best.get("score", -1.0):
             self.best = {"score": score, "epoch": epoch}
         when = f"epoch {epoch}/{training.epochs}" if epoch else "before training"
-        self._say(f"{when} · {describe_score(report)}")
+        self._say(f"{when} · {describe_score(best, score)}")
         if self.writer is not None:
-            self.writer.log_steps([(epoch, report.metrics("val"))])
+            self.writer.log_steps([(epoch, scores)])
             if training.pictures:
-                shown = "no score" if math.isnan(report.scores.miou) else f"mIoU {report.scores.miou:.3f}"
+                shown = "no score" if math.isnan(score) else f"{best.title} {score:.3f}"
                 title = f"{self.config.name} · {when} · {shown}"
                 self.writer.log_picture(self.picture(title), epoch, title)
         self.model.train()

@@ -111,6 +111,17 @@ def test_the_averaged_weights_are_what_is_validated_and_saved(tiny_run: Experime
     assert not torch.equal(averaging.evaluated.state_dict()[key], averaging.model.state_dict()[key])
 
 
+def test_a_validation_tells_the_score_that_chooses_the_best_checkpoint(
+    tiny_run: ExperimentConfig, streets_store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    worker = worker_of(with_overrides(tiny_run, {"training.best_metric": "pixel_accuracy"}), streets_store)
+    worker.step = worker.steps
+    report = worker.validate()
+    assert report is not None
+    assert worker.best == {"score": report.scores.pixel_accuracy, "epoch": 1}
+    assert f"epoch 1/2 · validation pixel accuracy {report.scores.pixel_accuracy:.4f}\n" in capsys.readouterr().out
+
+
 def test_training_on_few_scenes_lowers_the_loss(
     tiny_run: ExperimentConfig, streets_store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
