@@ -1,6 +1,6 @@
 """ARCHITECTURES: the segmentation networks, by name.
 
-The names are known without torch: a network's module is imported when the network is built.
+The names are known without torch: a network's module is imported when a network is built.
 """
 
 from __future__ import annotations
@@ -10,32 +10,31 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from gscnn.config import ModelConfig
     from gscnn.model import DeepLabV3Plus, GatedSCNN, SegmentationModel
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """How a network is built, and what it gives and needs."""
+    """A network's class, and what it gives and needs."""
 
-    build: Callable[[ModelConfig], SegmentationModel]
-    """Passes on those fields of the config that the network's constructor lists."""
+    network: Callable[[], type[SegmentationModel]]
+    """Imports the class. Its constructor lists the fields of ModelConfig that it reads, with their defaults."""
     has_edge_logits: bool
     """Whether it predicts boundaries, which the edge loss and the attention loss read."""
     least_images: int = 1
     """Images that a worker's batch needs in training; 1 is enough with batch norm synchronised over several workers."""
 
 
-def _gscnn(config: ModelConfig) -> GatedSCNN:
+def _gscnn() -> type[GatedSCNN]:
     from gscnn.model import GatedSCNN
 
-    return GatedSCNN(**config.model_dump(exclude={"architecture"}))
+    return GatedSCNN
 
 
-def _deeplabv3plus(config: ModelConfig) -> DeepLabV3Plus:
+def _deeplabv3plus() -> type[DeepLabV3Plus]:
     from gscnn.model import DeepLabV3Plus
 
-    return DeepLabV3Plus(**config.model_dump(exclude={"architecture", "shape_widths"}))
+    return DeepLabV3Plus
 
 
 ARCHITECTURES: Final[dict[str, Architecture]] = {
@@ -43,4 +42,4 @@ ARCHITECTURES: Final[dict[str, Architecture]] = {
     "gscnn": Architecture(_gscnn, has_edge_logits=True, least_images=2),
     "deeplabv3plus": Architecture(_deeplabv3plus, has_edge_logits=False, least_images=2),
 }
-"""Name -> what builds it; tests/conformance/test_architectures.py tests each."""
+"""Name -> class and what it needs; tests/conformance/test_architectures.py tests each."""

@@ -1,5 +1,6 @@
 """Gated-SCNN and its control, DeepLabV3+: the same backbone, ASPP and head without the shape stream."""
 
+import inspect
 from abc import ABC, abstractmethod
 
 import torch
@@ -175,5 +176,6 @@ class Head(nn.Module):
 
 
 def build_model(config: ModelConfig) -> SegmentationModel:
-    """The model that `config` describes, on the CPU."""
-    return ARCHITECTURES[config.architecture].build(config)
+    """The model that `config` describes, on the CPU: its class is given the fields that its constructor lists."""
+    network = ARCHITECTURES[config.architecture].network()
+    return network(**config.model_dump(include=set(inspect.signature(network).parameters)))

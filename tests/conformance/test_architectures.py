@@ -34,7 +34,7 @@ CHANGED: dict[str, Any] = {
     "backbone": "resnet50",
     "num_classes": 7,
     "output_stride": 16,
-    "weights": "imagenet",
+    "weights": None,
     "init": "kaiming",
     "aspp_rates": (2, 3, 5),
     "aspp_channels": 16,
@@ -42,7 +42,7 @@ CHANGED: dict[str, Any] = {
     "shape_widths": (4, 3, 2, 1),
     "activation_checkpointing": True,
 }
-"""Another value than the default, of every field of ModelConfig but the architecture."""
+"""Of every field of ModelConfig but the architecture; other values than the defaults, but for the weights."""
 
 every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
 
@@ -60,7 +60,7 @@ def inputs(images: int, size: tuple[int, int] = (33, 47)) -> tuple[Tensor, Tenso
 
 @every_architecture
 def test_the_constructor_lists_its_arguments_with_the_defaults_of_the_config(name: str) -> None:
-    arguments, fields = inspect.signature(type(small(name))).parameters, ModelConfig.model_fields
+    arguments, fields = inspect.signature(ARCHITECTURES[name].network()).parameters, ModelConfig.model_fields
     assert not [each for each in arguments.values() if each.kind in (each.VAR_KEYWORD, each.VAR_POSITIONAL)]
     assert set(arguments) <= set(fields) - {"architecture"}
     defaults = {argument: fields[argument].default for argument in arguments}
@@ -68,13 +68,17 @@ def test_the_constructor_lists_its_arguments_with_the_defaults_of_the_config(nam
 
 
 @every_architecture
-def test_the_config_reaches_the_constructor(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_config_builds_what_the_constructor_builds(name: str) -> None:
     assert set(CHANGED) == set(ModelConfig.model_fields) - {"architecture"}
-    network, passed = type(small(name)), dict[str, Any]()
-    arguments = list(inspect.signature(network).parameters)
-    monkeypatch.setattr(network, "__init__", lambda self, **settings: passed.update(settings))
-    build_model(ModelConfig(architecture=name, **CHANGED))
-    assert passed == {argument: CHANGED[argument] for argument in arguments}
+    network = ARCHITECTURES[name].network()
+    arguments = {argument: CHANGED[argument] for argument in inspect.signature(network).parameters}
+    with META:
+        built, called = build_model(ModelConfig(architecture=name, **CHANGED)), network(**arguments)
+    assert type(built) is type(called) is network
+    assert str(built) == str(called)
+    assert {key: value.shape for key, value in built.state_dict().items()} == {
+        key: value.shape for key, value in called.state_dict().items()
+    }
 
 
 @pytest.mark.parametrize(
