@@ -10,12 +10,11 @@ from itertools import takewhile
 from typing import Final
 
 from gscnn_platform.comparison.noise import Spread, spread
-from gscnn_platform.scores import MIOU
 from gscnn_platform.tracking import OVERRIDES, VARIANT, VARIANTS, TrackedRun
 
 CURVES: Final = re.compile(r"val/(?!best_).+|val_iou/.+|train/total")
 """The histories that a comparison reads of a run."""
-BEST_BY: Final = MIOU.tracked_as
+BEST_BY: Final = "val/miou"
 """By which a run's best epoch is chosen: as the training chooses the checkpoint that it keeps."""
 MOST: Final = 8
 """Contenders that a sweep without named variants adds at most: as many as colours that can be told apart."""

@@ -13,7 +13,6 @@ from gscnn_platform.data.notices import void_notices
 from gscnn_platform.data.store import Store, StoreError, open_store
 from gscnn_platform.importing import imported_meanwhile
 from gscnn_platform.interrupts import InterruptedJobError, TrainingStoppedError, leaving_nothing_behind
-from gscnn_platform.scores import score_of
 from gscnn_platform.training import checkpoints, resume
 from gscnn_platform.training.job import WorkerJob
 from gscnn_platform.training.progress import say
@@ -30,11 +29,9 @@ class TrainingResult:
     """MLflow's."""
     tracking_uri: str
     best_checkpoint: str
-    """Path or URI of the checkpoint with the highest `metric`; of the last one without any."""
+    """Path or URI of the checkpoint with the highest validation score, by default mIoU; of the last one without any."""
     best_metrics: dict[str, float]
     last_checkpoint: str
-    metric: str
-    """Key of the validation score that chose the best checkpoint: `miou`."""
 
     def __str__(self) -> str:
         """The best score, and where all of it is."""
@@ -49,11 +46,10 @@ class TrainingResult:
     @property
     def score(self) -> str:
         """`best validation mIoU 0.4321 at epoch 7`, for people."""
-        chosen_by, epoch = score_of(self.metric), self.best_metrics["epoch"]
-        value = self.best_metrics.get(chosen_by.tracked_as)
-        if value is None:
+        miou, epoch = self.best_metrics.get("val/miou"), self.best_metrics["epoch"]
+        if miou is None:
             return "no validation score: the last checkpoint counts as the best"
-        return f"best validation {chosen_by.title} {value:.4f} at epoch {epoch:.0f}"
+        return f"best validation mIoU {miou:.4f} at epoch {epoch:.0f}"
 
 
 @dataclass(frozen=True)
@@ -171,8 +167,7 @@ def _result(job: WorkerJob, trial: Trial | None, stopper: Stopper) -> TrainingRe
     assert best is not None
     if trial is None:
         log_best(best, job.outbox, job.tracking_uri, job.run_id)
-    metric, run_name = job.config.training.best_metric, job.folder.rpartition("/")[2]
-    return TrainingResult(run_name, job.run_id, job.tracking_uri, best, scores, last, metric)
+    return TrainingResult(job.folder.rpartition("/")[2], job.run_id, job.tracking_uri, best, scores, last)
 
 
 def log_best(checkpoint: str, outbox: str, uri: str, run_id: str) -> None:
