@@ -76,7 +76,7 @@ class EvalReport:
     def per_class(self) -> list[dict[str, Any]]:
         """Name, share of the pixels, IoU and, over the frames that have the class, boundary F by radius.
 
-        None stands for a class in neither truth nor prediction.
+        None stands for a class in neither ground truth nor prediction.
         """
         counts, boundary = self.whole.confusion.counts, self.whole.boundary.compute()
         shares = (counts.sum(dim=1) / counts.sum().clamp(min=1)).tolist()

@@ -133,7 +133,7 @@ class Driven:
         """Starts the same command again; returns the seconds until training went on."""
         self.start()
         began = time.monotonic()
-        self.wait_for(r"going on after step")
+        self.wait_for(r"resuming after step")
         self.wait_for(r"epoch +\d+/\d+ · step")
         seconds = time.monotonic() - began
         assert self.end() == 0, self.log.read_text()[-3000:]

@@ -76,7 +76,7 @@ def test_node_killed_with_and_without_another_to_take_its_place(run: Driven, nod
     run.at_step(6)
     began = time.monotonic()
     nodes.kill(nodes.with_workers()[0])
-    run.wait_for("going on after step")
+    run.wait_for("resuming after step")
     spare = time.monotonic() - began
     run.at_step(16)
     nodes.kill(nodes.with_workers()[0])
@@ -84,7 +84,7 @@ def test_node_killed_with_and_without_another_to_take_its_place(run: Driven, nod
     began = time.monotonic()
     nodes.add()
     run.wait_for("all nodes are there that the run needs")
-    run.wait_for(r"(?s)going on after step.*going on after step")
+    run.wait_for(r"(?s)resuming after step.*resuming after step")
     returned = time.monotonic() - began
     assert run.end() == 0, run.log.read_text()[-3000:]
     run.assert_as_if_nothing_had_happened(undisturbed)
@@ -100,7 +100,7 @@ def test_node_killed_under_a_run_that_may_shrink(run: Driven, nodes: Nodes) -> N
     run.at_step(12)
     began = time.monotonic()
     nodes.kill(nodes.with_workers()[0])
-    run.wait_for(r"going on after step \d+ of 30 on 1 workers")
+    run.wait_for(r"resuming after step \d+ of 30 on 1 workers")
     seconds = time.monotonic() - began
     assert run.end() == 0, run.log.read_text()[-3000:]
     assert run.steps_of("train/total") == EVERY_STEP
@@ -119,7 +119,7 @@ def test_node_taken_away_with_notice(run: Driven, nodes: Nodes) -> None:
     run.wait_for("a node is about to be taken away: checkpoint after step", seconds=25)
     began = time.monotonic()
     nodes.kill(leaving)
-    run.wait_for(r"going on after step ([1-9]\d*) of 200 on 2 workers")
+    run.wait_for(r"resuming after step ([1-9]\d*) of 200 on 2 workers")
     seconds = time.monotonic() - began
     run.signal(signal.SIGTERM)
     assert run.end() == 143

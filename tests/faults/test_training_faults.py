@@ -25,7 +25,7 @@ def test_driver_killed_three_times(run: Driven, undisturbed: str) -> None:
         run.end()
         time.sleep(random.Random(step).uniform(0, 3))
         if run.starts > 1:
-            assert run.said("going on after step")
+            assert run.said("resuming after step")
     seconds = run.resume_to_the_end()
     run.assert_as_if_nothing_had_happened(undisturbed)
     note("driver killed three times", f"SIGKILL after steps {steps}", "steps since the last checkpoint", seconds)
@@ -36,7 +36,7 @@ def test_worker_killed_mid_epoch(run: Driven, undisturbed: str) -> None:
     run.at_step(16)
     began = time.monotonic()
     run.workers()[-1].kill()
-    run.wait_for(r"going on after step")
+    run.wait_for(r"resuming after step")
     seconds = time.monotonic() - began
     assert run.end() == 0, run.log.read_text()[-3000:]
     run.assert_as_if_nothing_had_happened(undisturbed)
@@ -49,7 +49,7 @@ def test_worker_frozen(run: Driven, undisturbed: str) -> None:
     run.at_step(16)
     began = time.monotonic()
     run.workers()[-1].suspend()
-    run.wait_for(r"going on after step", seconds=300)
+    run.wait_for(r"resuming after step", seconds=300)
     seconds = time.monotonic() - began
     assert run.end() == 0, run.log.read_text()[-3000:]
     run.assert_as_if_nothing_had_happened(undisturbed)

@@ -120,7 +120,7 @@ def test_a_training_goes_on_when_the_host_of_a_worker_is_switched_off(training: 
     assert len(of_workers) == 2
     with timed("host of a worker switched off, until training resumes on the third"):
         machines.hosts("off", of_workers[-1])
-        training.wait_for(r"going on after step \d+ of \d+ on 2 workers")
+        training.wait_for(r"resuming after step \d+ of \d+ on 2 workers")
     [free] = set(HOSTS) - set(of_workers)
     until(lambda: bool(processes(free, "RayTrainWorker")), 30, "a worker on the host that was free")
     with timed("from there to the end"):

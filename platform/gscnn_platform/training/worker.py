@@ -116,9 +116,9 @@ class TrainingWorker:
         return learning_rate(self.config, self.step, self.steps)
 
     def state(self) -> dict[str, Any]:
-        """All that any worker needs to go on after `step` steps, on however many workers.
+        """All that any worker needs to resume after `step` steps, on any number of workers.
 
-        Order of samples, augmentation, dropout and noise are functions of seed, rank and step: nothing of them is kept.
+        Order of samples, augmentation, dropout and noise are functions of seed, rank and step, and are not in it.
         """
         return {
             "step": self.step,
@@ -138,10 +138,10 @@ class TrainingWorker:
             self.average.load_state_dict(state["average"])
 
     def train(self, save: Save, control: Control) -> bool:
-        """All steps that are left; False where it was told to stop before the last.
+        """Takes all remaining steps; returns False if it was told to stop before the last.
 
-        Calls `save` on every worker at the same steps: after each validation but that of the start, and where `control`
-        asks for it.
+        Calls `save` on every worker at the same steps: after each validation but the one at the start, and whenever
+        `control` asks for it.
         """
         training = self.config.training
         samples = describe_epoch(len(self.train_reader), training.batch_size)
@@ -151,7 +151,7 @@ class TrainingWorker:
         if self.step == 0 and training.validate_at_start:
             self.validate()
         elif self.step:
-            self._say(f"going on after step {self.step} of {self.total_steps} on {self.world_size} workers")
+            self._say(f"resuming after step {self.step} of {self.total_steps} on {self.world_size} workers")
         feed = batches(
             self.train_reader, self.config, self.rank, self.world_size, self.step, self.device.type == "cuda"
         )
@@ -176,7 +176,7 @@ class TrainingWorker:
         return True
 
     def _save(self, save: Save, report: EvalReport | None) -> None:
-        """Nothing is saved after a step that went wrong, and no step that is saved is missing in MLflow."""
+        """Saves nothing after a step that was not finite, and logs every step to MLflow before it is saved."""
         self._require_finite(all_of_them=True)
         self.log.flush(self.step)
         save(report)
@@ -243,7 +243,7 @@ class TrainingWorker:
         for buffer, kept in zip(self.model.buffers(), before, strict=True):
             buffer.copy_(kept)
         self.skipped += 1
-        self._say(f"step {self.step} left out, {self.skipped} so far: {self._what_went_wrong(self.step, terms)}")
+        self._say(f"step {self.step} skipped, {self.skipped} so far: {self._terms_and_samples(self.step, terms)}")
         if self.skipped > self.config.training.max_skipped:
             raise NonFiniteLossError(
                 f"step {self.step}: {self.skipped} steps were not finite, more than training.max_skipped "
@@ -259,12 +259,12 @@ class TrainingWorker:
                 "There is no checkpoint yet" if self.saved is None else f"The last checkpoint is of step {self.saved}"
             )
             raise NonFiniteLossError(
-                f"step {bad}: loss or gradient is not finite. {self._what_went_wrong(bad, None)}. "
-                f"{kept}. Start anew under another --run-name with a smaller --optimizer.lr, --optimizer.clip-norm or "
-                "--training.on-nonfinite skip"
+                f"step {bad}: loss or gradient is not finite. {self._terms_and_samples(bad, None)}. "
+                f"{kept}. Start a new run under another --run-name, with a smaller --optimizer.lr, with "
+                "--optimizer.clip-norm or with --training.on-nonfinite skip"
             )
 
-    def _what_went_wrong(self, step: int, terms: dict[str, Tensor] | None) -> str:
+    def _terms_and_samples(self, step: int, terms: dict[str, Tensor] | None) -> str:
         """Each worker's loss terms and samples at a step; called on all workers together."""
         mine = (
             self.log.last_of_this_worker(self.step - step)

@@ -81,7 +81,7 @@ def test_a_run_resumed_at_any_step_ends_with_the_weights_of_an_undisturbed_one(
             torch.testing.assert_close(value, other, rtol=0, atol=0, msg=key)
 
 
-def test_a_state_goes_on_under_the_optimizer_settings_of_the_config(
+def test_a_state_resumes_under_the_optimizer_settings_of_the_config(
     tiny_run: ExperimentConfig, streets_store: Store
 ) -> None:
     before = worker_of(tiny_run, streets_store)
@@ -248,7 +248,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_that_step_and_names_terms_an
     assert saved == [3], "the checkpoint before it stays the last"
 
 
-def test_a_step_that_is_not_finite_can_be_left_out_as_if_it_had_not_been(
+def test_a_step_that_is_not_finite_can_be_skipped_without_a_trace(
     tiny_run: ExperimentConfig, streets_store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = with_overrides(tiny_run, {"training.on_nonfinite": "skip"})
@@ -261,10 +261,10 @@ def test_a_step_that_is_not_finite_can_be_left_out_as_if_it_had_not_been(
     assert any(not torch.equal(before[2][key], value) for key, value in before[1].items())
     assert worker.skipped == 1
     assert all(value.isfinite().all() for value in weights(worker).values())
-    assert re.search(r"step 2 left out, 1 so far: worker 0: .*seg nan", capsys.readouterr().out)
+    assert re.search(r"step 2 skipped, 1 so far: worker 0: .*seg nan", capsys.readouterr().out)
 
 
-def test_more_steps_left_out_than_allowed_end_the_run(tiny_run: ExperimentConfig, streets_store: Store) -> None:
+def test_more_skipped_steps_than_allowed_end_the_run(tiny_run: ExperimentConfig, streets_store: Store) -> None:
     config = with_overrides(tiny_run, {"training.on_nonfinite": "skip", "training.max_skipped": 2})
     with pytest.raises(NonFiniteLossError, match=r"step 4: 3 steps were not finite, more than training\.max_skipped 2"):
         train(poisoned(worker_of(config, streets_store), 1, 2, 4))
