@@ -41,7 +41,7 @@ class ModelConfig(_Config):
     """What a model is built from."""
 
     architecture: ArchitectureName = "gscnn"
-    """Gated-SCNN, or its control without shape stream."""
+    """A name of gscnn.architectures.ARCHITECTURES: Gated-SCNN, or its control without shape stream."""
     backbone: str = "resnet50"
     """A name of gscnn.backbones.BACKBONES."""
     num_classes: int = Field(default=19, ge=2, le=255)
@@ -49,11 +49,11 @@ class ModelConfig(_Config):
     output_stride: OutputStride = 8
     """Input size over the size of the backbone's top; 8 in the paper."""
     weights: str | None = None
-    """Pretrained weights of the backbone, by a name that it offers: "imagenet" (the ResNets, from torchvision); None: a
-    random start."""
+    """Pretrained weights of the backbone, one of those that it offers: "imagenet" (ResNets, from torchvision); None:
+    random weights."""
     init: Init = "torch"
-    """Start of the convolutions of shape stream, fusion and head: torch's default (He et al.'s uniform at slope sqrt 5,
-    random biases), or, as in the released code, Kaiming normal by fan-in with biases of 0."""
+    """Initialization of the convolutions of shape stream, fusion and head: torch's default (He et al.'s uniform at
+    slope sqrt 5, random biases), or, as in the released code, Kaiming normal by fan-in with biases of 0."""
     aspp_rates: tuple[int, int, int] | None = None
     """Dilations of the ASPP; None means 12, 24, 36 at output stride 8 and 6, 12, 18 at 16 (the paper)."""
     aspp_channels: int = Field(default=256, ge=1)

@@ -17,6 +17,7 @@ from gscnn_platform.domains import SearchSpace
 from gscnn_platform.interrupts import TrainingStoppedError
 from gscnn_platform.names import markdown
 from gscnn_platform.paths import as_path
+from gscnn_platform.scores import score_of
 from gscnn_platform.sweep_figures import TrialPoint, draw_sweep
 from gscnn_platform.tracking import Outbox, TrackingError
 from gscnn_platform.training import checkpoints, resume
@@ -204,7 +205,7 @@ class Board:
     def draw(self) -> None:
         """The sweep's figures and its table, as artifacts of the parent run."""
         points = [_point(row) for row in self.rows() if row.state != "running"]
-        pictures = draw_sweep(points, self.space.parsed(), self.record.config.metric)
+        pictures = draw_sweep(points, self.space.parsed(), score_of(self.record.config.metric).title)
         with self._parent() as outbox:
             for name, picture in pictures.items():
                 png = io.BytesIO()
