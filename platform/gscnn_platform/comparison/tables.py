@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Final
 
-from gscnn_platform.comparison.contenders import BEST_BY, SEED, Contender
+from gscnn_platform.comparison.contenders import MIOU, SEED, Contender, best_by
 from gscnn_platform.comparison.noise import Spread, paired
 from gscnn_platform.tracking import TrackedRun
 
@@ -53,14 +53,14 @@ class Row:
     cells: tuple[Cell, ...]
 
 
-def table(contenders: Sequence[Contender], metric: str = BEST_BY) -> Table:
+def table(contenders: Sequence[Contender], metric: str = MIOU) -> Table:
     """The paper's kind of table, one row a contender: `metric` as mean ± standard deviation over seeds, its change
     against the first row (of named variants against the row before as well), mIoU, boundary F by radius, seeds.
 
     Scores are in percent, changes in points, all at each run's best epoch; "-" where nothing is tracked.
     """
     variants = all(contender.is_variant for contender in contenders)
-    keys = [BEST_BY, *(f"val/boundary_f_{radius}px" for radius in RADII)]
+    keys = [MIOU, *(f"val/boundary_f_{radius}px" for radius in RADII)]
     others = [key for key in keys if key != metric and any(contender.spread(key) for contender in contenders)]
     header = [
         "variant" if variants else "contender",
@@ -126,7 +126,12 @@ def title(metric: str) -> str:
     boundary = re.fullmatch(r"val/boundary_f_(\d+)px(_present)?", metric)
     if boundary:
         return f"boundary F {boundary[1]} px{', classes present' if boundary[2] else ''}"
-    return {BEST_BY: "mIoU", "val/pixel_accuracy": "pixel accuracy"}.get(metric, metric)
+    return {MIOU: "mIoU", "val/pixel_accuracy": "pixel accuracy"}.get(metric, metric)
+
+
+def chosen_by(contenders: Sequence[Contender]) -> str:
+    """By which scores the runs chose the checkpoints whose epochs are compared: "mIoU", "mIoU or boundary F 3 px"."""
+    return " or ".join(dict.fromkeys(title(best_by(run)) for contender in contenders for run in contender.runs))
 
 
 def _place(key: str) -> tuple[int, str, int]:
@@ -134,7 +139,7 @@ def _place(key: str) -> tuple[int, str, int]:
     boundary = re.fullmatch(r"val/boundary_f_(\d+)px(_present)?", key)
     if boundary:
         return (2 if boundary[2] else 3), "", int(boundary[1])
-    return int(key != BEST_BY), key, 0
+    return int(key != MIOU), key, 0
 
 
 def score_row(name: str, key: str, contenders: Sequence[Contender]) -> Row:
