@@ -90,7 +90,7 @@ def drive(
     build_model(config.model)
     cluster.connect()
     folder, count = f"{storage}/{name}", number_of_trials(config, space)
-    config, workers, side_by_side = _with_resources(config.model_copy(update={"store": str(store.path)}), count)
+    config, workers, side_by_side = with_resources(config.model_copy(update={"store": str(store.path)}), count)
     with resume.alive(folder):
         record = before or _new_sweep(config, space, name, folder, storage, store)
         if is_deleted:
@@ -159,7 +159,7 @@ def _compared(record: SweepRecord) -> str | None:
         return f"no comparison: {error}"
 
 
-def _with_resources(config: SweepConfig, count: int) -> tuple[SweepConfig, cluster.Workers, int]:
+def with_resources(config: SweepConfig, count: int) -> tuple[SweepConfig, cluster.Workers, int]:
     """The config with what each worker gets, the workers of all trials that run side by side, and how many those are.
 
     Raises:
