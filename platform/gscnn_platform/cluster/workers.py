@@ -81,11 +81,13 @@ def workers_for(
     needed = needed or number
     short = lacking(needed, cpus, gpus)
     if short and not options.wait_for_nodes:
-        fewer = "fewer workers, or " if needed > 1 else ""
-        raise ResourcesError(
-            f"{_named(needed)} {short}: take {fewer}fewer --cpus-per-worker, "
-            "or --wait-for-nodes where the cluster grows by itself"
-        )
+        ways = {
+            "take fewer workers": needed > 1,
+            "take fewer --cpus-per-worker": cpus > 1,
+            "pass --use-gpu False": gpus and not has_gpus,
+            "pass --wait-for-nodes where the cluster scales": True,
+        }
+        raise ResourcesError(f"{_named(needed)} {short}: {', or '.join(way for way, helps in ways.items() if helps)}")
     if short and options.use_gpu is None and not has_gpus:
         raise ResourcesError(
             "--wait-for-nodes, and no GPU node has joined yet: pass --use-gpu True to wait for one, or --use-gpu False "
