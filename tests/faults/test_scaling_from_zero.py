@@ -17,6 +17,8 @@ from tests.saved import save_checkpoint
 
 pytestmark = pytest.mark.slow
 
+NEEDS_A_CORE = "a worker needs 1 x 1 CPU, and the cluster has no node that runs tasks, room for 0"
+NEEDS_A_GPU = "a worker needs 1 x 1 CPU and 1 GPU, and the cluster has no node that runs tasks, room for 0"
 Grow = Callable[[dict[str, int], int], GrowingCluster]
 
 
@@ -63,7 +65,7 @@ def test_a_sweep_waits_for_its_nodes_and_runs(growing: Grow, folder: Path) -> No
     assert cluster.grown() == 0
     status, log, nodes = cluster.run(*command, "--wait-for-nodes", "--use-gpu", "False", "--max-concurrent", 2)
     assert status == 0, log[-3000:]
-    seconds_waited(log, "a worker needs 1 x 1 CPU, and the cluster has no node that runs tasks, room for 0")
+    seconds_waited(log, NEEDS_A_CORE)
     assert len(re.findall(r"^trial-00[01] finished after epoch 3", log, re.M)) == 2
     assert nodes == 2, "--max-concurrent asks for as many"
 
@@ -84,7 +86,7 @@ def test_a_prediction_waits_for_one_node_and_starts_though_no_second_can_come(
     command = ["jobs.predict", "--checkpoint", checkpoint, "--input", frames, "--out", folder / "predicted"]
     status, log, nodes = cluster.run(*command, "--wait-for-nodes", "--use-gpu", "True", "--num-workers", 2)
     assert status == 0, log[-3000:]
-    seconds_waited(log, "a worker needs 1 x 1 CPU and 1 GPU, and the cluster has no node that runs tasks, room for 0")
+    seconds_waited(log, NEEDS_A_GPU)
     assert len(list((folder / "predicted" / "label").glob("*.png"))) == 20
     assert nodes == 1
 
@@ -98,7 +100,7 @@ def test_an_evaluation_waits_for_a_node_and_counts_on_it_what_it_counts_here(
     assert nodes == 0
     status, log, nodes = cluster.run(*command, folder / "there.html", "--wait-for-nodes", "--use-gpu", "True")
     assert status == 0, log[-3000:]
-    seconds_waited(log, "a worker needs 1 x 1 CPU and 1 GPU, and the cluster has no node that runs tasks, room for 0")
+    seconds_waited(log, NEEDS_A_GPU)
     assert nodes == 1
     tables = [re.findall(r"^(?:mean|pixel accuracy).*", text, re.M) for text in (here, log)]
     assert tables[0] == tables[1] != []

@@ -81,11 +81,12 @@ def workers_for(
     needed = needed or number
     short = lacking(needed, cpus, gpus)
     if short and not options.wait_for_nodes:
+        kind = " --use-gpu True" if options.use_gpu is None and not has_gpus else ""
         ways = {
             "take fewer workers": needed > 1,
             "take fewer --cpus-per-worker": cpus > 1,
             "pass --use-gpu False": gpus and not has_gpus,
-            "pass --wait-for-nodes where the cluster scales": True,
+            f"pass --wait-for-nodes{kind} where the cluster scales": True,
         }
         raise ResourcesError(f"{_named(needed)} {short}: {', or '.join(way for way, helps in ways.items() if helps)}")
     if short and options.use_gpu is None and not has_gpus:
