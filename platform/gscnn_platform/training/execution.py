@@ -22,8 +22,8 @@ from gscnn_platform.training.waiting import Waiting
 OF_OWN_CLUSTER: Final = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
 """No cloud takes this machine away: a process and a line of Ray's less."""
 WHEN_THERE: Final = (
-    "Training resumes from the last checkpoint when they are available; or stop it and rerun the command with fewer "
-    "--num-workers, or with --min-workers to resume on fewer by itself"
+    "Training resumes from the last checkpoint once they are available. Or stop it and rerun the command with fewer "
+    "--num-workers, or with --min-workers to resume with fewer automatically"
 )
 """What follows on a node that is lost, for the user."""
 Tell = Callable[[dict[str, float]], None]

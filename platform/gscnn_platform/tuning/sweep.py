@@ -36,7 +36,7 @@ from gscnn_platform.tuning.trial import SweepJob, SweepTrial, trial_name
 
 TUNE: Final = "tune"
 """Folder of Ray Tune's own state in a sweep's. Resuming a sweep unpickles it: trust who can write there."""
-WHEN_THERE: Final = "Trials resume from their last checkpoints when they are available"
+WHEN_THERE: Final = "Trials resume from their last checkpoints once they are available"
 """What follows on nodes that are lost, for the user."""
 
 
