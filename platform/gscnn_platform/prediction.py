@@ -75,7 +75,7 @@ def predict(config: PredictConfig) -> PredictResult:
         PredictError: outputs that exist already, an interrupted prediction with other settings, or no readable file.
         CheckpointError, TrackingError: no such checkpoint or run.
         ClusterError: there is no cluster to run on.
-        ResourcesError: fewer CPUs or GPUs than workers.
+        ResourcesError: the cluster is too small, and the prediction does not wait for nodes.
     """
     out = as_path(cluster.resolve(config.out, "--out"))
     found = find_images([cluster.resolve(text, "--input") for text in config.input], "--input", out)
@@ -101,13 +101,13 @@ def predict(config: PredictConfig) -> PredictResult:
         if record is None
         else {name: file for name, file in found.files.items() if there >= {f"{kind}/{name}.png" for kind in kinds}}
     )
-    cluster.connect(dashboard=False)
+    left = {name: file for name, file in found.files.items() if name not in done}
+    workers = _workers(config, len(left)) if left else None
     with leaving_nothing_behind(f"the pictures in {out} are whole; run the same command to predict the others"):
         PredictionRecord(state="running", checkpoint=config.checkpoint, settings=settings).write(out)
         for picture in mine if config.overwrite else ():
             (out / picture).unlink(missing_ok=True)  # What is there counts as done once this is interrupted.
-        left = {name: file for name, file in found.files.items() if name not in done}
-        rows = list(_predict_files(config, loaded, left, out))
+        rows = list(_predict_files(config, workers, loaded, left, out)) if workers else []
     unreadable = {row["file"]: row["error"] for row in rows if row["error"]}
     good = [row for row in rows if not row["error"]]
     if not good and not done:
@@ -151,28 +151,30 @@ def kinds_of(loaded: LoadedModel) -> tuple[str, ...]:
     return tuple(kind for kind in KINDS if kind != "edge" or has_edges)
 
 
+def _workers(config: PredictConfig, files: int) -> cluster.Workers:
+    cluster.connect(dashboard=False)
+    workers = cluster.workers_for(config, config.num_workers, most=files, cores=CORES)
+    cluster.wait_for_nodes(workers, needed=1)  # Others start when their nodes join.
+    return workers
+
+
 def _predict_files(
-    config: PredictConfig, loaded: LoadedModel, files: Mapping[str, AnyPath], out: AnyPath
+    config: PredictConfig, workers: cluster.Workers, loaded: LoadedModel, files: Mapping[str, AnyPath], out: AnyPath
 ) -> Iterator[dict[str, Any]]:
     """One row a file, as they are done, under a progress bar."""
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
-    there = cluster.alive_nodes()
-    gpus = sum(node.gpus for node in there)
-    workers = min(config.num_workers or gpus or max(1, cluster.room(there, CORES, 0)), len(files))
-    cpus_each = cluster.share(there, workers, int(bool(gpus)))
-    cluster.check_resources(workers, cpus_each, int(bool(gpus)))
     dataset = ray.data.from_items(
         [{"name": name, "file": str(file)} for name, file in files.items()],
         override_num_blocks=-(-len(files) // CHUNK),
     ).map_batches(
         Predictor,
         # In a tuple, since Ray warns of constructor arguments that are references themselves.
-        fn_constructor_args=((ray.put(loaded),), config, str(out), cpus_each),
+        fn_constructor_args=((ray.put(loaded),), config, str(out), workers.cpus),
         batch_size=CHUNK,
-        num_cpus=cpus_each,
-        num_gpus=int(bool(gpus)),
-        compute=ray.data.ActorPoolStrategy(size=workers),
+        num_cpus=workers.cpus,
+        num_gpus=workers.gpus,
+        compute=ray.data.ActorPoolStrategy(size=workers.number),
     )
     with tqdm(total=len(files), desc="predict", unit=" images") as bar:
         for row in dataset.iter_rows():
@@ -185,7 +187,7 @@ class Predictor:
 
     Args:
         loaded: the model.
-        config: inference and precision.
+        config: inference, precision and whether to use a GPU.
         out: the output folder.
         cpus: threads for torch.
     """
@@ -193,7 +195,7 @@ class Predictor:
     def __init__(self, loaded: LoadedModel | tuple[ray.ObjectRef], config: PredictConfig, out: str, cpus: int) -> None:
         self.loaded: LoadedModel = ray.get(loaded[0]) if isinstance(loaded, tuple) else loaded
         self.config, self.out = config, as_path(out)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = torch.device("cuda" if config.use_gpu is not False and torch.cuda.is_available() else "cpu")
         torch.set_num_threads(cpus)
         self.model = self.loaded.model.to(self.device)
         self.raw_ids = self.loaded.dataset.raw_ids

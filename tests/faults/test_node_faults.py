@@ -83,7 +83,7 @@ def test_node_killed_with_and_without_another_to_take_its_place(run: Driven, nod
     run.wait_for(r"waiting for nodes: 2 workers need 2 x 1 CPU, and the cluster has 1")
     began = time.monotonic()
     nodes.add()
-    run.wait_for("all nodes are there that the run needs")
+    run.wait_for("all required nodes are available")
     run.wait_for(r"(?s)resuming after step.*resuming after step")
     returned = time.monotonic() - began
     assert run.end() == 0, run.log.read_text()[-3000:]

@@ -152,6 +152,21 @@ def test_scores_are_those_of_the_epoch_of_the_best_miou_after_training_began() -
     assert best_epoch(tracked("untrained", {0: 0.9, 1: math.nan})) is None
 
 
+def test_scores_are_those_of_the_epoch_whose_checkpoint_the_run_kept() -> None:
+    """By default that of the highest mIoU; else that of what the run's `training.best_metric` names."""
+    miou, curves = {0: 0.9, 1: 0.2, 2: 0.6, 3: 0.4}, {"val/boundary_f_3px": {0: 0.9, 1: 0.5, 2: 0.4, 3: 0.5}}
+    by = {
+        metric: tracked(f"by {metric}", miou, curves=curves, params={"training.best_metric": metric})
+        for metric in ("miou", "boundary_f_3px", "boundary_f_9px")
+    }
+    assert [best_epoch(run) for run in by.values()] == [2, 1, None], "of equal ones the first, as training keeps it"
+    assert [score(run, MIOU) for run in by.values()] == [0.6, 0.2, None]
+    assert "best epoch by mIoU;" in str(compare([by["miou"]], EXECUTION))
+    both = str(compare([by["miou"], by["boundary_f_3px"]], EXECUTION))
+    assert "best epoch by mIoU or boundary F 3 px;" in both
+    assert "training.best_metric" in both, "a setting that differs"
+
+
 def test_runs_that_differ_in_their_seed_alone_are_one_contender() -> None:
     same = [
         tracked(f"base-s{seed}", 0.5, seed, params={"run_name": f"r{seed}", "num_workers": seed}) for seed in range(2)

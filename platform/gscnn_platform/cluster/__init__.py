@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 
 from gscnn_platform.cluster.errors import ClusterError, ResourcesError
-from gscnn_platform.cluster.nodes import Node, alive_nodes, check_resources, lacking, room, share
+from gscnn_platform.cluster.nodes import Node, alive_nodes, lacking, room, share
 from gscnn_platform.cluster.places import check_can_write, default_storage, in_submitted_job, resolve, resolve_local
+from gscnn_platform.cluster.workers import ResourceOptions, Workers, run_on_worker, wait_for_nodes, workers_for
 
 
 def connect(dashboard: bool = True) -> None:
@@ -54,11 +55,12 @@ def environment(variables: Mapping[str, str]) -> AbstractContextManager[None]:
 __all__ = [
     "ClusterError",
     "Node",
+    "ResourceOptions",
     "ResourcesError",
+    "Workers",
     "alive_nodes",
     "check_can_connect",
     "check_can_write",
-    "check_resources",
     "connect",
     "default_storage",
     "environment",
@@ -68,5 +70,8 @@ __all__ = [
     "resolve",
     "resolve_local",
     "room",
+    "run_on_worker",
     "share",
+    "wait_for_nodes",
+    "workers_for",
 ]

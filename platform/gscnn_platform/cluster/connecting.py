@@ -77,7 +77,7 @@ def join_or_start(dashboard: bool) -> None:
     what = "starting Ray" if named is None else f"joining the cluster at {named.address}"
     with _quiet(), doing(what):
         address = "local" if named is None else check_answers(named)
-        arguments = _own_cluster() | {"include_dashboard": dashboard} if named is None else {}
+        arguments = _own_cluster(dashboard) if named is None else {}
         with _readable_errors(named), environment(OF_OWN_CLUSTER if named is None else {}):
             ray.init(address, runtime_env=_runtime_env(), logging_level=logging.WARNING, **arguments)
     global _is_own
@@ -106,11 +106,11 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
             os.environ.pop(key, None)
 
 
-def _own_cluster() -> dict[str, Any]:
+def _own_cluster(dashboard: bool) -> dict[str, Any]:
     """What Ray is told of this machine when it starts here."""
     folder = _check_machine()
     provide_token()
-    arguments: dict[str, Any] = {"num_cpus": machine.cores()}
+    arguments: dict[str, Any] = {"num_cpus": machine.cores(), "include_dashboard": dashboard}
     if not Path("/dev/shm").is_dir():
         # Ray asks /dev/shm for its size, and fails where there is none.
         arguments |= {"object_store_memory": STORE_WITHOUT_SHARED_MEMORY, "_plasma_directory": str(folder)}

@@ -4,8 +4,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from gscnn_platform.cluster.errors import ResourcesError
-
 SHOWN_KINDS: Final = 4
 """Kinds of nodes that an error lists."""
 
@@ -58,20 +56,6 @@ def lacking(num_workers: int, cpus: int, gpus: int) -> str | None:
     if fitting >= num_workers:
         return None
     return f"{num_workers} x {Node(cpus, gpus)}, and the cluster has {_described(there)}, room for {fitting}"
-
-
-def check_resources(num_workers: int, cpus: int, gpus: int) -> None:
-    """Refuses a run that this cluster could only ever queue.
-
-    Raises:
-        ResourcesError: naming what is there and what was asked for.
-    """
-    short = lacking(num_workers, cpus, gpus)
-    if short:
-        raise ResourcesError(
-            f"--num-workers {num_workers} needs {short}: take fewer workers, or fewer --cpus-per-worker, "
-            "or --wait-for-nodes where the cluster grows by itself"
-        )
 
 
 def _described(nodes: Sequence[Node]) -> str:

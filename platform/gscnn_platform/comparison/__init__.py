@@ -5,8 +5,8 @@ Pure computing on what gscnn_platform.tracking has read: no MLflow, no Ray, no f
 
 from gscnn_platform.comparison.compared import DIFFERENT_DATA, Comparison, DifferentDataError, compare
 from gscnn_platform.comparison.contenders import (
-    BEST_BY,
     CURVES,
+    MIOU,
     Contender,
     Sweep,
     best_epoch,
@@ -21,6 +21,7 @@ from gscnn_platform.comparison.tables import (
     Cell,
     Row,
     Table,
+    chosen_by,
     differences,
     overall,
     per_class,
@@ -33,9 +34,9 @@ from gscnn_platform.comparison.tables import (
 from gscnn_platform.comparison.words import verdicts
 
 __all__ = [
-    "BEST_BY",
     "CURVES",
     "DIFFERENT_DATA",
+    "MIOU",
     "Cell",
     "Comparison",
     "Contender",
@@ -46,6 +47,7 @@ __all__ = [
     "Sweep",
     "Table",
     "best_epoch",
+    "chosen_by",
     "compare",
     "contenders_of",
     "differences",

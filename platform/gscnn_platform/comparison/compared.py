@@ -4,8 +4,8 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Final
 
-from gscnn_platform.comparison.contenders import BEST_BY, Contender, Sweep, contenders_of, plural, score, state
-from gscnn_platform.comparison.tables import Table, differences, table, title
+from gscnn_platform.comparison.contenders import MIOU, Contender, Sweep, contenders_of, plural, score, state
+from gscnn_platform.comparison.tables import Table, chosen_by, differences, table
 from gscnn_platform.comparison.words import verdicts
 from gscnn_platform.names import near_misses
 from gscnn_platform.tracking import TrackedRun
@@ -38,10 +38,11 @@ class Comparison:
         """For a terminal."""
         differing = str(self.differences) if self.differences.rows else "nothing in the config but the seed"
         warning = f"{DIFFERENT_DATA}:\n" + "\n".join(self.different_data) if self.different_data else ""
+        chosen = f"in percent and points, at each run's best epoch by {chosen_by(self.contenders)}; ± over seeds"
         parts = [
             warning,
             f"what differs\n{differing}" if len(self.contenders) > 1 else "",
-            f"{self.table}\nin percent and points, at each run's best epoch by {title(BEST_BY)}; ± over seeds",
+            f"{self.table}\n{chosen}",
             "\n".join(self.verdicts),
             "\n".join(self.notes),
         ]
@@ -49,7 +50,7 @@ class Comparison:
 
 
 def compare(
-    named: Sequence[TrackedRun | Sweep], execution: Set[str], metric: str = BEST_BY, different_data: bool = False
+    named: Sequence[TrackedRun | Sweep], execution: Set[str], metric: str = MIOU, different_data: bool = False
 ) -> Comparison:
     """Compares runs and sweeps.
 

@@ -14,8 +14,9 @@ from gscnn_platform.tracking import OVERRIDES, VARIANT, VARIANTS, TrackedRun
 
 CURVES: Final = re.compile(r"val/(?!best_).+|val_iou/.+|train/total")
 """The histories that a comparison reads of a run."""
-BEST_BY: Final = "val/miou"
-"""By which a run's best epoch is chosen: as the training chooses the checkpoint that it keeps."""
+MIOU: Final = "val/miou"
+BEST_METRIC: Final = "training.best_metric"
+"""Setting of a run: the validation score whose highest value makes a checkpoint its best."""
 MOST: Final = 8
 """Contenders that a sweep without named variants adds at most: as many as colours that can be told apart."""
 SEED: Final = "seed"
@@ -119,9 +120,15 @@ def _take(contender: Contender, found: list[Contender]) -> None:
     found.append(contender)
 
 
+def best_by(run: TrackedRun) -> str:
+    """The validation score by which the run chose its best checkpoint."""
+    return f"val/{run.params[BEST_METRIC]}" if BEST_METRIC in run.params else MIOU
+
+
 def best_epoch(run: TrackedRun) -> int | None:
-    """The epoch of the highest mIoU after training has begun; None before the first validation."""
-    curve = {epoch: value for epoch, value in run.curves.get(BEST_BY, {}).items() if epoch > 0 and value == value}
+    """The epoch of the run's best checkpoint; None before the first validation after training has begun."""
+    scores = run.curves.get(best_by(run), {})
+    curve = {epoch: value for epoch, value in scores.items() if epoch > 0 and value == value}
     return max(curve, key=lambda epoch: curve[epoch]) if curve else None
 
 
@@ -156,7 +163,7 @@ def plural(count: int, noun: str) -> str:
 
 
 def _reached(run: TrackedRun) -> int:
-    return max(run.curves.get(BEST_BY, {}), default=0)
+    return max(run.curves.get(MIOU, {}), default=0)
 
 
 def _of_sweep(sweep: Sweep, metric: str, execution: Set[str]) -> tuple[list[Contender], list[str]]:

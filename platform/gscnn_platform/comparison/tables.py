@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Final
 
-from gscnn_platform.comparison.contenders import BEST_BY, SEED, Contender
+from gscnn_platform.comparison.contenders import MIOU, SEED, Contender, best_by
 from gscnn_platform.comparison.noise import Spread, paired
 from gscnn_platform.scores import SCORES, place_of, title_of
 from gscnn_platform.tracking import TrackedRun
@@ -51,7 +51,7 @@ class Row:
     cells: tuple[Cell, ...]
 
 
-def table(contenders: Sequence[Contender], metric: str = BEST_BY) -> Table:
+def table(contenders: Sequence[Contender], metric: str = MIOU) -> Table:
     """The paper's kind of table, one row a contender: `metric` as mean ± standard deviation over seeds, its change
     against the first row (of named variants against the row before as well), mIoU, boundary F by radius, seeds.
 
@@ -122,6 +122,11 @@ def title(metric: str) -> str:
     if metric.startswith(CLASS):
         return f"IoU of {metric.removeprefix(CLASS)}"
     return title_of(metric) or metric
+
+
+def chosen_by(contenders: Sequence[Contender]) -> str:
+    """By which scores the runs chose the checkpoints whose epochs are compared: "mIoU", "mIoU or boundary F 3 px"."""
+    return " or ".join(dict.fromkeys(title(best_by(run)) for contender in contenders for run in contender.runs))
 
 
 def score_row(name: str, key: str, contenders: Sequence[Contender]) -> Row:

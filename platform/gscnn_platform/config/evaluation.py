@@ -28,5 +28,11 @@ class EvaluateConfig(Config):
     precision: Literal["float32", "bf16"] = "float32"
     """Arithmetic of the forward pass."""
     inference: InferenceConfig = InferenceConfig()
+    use_gpu: bool | None = None
+    """Whether to count on a GPU: one of this machine, else one of the cluster's; None: where this machine has one."""
+    cpus_per_worker: int | None = Field(default=None, ge=1)
+    """CPU cores to count on; None: all of this machine, or on the cluster's GPU its share of its node's cores."""
+    wait_for_nodes: bool = False
+    """On a cluster that scales: count on a node of it, and wait for one that has not joined yet."""
     cache: CacheConfig = CacheConfig()
     tracking: TrackingConfig = TrackingConfig()

@@ -33,12 +33,12 @@ class ExperimentConfig(Config):
     min_workers: Execution[int | None] = Field(default=None, ge=1)
     """Workers that are enough to go on with where nodes are lost; None: all, so that the run waits for them."""
     use_gpu: Execution[bool | None] = None
-    """Whether workers train on GPUs; None: where the cluster has any."""
+    """Whether each worker gets a GPU; None: where the cluster has any."""
     cpus_per_worker: Execution[int | None] = Field(default=None, ge=1)
     """CPU cores reserved for each worker; None: as many as let all workers fit on the nodes, or on GPUs its GPU's share
     of its node's cores."""
     wait_for_nodes: Execution[bool] = False
-    """On an autoscaling cluster: wait for nodes that are not there yet rather than refuse."""
+    """On a cluster that scales: wait for nodes that have not joined yet, rather than refuse."""
     seed: int = Field(default=0, ge=0)
     """Start of all randomness: weights, order of samples, augmentation."""
     model: ModelConfig = ModelConfig()

@@ -25,4 +25,11 @@ class PredictConfig(Config):
     """Arithmetic of the forward pass."""
     num_workers: int | None = Field(default=None, ge=1)
     """Copies of the model that predict together; None: one a GPU, or one for every four CPU cores."""
+    use_gpu: bool | None = None
+    """Whether each worker gets a GPU; None: where the cluster has any."""
+    cpus_per_worker: int | None = Field(default=None, ge=1)
+    """CPU cores reserved for each worker; None: as many as let all workers fit on the nodes, or on GPUs its GPU's share
+    of its node's cores."""
+    wait_for_nodes: bool = False
+    """On a cluster that scales: wait for nodes that have not joined yet, rather than refuse."""
     tracking: TrackingConfig = TrackingConfig()

@@ -38,7 +38,7 @@ class TrainingConfig(Config):
     best_metric: Metric = "miou"
     """Validation score whose highest value makes a checkpoint the best."""
     validate_at_start: Execution[bool] = True
-    """Whether to validate the untrained model, as epoch 0; a sweep's trials do not."""
+    """Whether to validate the untrained model, as epoch 0; off in sweeps, unless asked for."""
     validate_every: int = Field(default=1, ge=1)
     """Epochs from one validation and checkpoint to the next; the last epoch has one in any case."""
     log_every: Execution[int] = Field(default=10, ge=1)

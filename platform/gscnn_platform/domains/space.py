@@ -20,7 +20,7 @@ SEARCHABLE: Final = ("seed", "model.", "loss.", "augmentation.", "optimizer.", "
 
 NOT_SEARCHED: Final = {
     "model.num_classes": "it is the store's, and all trials read one store",
-    "training.best_metric": "it is the score that the sweep raises",
+    "training.best_metric": "it is the score that the sweep maximizes, --metric",
     **dict.fromkeys(EXECUTION, "it says how a run is carried out, not what it computes"),
 }
 """Keys under SEARCHABLE that are refused all the same, and why."""

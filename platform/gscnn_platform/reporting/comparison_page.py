@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from gscnn_platform.comparison import (
-    BEST_BY,
     DIFFERENT_DATA,
+    MIOU,
     Comparison,
     Contender,
     best_epoch,
+    chosen_by,
     overall,
     per_class,
     percent,
@@ -89,7 +90,10 @@ def _facts(comparison: Comparison, runs: Sequence[TrackedRun]) -> dict[str, str]
     return {
         "data": "; ".join(data),
         "validated on": "; ".join(splits),
-        "scores": f"in percent, at each run's best epoch by {title(BEST_BY)}; mean ± standard deviation over seeds",
+        "scores": (
+            f"in percent, at each run's best epoch by {chosen_by(comparison.contenders)}; mean ± standard deviation "
+            "over seeds"
+        ),
         "differences": f"in points, to {comparison.contenders[0].name}",
         "tracked at": ", ".join(dict.fromkeys(run.place for run in runs)),
     }
@@ -123,8 +127,8 @@ def _keys_of(comparison: Comparison) -> list[str]:
 
 
 def _scene(each: Scenes) -> dict[str, Any]:
-    value = each.run.curves.get(BEST_BY, {}).get(each.epoch)
-    told = "" if value is None else f", {title(BEST_BY)} {100 * value:.1f}"
+    value = each.run.curves.get(MIOU, {}).get(each.epoch)
+    told = "" if value is None else f", {title(MIOU)} {100 * value:.1f}"
     when = "best epoch" if each.epoch == best_epoch(each.run) else "last picture, epoch"
     return {
         "name": each.contender,

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from gscnn_platform.comparison import BEST_BY, Contender, title
+from gscnn_platform.comparison import MIOU, Contender, title
 from gscnn_platform.names import picture_text
 from gscnn_platform.reporting.pictures import png_of
 from gscnn_platform.scores import BOUNDARY_F, RADII
@@ -31,7 +31,7 @@ def curves_picture(contenders: Sequence[Contender], metric: str) -> bytes:
 
     Of several seeds the mean in a band of a standard deviation; runs that do not count are dotted.
     """
-    wanted = dict.fromkeys((metric, BEST_BY, BOUNDARY_F[min(RADII)].tracked_as))
+    wanted = dict.fromkeys((metric, MIOU, BOUNDARY_F[min(RADII)].tracked_as))
     keys = [key for key in wanted if _is_tracked(contenders, key)]
     losses = _is_tracked(contenders, LOSS)
     panels = len(keys) + losses

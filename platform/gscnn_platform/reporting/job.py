@@ -49,15 +49,18 @@ def evaluate_checkpoint(config: EvaluateConfig) -> Evaluation:
     Raises:
         CheckpointError, TrackingError: no such checkpoint or run.
         StoreError: the store is missing, damaged, or does not fit the model.
+        ClusterError, ResourcesError: it is to run on a cluster, and there is none, or that is too small.
     """
     uri = tracking.tracking_uri(config.tracking, cluster.default_storage())
     references = [config.checkpoint, *([config.compare] if config.compare else [])]
     loaded = [find_model(reference, uri) for reference in references]
     store = _open_store(config, loaded)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    workers = _workers(config)
+    device = torch.device("cpu") if workers else _device(config)
     models: list[Evaluated] = []
     for name, model in zip(_names(loaded), loaded, strict=True):
-        report = _count(config, model, store, device, name)
+        asked = (config, model, store, name)
+        report = cluster.run_on_worker(workers, _count, *asked) if workers else _count(*asked)
         print(f"\n{name}\n{report.table()}", flush=True)
         models.append(Evaluated(name, model, report))
     path = _page_path(config, models)
@@ -123,7 +126,23 @@ def _samples(config: EvaluateConfig, store: Store, loaded: LoadedModel) -> Split
     return reader
 
 
-def _count(config: EvaluateConfig, loaded: LoadedModel, store: Store, device: torch.device, name: str) -> EvalReport:
+def _workers(config: EvaluateConfig) -> cluster.Workers | None:
+    """The cluster's worker that counts; None where this process does."""
+    if not config.wait_for_nodes and (not config.use_gpu or torch.cuda.is_available()):
+        if config.cpus_per_worker is not None:
+            torch.set_num_threads(config.cpus_per_worker)
+        return None
+    cluster.check_can_connect()
+    cluster.connect()
+    return cluster.workers_for(config, 1)
+
+
+def _device(config: EvaluateConfig) -> torch.device:
+    return torch.device("cuda" if config.use_gpu is not False and torch.cuda.is_available() else "cpu")
+
+
+def _count(config: EvaluateConfig, loaded: LoadedModel, store: Store, name: str) -> EvalReport:
+    device = _device(config)
     model = loaded.model.to(device)
     batches = whole_images(
         _samples(config, store, loaded), config.batch_size, progress=f"evaluate {name} on {config.split}"

@@ -21,31 +21,30 @@ from gscnn_platform.training.waiting import Waiting
 
 OF_OWN_CLUSTER: Final = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
 """No cloud takes this machine away: a process and a line of Ray's less."""
+WHEN_THERE: Final = (
+    "Training resumes from the last checkpoint once they are available. Or stop it and rerun the command with fewer "
+    "--num-workers, or with --min-workers to resume with fewer automatically"
+)
+"""What follows on a node that is lost, for the user."""
 Tell = Callable[[dict[str, float]], None]
 
 
-def resources(config: ExperimentConfig) -> tuple[bool, int]:
-    """Whether the workers get a GPU each, and their CPU cores.
+def resources(config: ExperimentConfig) -> cluster.Workers:
+    """What each worker of a training gets.
 
     Raises:
-        ResourcesError: the cluster has less, and the run does not wait for nodes.
-        ValueError: synchronised batch norm without GPUs, or a wait for nodes without `use_gpu`, with and without GPUs.
+        ResourcesError: as `cluster.workers_for`.
+        ValueError: synchronised batch norm without GPUs.
     """
-    there = cluster.alive_nodes()
-    has_gpus = any(node.gpus for node in there)
-    use_gpu = has_gpus if config.use_gpu is None else config.use_gpu
-    needed = config.min_workers or config.num_workers
-    cpus = config.cpus_per_worker or cluster.share(there, config.num_workers, int(use_gpu))
-    if config.wait_for_nodes and config.use_gpu is None and not has_gpus and cluster.lacking(needed, cpus, 0):
-        raise ValueError(
-            "--wait-for-nodes, and no GPU node has joined yet: pass --use-gpu True to wait for one, or --use-gpu False "
-            "to train on the CPU"
-        )
-    if config.training.sync_bn and not use_gpu:
+    workers = cluster.workers_for(config, config.num_workers, needed=config.min_workers)
+    check_sync_bn(config, workers)
+    return workers
+
+
+def check_sync_bn(config: ExperimentConfig, workers: cluster.Workers) -> None:
+    """Raises a ValueError where synchronised batch norm is asked for and the workers get no GPU."""
+    if config.training.sync_bn and not workers.use_gpu:
         raise ValueError("training.sync_bn works on GPUs only, and the workers get none: add --training.no-sync-bn")
-    if not config.wait_for_nodes:
-        cluster.check_resources(needed, cpus, int(use_gpu))
-    return use_gpu, cpus
 
 
 def train_on_workers(job: WorkerJob, storage: str, stopper: Stopper, tell: Tell) -> None:
@@ -76,7 +75,7 @@ def train_on_workers(job: WorkerJob, storage: str, stopper: Stopper, tell: Tell)
             logging_config=LoggingConfig(log_level="WARNING"),
         ),
     )
-    waiting = Waiting(config, job.cpus, job.use_gpu)
+    waiting = Waiting(config.min_workers or config.num_workers, job.cpus, int(job.use_gpu), WHEN_THERE)
     starting = ExitStack()
     starting.enter_context(doing(_start_of(config.num_workers, job.cpus)))
     asked = False

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import gscnn
 from gscnn_platform import cluster, machine, tracking
-from gscnn_platform.config import ExperimentConfig
+from gscnn_platform.config import ExperimentConfig, Metric
 from gscnn_platform.data.notices import void_notices
 from gscnn_platform.data.store import Store, StoreError, open_store
 from gscnn_platform.importing import imported_meanwhile
@@ -29,9 +29,11 @@ class TrainingResult:
     """MLflow's."""
     tracking_uri: str
     best_checkpoint: str
-    """Path or URI of the checkpoint with the highest validation score, by default mIoU; of the last one without any."""
+    """Path or URI of the checkpoint with the highest `best_metric`; of the last one without any validation."""
     best_metrics: dict[str, float]
     last_checkpoint: str
+    best_metric: Metric = "miou"
+    """What `training.best_metric` was."""
 
     def __str__(self) -> str:
         """The best score, and where all of it is."""
@@ -46,10 +48,11 @@ class TrainingResult:
     @property
     def score(self) -> str:
         """`best validation mIoU 0.4321 at epoch 7`, for people."""
-        miou, epoch = self.best_metrics.get("val/miou"), self.best_metrics["epoch"]
-        if miou is None:
+        score, epoch = self.best_metrics.get(f"val/{self.best_metric}"), self.best_metrics["epoch"]
+        if score is None:
             return "no validation score: the last checkpoint counts as the best"
-        return f"best validation mIoU {miou:.4f} at epoch {epoch:.0f}"
+        name = "mIoU" if self.best_metric == "miou" else self.best_metric
+        return f"best validation {name} {score:.4f} at epoch {epoch:.0f}"
 
 
 @dataclass(frozen=True)
@@ -108,11 +111,11 @@ def run_training(config: ExperimentConfig, trial: Trial | None = None) -> Traini
     )
     if config.model.weights is not None:
         gscnn.build_model(config.model)  # Finds missing weights here rather than on every worker.
-    use_gpu, cpus = resources(config)
+    workers = resources(config)
     outbox = outbox_of(storage, run_name)
     stopper = trial.stopper if trial else Stopper()
     if before is not None and before.state == "finished":
-        return _result(_job(config, before, store, folder, outbox, use_gpu, cpus), trial, stopper)
+        return _result(_job(config, before, store, folder, outbox, workers), trial, stopper)
     with leaving_nothing_behind(f"run the same command to resume run {run_name}"), resume.alive(folder):
         if before is None:
             record = _new_run(config, run_name, storage, store, trial)
@@ -130,7 +133,7 @@ def run_training(config: ExperimentConfig, trial: Trial | None = None) -> Traini
             donor = checkpoints.steps_of_run(trial.clone_from)[0]
             checkpoints.clone(f"{trial.clone_from}/{donor}", folder)
         with _recording(folder, record, outbox):
-            job = _job(config, record, store, folder, outbox, use_gpu, cpus)
+            job = _job(config, record, store, folder, outbox, workers)
             with stopper.listening():
                 if trial and config.num_workers == 1:
                     train_here(job, stopper, trial.tell)
@@ -140,7 +143,7 @@ def run_training(config: ExperimentConfig, trial: Trial | None = None) -> Traini
 
 
 def _job(
-    config: ExperimentConfig, record: RunRecord, store: Store, folder: str, outbox: str, use_gpu: bool, cpus: int
+    config: ExperimentConfig, record: RunRecord, store: Store, folder: str, outbox: str, workers: cluster.Workers
 ) -> WorkerJob:
     return WorkerJob(
         config=config,
@@ -149,8 +152,8 @@ def _job(
         outbox=outbox,
         tracking_uri=record.tracking_uri,
         run_id=record.run_id,
-        use_gpu=use_gpu,
-        cpus=cpus,
+        use_gpu=workers.use_gpu,
+        cpus=workers.cpus,
     )
 
 
@@ -167,7 +170,8 @@ def _result(job: WorkerJob, trial: Trial | None, stopper: Stopper) -> TrainingRe
     assert best is not None
     if trial is None:
         log_best(best, job.outbox, job.tracking_uri, job.run_id)
-    return TrainingResult(job.folder.rpartition("/")[2], job.run_id, job.tracking_uri, best, scores, last)
+    name, metric = job.folder.rpartition("/")[2], job.config.training.best_metric
+    return TrainingResult(name, job.run_id, job.tracking_uri, best, scores, last, metric)
 
 
 def log_best(checkpoint: str, outbox: str, uri: str, run_id: str) -> None:

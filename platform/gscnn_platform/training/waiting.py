@@ -4,7 +4,6 @@ import time
 from typing import Final
 
 from gscnn_platform import cluster
-from gscnn_platform.config import ExperimentConfig
 from gscnn_platform.training.progress import say
 
 LOOK_SECONDS: Final = 5.0
@@ -14,12 +13,13 @@ class Waiting:
     """Looks at the cluster now and then, and says once when it has become too small, and once when it has not any more.
 
     Args:
-        config: how many workers are needed.
-        cpus, use_gpu: of each worker.
+        needed: workers without which nothing is done.
+        cpus, gpus: of each worker.
+        advice: what follows, and what the user can do.
     """
 
-    def __init__(self, config: ExperimentConfig, cpus: int, use_gpu: bool) -> None:
-        self.needed, self.cpus, self.gpus = config.min_workers or config.num_workers, cpus, int(use_gpu)
+    def __init__(self, needed: int, cpus: int, gpus: int, advice: str) -> None:
+        self.needed, self.cpus, self.gpus, self.advice = needed, cpus, gpus, advice
         self._looked_at = time.monotonic()
         self._lacking: str | None = None
 
@@ -29,10 +29,7 @@ class Waiting:
         self._looked_at = time.monotonic()
         before, self._lacking = self._lacking, cluster.lacking(self.needed, self.cpus, self.gpus)
         if self._lacking and self._lacking != before:
-            say(
-                f"waiting for nodes: {self.needed} workers need {self._lacking}. Training goes on from the last "
-                "checkpoint when they are there; or stop it and start the same command with fewer --num-workers, or "
-                "with --min-workers to go on with fewer by itself"
-            )
+            workers = f"{self.needed} workers need" if self.needed > 1 else "a worker needs"
+            say(f"waiting for nodes: {workers} {self._lacking}. {self.advice}")
         elif before and not self._lacking:
-            say("all nodes are there that the run needs")
+            say("all required nodes are available")

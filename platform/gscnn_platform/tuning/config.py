@@ -1,10 +1,13 @@
 """What a sweep is asked for: a recipe and how to search on it."""
 
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from gscnn_platform.config import Execution, ExperimentConfig, Metric
+from gscnn_platform.config import Execution, ExperimentConfig, Metric, TrainingConfig, with_overrides
+
+OWN_METRIC: Final = TrainingConfig().best_metric
+"""`training.best_metric` of a sweep that was given none: its own metric holds."""
 
 
 class SweepError(ValueError):
@@ -25,28 +28,40 @@ class SweepConfig(ExperimentConfig):
     scheduler: Literal["asha", "pbt", "fifo"] = "fifo"
     """asha stops poor trials early, pbt lets poor trials go on from good ones, fifo runs all to the end."""
     metric: Metric = "miou"
-    """Validation score to raise; it picks each trial's best checkpoint too."""
+    """Validation score to maximize; it picks each trial's best checkpoint too, in place of `training.best_metric`."""
     grace_epochs: int | None = Field(default=None, ge=1)
     """Epochs that asha leaves every trial, and pbt lies between two exchanges; None: an eighth, one validation at
     least."""
     max_concurrent: Execution[int | None] = Field(default=None, ge=1)
-    """Trials side by side at most; None: as many as the cluster has room for."""
+    """Trials side by side at most; None: as many as the cluster has room for at the start. With `wait_for_nodes`: as
+    many as nodes are asked for."""
     max_trial_failures: Execution[int] = Field(default=1, ge=0)
     """Times that a trial is started again, from its last checkpoint, after its process died."""
     register_as: Execution[str | None] = None
     """Name in MLflow's model registry under which the best trial's model is registered, with the alias `best`."""
 
+    @model_validator(mode="after")
+    def _one_metric(self) -> Self:
+        asked = self.training.best_metric
+        if asked not in (self.metric, OWN_METRIC):
+            raise ValueError(
+                f"`training.best_metric` is {asked}: a sweep chooses checkpoints by `metric`, which is {self.metric}: "
+                f"pass `metric` {asked} instead"
+            )
+        return self
+
     @classmethod
     def of(cls, recipe: ExperimentConfig) -> Self:
-        """A sweep on a recipe."""
-        return cls.model_validate(recipe.model_dump())
+        """A sweep on a recipe, which maximizes the recipe's metric and does not validate untrained models."""
+        changes = {"training.best_metric": OWN_METRIC, "training.validate_at_start": False}
+        fields = with_overrides(recipe, changes).model_dump()
+        return cls.model_validate({**fields, "metric": recipe.training.best_metric})
 
     @property
     def recipe(self) -> ExperimentConfig:
         """What every trial starts from."""
-        return ExperimentConfig.model_validate(
-            {name: value for name, value in self.model_dump().items() if name in ExperimentConfig.model_fields}
-        )
+        fields = {name: value for name, value in self.model_dump().items() if name in ExperimentConfig.model_fields}
+        return with_overrides(ExperimentConfig.model_validate(fields), {"training.best_metric": self.metric})
 
     @property
     def grace(self) -> int:

@@ -3,7 +3,7 @@
 import csv
 import io
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -65,10 +65,19 @@ class Board:
         record: of the sweep.
         space: what is searched.
         count: trials in all.
+        meanwhile: called at each turn of Tune's loop.
     """
 
-    def __init__(self, folder: str, record: SweepRecord, space: SearchSpace, count: int) -> None:
+    def __init__(
+        self,
+        folder: str,
+        record: SweepRecord,
+        space: SearchSpace,
+        count: int,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> None:
         self.folder, self.record, self.space, self.count = folder, record, space, count
+        self.meanwhile = meanwhile
         self.epochs = record.config.training.epochs
         self.outbox = outbox_of(folder.rpartition("/")[0], record.name)
         self._rows: dict[int, TrialRow] = {}
@@ -308,6 +317,10 @@ def _sampled(trial: Any) -> dict[str, Any]:
 
 class BoardCallback(tune.Callback):
     """Tells the board of this process what Tune's loop does."""
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        if _open is not None:
+            _open.meanwhile()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         if _open is not None:

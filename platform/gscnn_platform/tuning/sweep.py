@@ -24,8 +24,10 @@ from gscnn_platform.data.store import Store
 from gscnn_platform.domains import SearchSpace
 from gscnn_platform.interrupts import TrainingStoppedError
 from gscnn_platform.training import resume
+from gscnn_platform.training.execution import check_sync_bn
 from gscnn_platform.training.progress import say
 from gscnn_platform.training.trainer import outbox_of
+from gscnn_platform.training.waiting import Waiting
 from gscnn_platform.tuning.config import SweepConfig, SweepError
 from gscnn_platform.tuning.record import SweepRecord, needs_new_run, trials_of, write_record
 from gscnn_platform.tuning.results import Board, BoardCallback, TrialRow
@@ -33,7 +35,9 @@ from gscnn_platform.tuning.searching import number_of_trials, scheduler, searche
 from gscnn_platform.tuning.trial import SweepJob, SweepTrial, trial_name
 
 TUNE: Final = "tune"
-"""Folder of Ray Tune's own state in a sweep's. To go on with a sweep unpickles it: trust who can write there."""
+"""Folder of Ray Tune's own state in a sweep's. Resuming a sweep unpickles it: trust who can write there."""
+WHEN_THERE: Final = "Trials resume from their last checkpoints once they are available"
+"""What follows on nodes that are lost, for the user."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +89,8 @@ def drive(
     is_deleted = before is not None and needs_new_run(before, f"{storage}/{name}", config.tracking.on_deleted)
     build_model(config.model)
     cluster.connect()
-    config, room = _with_resources(config.model_copy(update={"store": str(store.path)}))
     folder, count = f"{storage}/{name}", number_of_trials(config, space)
+    config, workers, side_by_side = with_resources(config.model_copy(update={"store": str(store.path)}), count)
     with resume.alive(folder):
         record = before or _new_sweep(config, space, name, folder, storage, store)
         if is_deleted:
@@ -95,20 +99,22 @@ def drive(
             tracking.make_way(outbox_of(storage, name), record.run_id, say)
         write_record(folder, record.model_copy(update={"state": "running", "config": config}))
         print(
-            f"sweep {name} {'goes on' if before else 'of'} {count} trials on {config.name}, {room} at a time · "
+            f"sweep {name} {'goes on' if before else 'of'} {count} trials on {config.name}, {side_by_side} at a time · "
             f"maximizes {config.metric} · tracked at {record.tracking_uri}",
             flush=True,
         )
-        board = Board(folder, record, space, count)
+        waiting = Waiting(config.num_workers, workers.cpus, workers.gpus, WHEN_THERE)
+        board = Board(folder, record, space, count, waiting)
         with board.open(), _interrupted_by_sigterm() as stopped:
-            _tune(config, space, record, folder, room, count).fit()
+            if _nodes_arrive(workers, config.num_workers):
+                _tune(config, space, record, folder, side_by_side, count).fit()
             number = stopped[0] if stopped else None
             if number is not None or not board.complete():
                 board.close_open_runs("the sweep was stopped")
                 board.draw()
                 write_record(folder, record.model_copy(update={"state": "stopped", "config": config}))
                 raise TrainingStoppedError(
-                    f"stopped after {board.ended} of {count} trials; the same command goes on", number
+                    f"stopped after {board.ended} of {count} trials; rerun the command to resume", number
                 )
             board.draw()
             if board.best() is None:
@@ -133,6 +139,15 @@ def drive(
     )
 
 
+def _nodes_arrive(workers: cluster.Workers, needed: int) -> bool:
+    """Waits for the nodes of a first trial, where the cluster lacks them; False where a signal ended that."""
+    try:
+        cluster.wait_for_nodes(workers, needed)
+    except KeyboardInterrupt:
+        return False
+    return True
+
+
 def _compared(record: SweepRecord) -> str | None:
     if not record.space.variants and "seed" not in record.space.domains:
         return None
@@ -144,25 +159,23 @@ def _compared(record: SweepRecord) -> str | None:
         return f"no comparison: {error}"
 
 
-def _with_resources(config: SweepConfig) -> tuple[SweepConfig, int]:
-    """The config with what each worker gets, and how many trials there is room for.
+def with_resources(config: SweepConfig, count: int) -> tuple[SweepConfig, cluster.Workers, int]:
+    """The config with what each worker gets, the workers of all trials that run side by side, and how many those are.
 
     Raises:
-        ResourcesError: not even for one.
+        ResourcesError: there is not even room for one trial, and the sweep does not wait for nodes.
+        ValueError: synchronised batch norm without GPUs.
     """
-    there = cluster.alive_nodes()
-    use_gpu = any(node.gpus for node in there) if config.use_gpu is None else config.use_gpu
-    cpus = config.cpus_per_worker or (cluster.share(there, config.num_workers, 1) if use_gpu else 1)
-    cluster.check_resources(config.num_workers, cpus, int(use_gpu))
-    room = cluster.room(there, cpus, int(use_gpu)) // config.num_workers
-    room = max(1, min(room, config.max_concurrent or room))
-    changes = {
-        "use_gpu": use_gpu,
-        "cpus_per_worker": cpus,
-        "training.best_metric": config.metric,
-        "training.validate_at_start": False,
-    }
-    return SweepConfig.model_validate(with_overrides(config, changes)), room
+    workers = cluster.workers_for(config, None, needed=config.num_workers)
+    check_sync_bn(config, workers)
+    room = max(1, workers.room // config.num_workers)
+    # Where the cluster grows, no node says how far: as many trials as the user asks nodes for.
+    side_by_side = config.max_concurrent or room
+    if not config.wait_for_nodes:
+        side_by_side = min(side_by_side, room)
+    changes = {"use_gpu": workers.use_gpu, "cpus_per_worker": workers.cpus}
+    resourced = SweepConfig.model_validate(with_overrides(config, changes))
+    return resourced, workers._replace(number=min(side_by_side, count) * config.num_workers), side_by_side
 
 
 def in_new_mlflow_run(record: SweepRecord, folder: str, storage: str, store: Store) -> SweepRecord:
@@ -219,7 +232,7 @@ def _parent_run(
 
 
 def _tune(
-    config: SweepConfig, space: SearchSpace, record: SweepRecord, folder: str, room: int, count: int
+    config: SweepConfig, space: SearchSpace, record: SweepRecord, folder: str, side_by_side: int, count: int
 ) -> tune.Tuner:
     job = SweepJob(
         recipe=config.recipe.model_copy(
@@ -248,7 +261,7 @@ def _tune(
             search_alg=searcher(config, space),
             scheduler=scheduler(config, space),
             num_samples=count,
-            max_concurrent_trials=room,
+            max_concurrent_trials=side_by_side,
             reuse_actors=True,
         ),
         run_config=RunConfig(

@@ -1,15 +1,11 @@
 from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
 import pytest
 import ray
 
 from gscnn_platform import cluster
-from gscnn_platform.cluster import Node, ResourcesError
-from gscnn_platform.config import ExperimentConfig, with_overrides
-from gscnn_platform.recipes import STREETS
-from gscnn_platform.training.execution import resources
+from gscnn_platform.cluster import Node
+from tests.nodes import clusters, there
 
 HEAD_AND_TWO_GPU_NODES = [Node(4), Node(96, 8), Node(96, 8)]
 
@@ -23,32 +19,6 @@ def placed(nodes: Sequence[Node], num_workers: int, cpus: int, gpus: int) -> boo
             return False
         node[0], node[1] = node[0] - cpus, node[1] - gpus
     return True
-
-
-def clusters(count: int) -> list[list[Node]]:
-    rng = np.random.default_rng(0)
-    return [
-        [Node(int(rng.integers(1, 17)), int(rng.integers(0, 5))) for _ in range(rng.integers(1, 5))]
-        for _ in range(count)
-    ]
-
-
-def there(monkeypatch: pytest.MonkeyPatch, nodes: Sequence[Node], head: bool = False) -> None:
-    """Makes Ray know of these nodes, in the form in which `ray.nodes()` has them."""
-    known: list[dict[str, Any]] = [
-        {
-            "Alive": True,
-            "Resources": {"CPU": float(node.cpus), "memory": 1e9, **({"GPU": node.gpus} if node.gpus else {})},
-        }
-        for node in nodes
-    ]
-    if head:
-        known.append({"Alive": True, "Resources": {"node:__internal_head__": 1.0, "memory": 1e9}})
-    monkeypatch.setattr(ray, "nodes", lambda: known)
-
-
-def run_of(**changes: object) -> ExperimentConfig:
-    return with_overrides(STREETS, {"training.batch_size": 64, **changes})
 
 
 def test_room_is_what_a_scheduler_finds_a_node_for() -> None:
@@ -119,23 +89,3 @@ def test_what_is_lacking_names_the_sizes_of_the_nodes(monkeypatch: pytest.Monkey
     assert "1 node of 4 CPU, 2 others, room for 0" in str(cluster.lacking(1, 7, 0))
     there(monkeypatch, [], head=True)
     assert cluster.lacking(1, 1, 0) == "1 x 1 CPU, and the cluster has no node that runs tasks, room for 0"
-
-
-def test_a_run_whose_workers_fit_only_over_nodes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    there(monkeypatch, [Node(2)] * 3)
-    assert resources(run_of(num_workers=2)) == (False, 2)
-    wanted = "--num-workers 2 needs 2 x 3 CPU, and the cluster has 3 nodes of 2 CPU, room for 0: take fewer workers"
-    with pytest.raises(ResourcesError, match=wanted):
-        resources(run_of(num_workers=2, cpus_per_worker=3))
-    assert resources(run_of(num_workers=2, cpus_per_worker=3, use_gpu=False, wait_for_nodes=True)) == (False, 3)
-
-
-def test_a_run_that_waits_for_nodes_says_whether_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else it would take the CPUs of the first GPU node that comes, for all its epochs."""
-    there(monkeypatch, [], head=True)
-    with pytest.raises(ValueError, match="no GPU node has joined yet: pass --use-gpu True"):
-        resources(run_of(num_workers=2, wait_for_nodes=True))
-    assert resources(run_of(num_workers=2, wait_for_nodes=True, use_gpu=True)) == (True, 1)
-    assert resources(run_of(num_workers=2, wait_for_nodes=True, use_gpu=False)) == (False, 1)
-    there(monkeypatch, [Node(96, 8)], head=True)
-    assert resources(run_of(num_workers=16, wait_for_nodes=True)) == (True, 12)
