@@ -153,7 +153,7 @@ def test_a_grey_label_of_four_bits_is_refused_because_pillow_would_stretch_its_v
     data = bytearray(sample.label.read_bytes())
     data[24] = 4  # The bit depth in the PNG's header.
     sample.label.write_bytes(bytes(data))
-    with pytest.raises(BadSampleError, match="a grey label of 4 bits"):
+    with pytest.raises(BadSampleError, match="a grey label of 4-bit numbers"):
         sample.read()
 
 
