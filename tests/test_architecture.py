@@ -43,6 +43,7 @@ LAYERS: tuple[set[str], ...] = (
         "gscnn_platform.invalid_values",
         "gscnn_platform.machine",
         "gscnn_platform.names",
+        "gscnn_platform.remote_errors",
         "gscnn_platform.text_files",
     },
     {"gscnn"},

@@ -11,7 +11,8 @@ from typing import Final
 from gscnn_platform import cluster
 from gscnn_platform.data.manifest import MANIFEST, Manifest, StoreError, read_manifest, write_manifest
 from gscnn_platform.data.storage import StorageError
-from gscnn_platform.paths import AnyPath, RemotePath, below, patiently, write_whole
+from gscnn_platform.paths import AnyPath, RemotePath, below, write_whole
+from gscnn_platform.remote_errors import patiently
 
 PROBE: Final = ".writable"
 

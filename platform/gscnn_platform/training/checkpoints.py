@@ -26,7 +26,8 @@ import gscnn
 from gscnn_platform import machine, tracking
 from gscnn_platform.config import ExperimentConfig
 from gscnn_platform.data.store import Identity
-from gscnn_platform.paths import as_path, filesystem_of, patiently
+from gscnn_platform.paths import as_path, filesystem_of
+from gscnn_platform.remote_errors import patiently
 
 if TYPE_CHECKING:
     from gscnn.model import DeepLabV3Plus, GatedSCNN

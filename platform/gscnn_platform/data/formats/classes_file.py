@@ -7,6 +7,7 @@ from typing import Any, Final
 from gscnn.constants import IGNORE_INDEX
 from gscnn_platform.data.formats.base import DatasetError
 from gscnn_platform.data.formats.decoding import RAW_VALUES
+from gscnn_platform.data.image_files import named_alike
 from gscnn_platform.paths import AnyPath
 from gscnn_platform.text_files import read_yaml, suggestion
 
@@ -44,7 +45,7 @@ class _Reader:
 
     def read(self) -> ClassesFile:
         if not self.path.is_file():
-            raise self._error("", f"the file is missing; write one with {EXAMPLE}")
+            raise self._error("", f"the file is missing; write one with {EXAMPLE}{named_alike(self.path)}")
         content = read_yaml(self.path)
         if not isinstance(content, dict):
             raise self._error("", f"holds {content!r}; it needs a field `classes`, such as {EXAMPLE}")

@@ -15,7 +15,8 @@ from PIL import Image, UnidentifiedImageError
 
 from gscnn_platform.data.formats.image_size import image_size
 from gscnn_platform.data.formats.tiff import TiffLayout, is_tiff, tiff_layout
-from gscnn_platform.paths import AnyPath, patiently
+from gscnn_platform.paths import AnyPath
+from gscnn_platform.remote_errors import patiently
 
 # OpenCV prints lines of its own for each damaged file; ours names the file.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
