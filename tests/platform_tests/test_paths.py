@@ -60,7 +60,7 @@ def test_an_error_of_a_server_names_the_uri_and_can_be_sent_by_ray(monkeypatch: 
     monkeypatch.setattr(RemotePath, "path", "bucket/a")
     file = RemotePath("s3://bucket/a")
     for action in (file.exists, file.read_bytes, file.files, file.iterdir, lambda: file.write_bytes(b"2")):
-        with pytest.raises(RemoteError, match="^AWS Error NETWORK_CONNECTION during HeadObject operation$") as caught:
+        with pytest.raises(RemoteError, match=r"^AWS Error NETWORK_CONNECTION during HeadObject operation$") as caught:
             action()
         assert caught.value.filename == "s3://bucket/a"
         assert may_pass(caught.value)

@@ -273,6 +273,13 @@ def test_default_colours_differ_from_each_other_and_from_chosen_ones(tmp_path: P
         ("classes: {a: 1}", r"classes: is \{'a': 1\}; it must be a list"),
         ("classes: [a, a]", "classes: 'a' is listed 2 times; give every class its own name"),
         ("classes: [a, void]", "'void' is no class; leave it out"),
+        ("classes: [a, VOID]", "'VOID' is no class; leave it out"),
+        ("classes: [cafe\u0301, caf\u00e9]", "'caf\u00e9' is listed 2 times"),
+        ('classes: ["a\\nb", c]', r"classes\.0: 'a\\nb' has the character U\+000A; a name is printable text"),
+        ('classes: [c, {name: "\\ud800"}]', r"classes\.1\.name: .*U\+D800"),
+        ("classes: [a, b]\nlabels: {}", r"labels: is \{\}; it must map raw values to classes: \{7: a"),
+        ("classes: [a, b]\nlabels: {a: 0, b: 1}", r"labels: 'a' stands before its value; .*: \{0: a\}$"),
+        ("classes: {0: a}", r"classes: is \{0: 'a'\}; it must be a list"),
         ("classes: [a, no]", r"classes\.1: YAML reads this name as False; put it in quotes"),
         ("classes: [a, {name: 7}]", r"classes\.1\.name: YAML reads this name as 7; put it in quotes"),
         ("classes: [a, {colour: [1, 2, 3]}]", r"classes\.1: .* has no name; write \{name: NAME\}"),
@@ -295,6 +302,21 @@ def test_a_wrong_classes_file_is_named_with_field_and_value(tmp_path: Path, text
     with pytest.raises(DatasetError, match=message) as caught:
         Folder().describe(tmp_path)
     assert str(path) in str(caught.value)
+
+
+def test_names_in_labels_are_those_of_classes_however_accents_and_spaces_are_written(tmp_path: Path) -> None:
+    text = "classes: [' café', wall]\nlabels: {3: 'cafe\u0301 ', 4: wall}\n"
+    (write_folder(tmp_path) / "classes.yaml").write_text(text)
+    described = Folder().describe(tmp_path)
+    assert described.classes == ("café", "wall")
+    assert described.label_table == {3: 0, 4: 1, 255: IGNORE_INDEX}
+
+
+def test_a_long_wrong_value_of_the_classes_file_is_shortened(tmp_path: Path) -> None:
+    classes: dict[str, object] = {"classes": {f"class {index}": index for index in range(200)}}
+    with pytest.raises(DatasetError, match=r"classes: is \{'class 0': 0, .*\.\.\.\}; it must be a list") as caught:
+        Folder().describe(write_folder(tmp_path, classes=classes))
+    assert len(str(caught.value)) < 400
 
 
 def test_the_advice_for_one_class_works_when_it_is_typed(tmp_path: Path) -> None:
