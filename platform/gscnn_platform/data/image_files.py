@@ -53,9 +53,10 @@ def named_alike(missing: AnyPath) -> str:
 
     File systems of other computers do not tell capitals apart, nor the two ways to write an accent.
     """
-    if not missing.parent.is_dir():
-        return ""
-    others = (child.name for child in missing.parent.iterdir() if child.name != missing.name)
+    try:
+        others = [child.name for child in missing.parent.iterdir() if child.name != missing.name]
+    except OSError:
+        return ""  # There is no such folder, or it may not be listed: a hint is no reason to fail.
     there = {unicodedata.normalize("NFC", name).casefold(): name for name in others}
     name = unicodedata.normalize("NFC", missing.name).casefold()
     near = difflib.get_close_matches(name, there, n=1, cutoff=0.8)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import shlex
 from collections.abc import Iterator, Mapping
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import numpy as np
@@ -220,7 +220,7 @@ def _no_store(folder: AnyPath) -> str:
     """Why there is none, and what to name or to type."""
     if folder.is_file():
         return f"{folder} is no store, it is a file: name the folder that jobs.precompute wrote"
-    if (folder.parent / MANIFEST).is_file():
+    if isinstance(folder, Path) and (folder.parent / MANIFEST).is_file():
         return f"{folder} is a folder of a store: name the store, {folder.parent}"
     if folder.exists() and any(folder.iterdir()):
         return f"{folder} is no store, it has no {MANIFEST}: name the folder that jobs.precompute wrote (--out)"
