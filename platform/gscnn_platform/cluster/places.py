@@ -19,11 +19,16 @@ def resolve(path: str, option: str) -> str:
     """An absolute path, or the URI as it is; workers run in other folders than the driver.
 
     Raises:
-        ValueError: an empty path, which would be the current folder; a relative path in a submitted job, where it would
+        ValueError: an empty path, which would be the current folder; one that ends with a carriage return; a relative path in a submitted job, where it would
             lie in the uploaded copy of the code.
     """
     if not path.strip():
         raise ValueError(f"{option} is empty, as where a variable of the shell is not set: give a path or a URI")
+    if path.endswith("\r"):
+        raise ValueError(
+            f"{option} {path!r} ends with a carriage return, as in a script with Windows line ends: convert the script "
+            "with dos2unix"
+        )
     place = as_path(path)
     if isinstance(place, RemotePath):
         return str(place)

@@ -26,7 +26,7 @@ OTHER_ENDINGS: Final = (
 ANY_IMAGE: Final = (*IMAGE_ENDINGS, *OTHER_ENDINGS)
 
 SYSTEM: Final = {
-    *("thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "@tmp", "#recycle", "#snapshot", "$recycle.bin"),
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "@tmp", "#recycle", "#snapshot", "$recycle.bin", "@recycle"),
     *("__macosx", "__pycache__", "lost+found", "system volume information"),
 }
 """Names, in small letters, of what Windows, macOS, NAS boxes, Python and file systems leave behind."""

@@ -23,6 +23,9 @@ SCHEMA_VERSION: Final = 1
 STORE_VERSION: Final = 2
 """Of how files and manifest are written: no part of the fingerprint. 2 has checksums."""
 
+SHA256: Final = r"^[0-9a-f]{64}$"
+"""A checksum: one from elsewhere must not lead a copy out of the cache's folder."""
+
 MOST_BYTES: Final = 1 << 26
 """Of a manifest that is read: 64 MiB name the parts of about ten million samples."""
 
@@ -50,10 +53,10 @@ class Part(Config):
     """Path below the store's folder, with / between its parts."""
     rows: int = Field(ge=1)
     bytes: int = Field(ge=1)
-    footer: str
+    footer: str = Field(pattern=SHA256)
     """sha256 of the footer, which says where each row lies and which file this is."""
-    sha256: str
-    """Of the whole file."""
+    sha256: str = Field(pattern=SHA256)
+    """Of the whole file; it names a node's copy."""
 
     @field_validator("file")
     @classmethod

@@ -23,6 +23,11 @@ def test_an_empty_path_is_not_the_current_folder(empty: str) -> None:
         cluster.resolve(empty, "--out")
 
 
+def test_a_line_end_of_windows_becomes_no_name_of_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"--out '.*pred\\r' ends with a carriage return"):
+        cluster.resolve(f"{tmp_path}/pred\r", "--out")
+
+
 def test_a_folder_that_cannot_be_written_is_refused_by_its_option(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ CLUTTER = (
     "__MACOSX/a.png",
     "lost+found/a.png",
     "#recycle/a.png",
+    "@Recycle/a.png",
     "deep/.Trash-1000/a.png",
     "~$a.png",
     "a.png~",

@@ -86,6 +86,8 @@ def read_image(path: AnyPath) -> np.ndarray:
     _check_size(path, data, "image")
     _check_bands(path, layout)
     _check_pages(path, data, "image", layout)
+    if layout is not None and layout.straight_alpha and layout.colours == 3:
+        return _without_alpha(path, data)
     try:
         image = cv2.imdecode(
             np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
@@ -102,6 +104,15 @@ def read_image(path: AnyPath) -> np.ndarray:
             f"{path}: the image has {8 * image.dtype.itemsize} bits a channel; images have 8: convert it"
         )
     return upright(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), orientation(data))
+
+
+def _without_alpha(path: AnyPath, data: bytes) -> np.ndarray:
+    """A TIFF's RGB as it is stored, uint8 [H, W, 3]: OpenCV multiplies it by alpha."""
+    try:
+        with Image.open(io.BytesIO(data)) as file:
+            return np.ascontiguousarray(np.asarray(file)[..., :3])
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise BadSampleError(f"{path}: the image cannot be decoded, it is truncated or damaged ({error})") from error
 
 
 def read_label(path: AnyPath) -> np.ndarray:
@@ -208,6 +219,12 @@ def _check_bands(path: AnyPath, layout: TiffLayout | None) -> None:
     if layout is None:
         return
     if layout.colours in (1, 3) and layout.bits <= 8 and layout.kind == 1 and not layout.other_colours:
+        if layout.colours == 3 and layout.is_grey:
+            # OpenCV would read the first alone.
+            raise BadSampleError(
+                f"{path}: the image is a TIFF of {layout} that the file calls grey; if they are red, green and blue, "
+                "say so in the file: gdal_translate -co PHOTOMETRIC=RGB IN OUT"
+            )
         return
     undeclared = layout.bands == 4 and not layout.alpha and not layout.other_colours
     fourth = "; the file does not say that the fourth is alpha" if undeclared else ""

@@ -15,13 +15,13 @@ READ: Final = (SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, COLOURS, BANDS, EXTRA,
 TYPES: Final = {1: "B", 3: "H", 4: "I", 16: "Q"}
 """Unsigned integers, by their number in TIFF 6.0 and, the last, in BigTIFF."""
 
-ALPHA: Final = (1, 2)
-"""Values of EXTRA for alpha, premultiplied or not; 0 says nothing."""
+PREMULTIPLIED, STRAIGHT = 1, 2
+"""Values of EXTRA for alpha; 0 says nothing."""
 
 JPEG: Final = (6, 7)
 """Values of COMPRESSION."""
 
-WHITE_IS_ZERO, PALETTE = 0, 3
+WHITE_IS_ZERO, BLACK_IS_ZERO, PALETTE = 0, 1, 3
 """Values of COLOURS."""
 
 OTHER_COLOURS: Final = {
@@ -57,8 +57,12 @@ class TiffLayout:
     is_jpeg: bool
     """Whether it is compressed as JPEG, which does not keep values."""
     has_palette: bool
+    is_grey: bool
+    """Whether the file says that its bands are grey, be there one or several."""
     white_is_zero: bool
     """Whether grey is stored inverted."""
+    straight_alpha: bool
+    """Whether alpha is no factor of the colours as they are stored."""
     other_colours: str | None
     """What the numbers stand for where that is neither grey nor RGB."""
 
@@ -93,18 +97,20 @@ def tiff_layout(data: bytes) -> TiffLayout | None:
     first = pages[0]
     if WIDTH not in first or HEIGHT not in first:
         return None
-    extra, colours = first.get(EXTRA, []), first.get(COLOURS, [1])[0]
+    extra, colours = first.get(EXTRA, [0])[-1], first.get(COLOURS, [1])[0]
     return TiffLayout(
         width=max(first[WIDTH]),
         height=max(first[HEIGHT]),
         bands=first.get(BANDS, [1])[0],
         bits=max(first.get(BITS, [1])),
         kind=first.get(FORMAT, [1])[0],
-        alpha=bool(extra) and extra[-1] in ALPHA,
+        alpha=extra in (PREMULTIPLIED, STRAIGHT),
         pages=sum(1 for tags in pages if not tags.get(SUBFILE, [0])[0] & 5),
         is_jpeg=first.get(COMPRESSION, [1])[0] in JPEG,
         has_palette=colours == PALETTE,
+        is_grey=colours in (WHITE_IS_ZERO, BLACK_IS_ZERO),
         white_is_zero=colours == WHITE_IS_ZERO,
+        straight_alpha=extra == STRAIGHT,
         other_colours=OTHER_COLOURS.get(colours),
     )
 

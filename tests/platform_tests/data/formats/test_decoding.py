@@ -185,6 +185,20 @@ def test_a_tiff_of_other_colours_than_rgb_is_refused_by_their_name(
         read_image(tiff(tmp_path / "a.tif", bands, photometric=colours))
 
 
+def test_three_bands_that_a_tiff_calls_grey_are_refused_rather_than_read_as_the_first(tmp_path: Path) -> None:
+    for bands, extra in ((3, (0, 0)), (3, ()), (4, (0, 0, 2))):
+        with pytest.raises(BadSampleError, match=r"8-bit unsigned integers that the file calls grey; .*=RGB"):
+            read_image(tiff(tmp_path / "a.tif", bands, extra=extra, photometric=1))
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_the_alpha_of_a_tiff_is_dropped_and_not_multiplied_with(tmp_path: Path, orientation: int) -> None:
+    pixels = random_image(RNG)
+    rgba = Image.fromarray(np.dstack([pixels, random_label(RNG, [0, 128, 255])]))
+    rgba.save(tmp_path / "a.tif", tiffinfo={0x112: orientation})
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), upright(pixels, orientation))
+
+
 @pytest.mark.parametrize("ending", [".png", ".webp"])
 def test_an_animation_is_refused_rather_than_cut_to_its_first_picture(tmp_path: Path, ending: str) -> None:
     first, second = (Image.fromarray(random_image(RNG)) for _ in range(2))
