@@ -19,8 +19,8 @@ def resolve(path: str, option: str) -> str:
     """An absolute path, or the URI as it is; workers run in other folders than the driver.
 
     Raises:
-        ValueError: an empty path, which would be the current folder; one that ends with a carriage return; a relative path in a submitted job, where it would
-            lie in the uploaded copy of the code.
+        ValueError: an empty path, which would be the current folder; one that ends with a carriage return; a relative
+            path in a submitted job, where it would lie in the uploaded copy of the code.
     """
     if not path.strip():
         raise ValueError(f"{option} is empty, as where a variable of the shell is not set: give a path or a URI")
