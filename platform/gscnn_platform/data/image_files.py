@@ -48,7 +48,7 @@ def followed(path: AnyPath) -> AnyPath:
     return path
 
 
-def named_alike(missing: AnyPath) -> str:
+def named_alike(missing: AnyPath, way_out: str = ": rename it") -> str:
     """`; there is Train: rename it`, where what is missing lies there under nearly its name; else nothing.
 
     File systems of other computers do not tell capitals apart, nor the two ways to write an accent.
@@ -60,7 +60,7 @@ def named_alike(missing: AnyPath) -> str:
     there = {unicodedata.normalize("NFC", name).casefold(): name for name in others}
     name = unicodedata.normalize("NFC", missing.name).casefold()
     near = difflib.get_close_matches(name, there, n=1, cutoff=0.8)
-    return f"; there is {there[near[0]]}: rename it" if near else ""
+    return f"; there is {there[near[0]]}{way_out}" if near else ""
 
 
 def has_ending(name: str, endings: tuple[str, ...]) -> bool:
