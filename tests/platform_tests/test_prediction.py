@@ -208,6 +208,8 @@ def test_why_a_named_file_is_no_input_is_told(tmp_path: Path) -> None:
     (tmp_path / "Thumbs.png").rename(tmp_path / "Thumbs.db")
     with pytest.raises(InputError, match=r"\.a\.png: hidden files and those of systems are input only where one alone"):
         names(tmp_path / ".a.png", tmp_path / "Thumbs.db")
+    with pytest.raises(InputError, match=r"/A\.png: there is no such file or folder; there is a\.png$"):
+        names(image_file(tmp_path / "deep/a.png").with_name("A.png"))
     with pytest.raises(InputError, match=r"gone\.png: a link to unmounted/a\.png, which is not there"):
         names(tmp_path / "gone.png")
 

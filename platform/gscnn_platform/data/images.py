@@ -21,6 +21,7 @@ from gscnn_platform.data.image_files import (
     has_ending,
     is_clutter,
     matching,
+    named_alike,
     require_utf8,
 )
 from gscnn_platform.paths import AnyPath, RemotePath, as_path, below, glob_pattern, pure
@@ -162,4 +163,4 @@ def _nothing(option: str, text: str) -> str:
         return f"{option} {text}: no image with ending {', '.join(IMAGE_ENDINGS)} there"
     if has_magic(text):
         return f"{option} {text}: no image or folder matches this pattern"
-    return f"{option} {text}: there is no such file or folder"
+    return f"{option} {text}: there is no such file or folder{named_alike(path, way_out='')}"

@@ -7,6 +7,7 @@ Orientation tag by OpenCV and Pillow themselves.
 import io
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import cv2
@@ -56,6 +57,7 @@ KINDS: Final = (
     (b"%PDF", "a PDF"),
     (b"<", "XML or HTML"),
     (b"version https://git-lfs", "a pointer of Git LFS, without the file itself (git lfs pull fetches it)"),
+    (b"/annex/objects/", "a pointer of git-annex, without the file itself (git annex get fetches it)"),
 )
 """How a file begins -> what it is."""
 OTHER_KIND: Final = "of another kind"
@@ -188,7 +190,8 @@ def file_bytes(path: AnyPath) -> bytes:
     try:
         data = patiently(path.read_bytes)
     except FileNotFoundError as error:
-        raise BadSampleError(f"{path}: the file is missing") from error
+        link = f", a link to {path.readlink()}" if isinstance(path, Path) and path.is_symlink() else ""
+        raise BadSampleError(f"{path}{link}: the file is missing") from error
     except OSError as error:
         raise BadSampleError(f"{path}: the file cannot be read ({error.strerror or error})") from error
     if not data:

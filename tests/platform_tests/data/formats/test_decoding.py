@@ -207,6 +207,12 @@ def test_an_animation_is_refused_rather_than_cut_to_its_first_picture(tmp_path: 
         read_image(tmp_path / f"a{ending}")
 
 
+def test_a_link_to_a_file_that_was_not_fetched_is_named_with_where_it_leads(tmp_path: Path) -> None:
+    (tmp_path / "a.png").symlink_to(".git/annex/objects/a.png")
+    with pytest.raises(BadSampleError, match=r"a\.png, a link to \.git/annex/objects/a\.png: the file is missing$"):
+        read_image(tmp_path / "a.png")
+
+
 def test_a_folder_named_like_an_image_is_said_to_be_one_once(tmp_path: Path) -> None:
     with pytest.raises(BadSampleError, match=rf"^{tmp_path}: the file cannot be read \(Is a directory\)$"):
         read_image(tmp_path)
@@ -262,6 +268,7 @@ def test_other_label_files_are_named_for_what_they_are(tmp_path: Path) -> None:
         (b"\0\0\0\x1cftypavif", "an AVIF"),
         (b"\x93NUMPY\x01", "a NumPy array"),
         (b"version https://git-lfs.github.com/spec/v1", r"a pointer of Git LFS, .*git lfs pull"),
+        (b"/annex/objects/SHA256E-s1--0", r"a pointer of git-annex, .*git annex get"),
         (b"<!DOCTYPE html>", "XML or HTML"),
     ],
 )
