@@ -78,9 +78,7 @@ def find_images(inputs: Sequence[str], option: str, out: AnyPath | None = None) 
         raise InputError(_nothing(option, inputs[0]))
     root = _common(roots)
     if root is None:
-        raise InputError(
-            f"{option} {_shown(inputs)}: paths of this machine and URIs have no folder in common: run twice"
-        )
+        raise InputError(f"{option} {_shown(inputs)}: give paths of this machine and URIs to two runs")
     return FoundImages(_named(sorted(files, key=str), root), len(in_output))
 
 
