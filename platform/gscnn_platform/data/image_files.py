@@ -18,9 +18,11 @@ IMAGE_ENDINGS: Final = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp
 """Of images that are read."""
 LABEL_ENDINGS: Final = (".png", ".tif", ".tiff", ".bmp")
 """Of labels that are read: formats that keep every value."""
+RAW_ENDINGS: Final = (".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw")
+"""Of cameras' raw files: mostly TIFFs whose first picture is a small preview."""
 OTHER_ENDINGS: Final = (
     *(".jfif", ".jpe", ".gif", ".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".ppm", ".pgm", ".pnm", ".tga"),
-    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".exr", ".hdr", ".psd", ".npy", ".npz", ".mat"),
+    *(".exr", ".hdr", ".psd", ".npy", ".npz", ".mat", *RAW_ENDINGS),
 )
 """Of images that are not read: they are listed, so that reading one says what it is rather than leave it out."""
 ANY_IMAGE: Final = (*IMAGE_ENDINGS, *OTHER_ENDINGS)

@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from gscnn_platform.data.formats.image_size import image_size
 from gscnn_platform.data.formats.tiff import TiffLayout, is_tiff, tiff_layout
+from gscnn_platform.data.image_files import RAW_ENDINGS, has_ending
 from gscnn_platform.paths import AnyPath
 from gscnn_platform.remote_errors import patiently
 
@@ -84,6 +85,8 @@ def read_image(path: AnyPath) -> np.ndarray:
             than 8-bit grey or RGB.
     """
     data = file_bytes(path)
+    if has_ending(path.name, RAW_ENDINGS):
+        raise BadSampleError(f"{path}: a camera's raw file, of which a preview would be read: export it as PNG or JPEG")
     layout = tiff_layout(data) if is_tiff(data) else None
     _check_size(path, data, "image")
     _check_bands(path, layout)

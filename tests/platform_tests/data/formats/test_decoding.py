@@ -207,6 +207,13 @@ def test_an_animation_is_refused_rather_than_cut_to_its_first_picture(tmp_path: 
         read_image(tmp_path / f"a{ending}")
 
 
+def test_the_preview_in_a_cameras_raw_file_is_not_taken_for_the_photograph(tmp_path: Path) -> None:
+    Image.fromarray(random_image(RNG)).save(tmp_path / "a.tif", tiffinfo={254: 1})
+    path = (tmp_path / "a.tif").rename(tmp_path / "a.NEF")
+    with pytest.raises(BadSampleError, match=r"a\.NEF: a camera's raw file, of which a preview would be read"):
+        read_image(path)
+
+
 def test_a_link_to_a_file_that_was_not_fetched_is_named_with_where_it_leads(tmp_path: Path) -> None:
     (tmp_path / "a.png").symlink_to(".git/annex/objects/a.png")
     with pytest.raises(BadSampleError, match=r"a\.png, a link to \.git/annex/objects/a\.png: the file is missing$"):
