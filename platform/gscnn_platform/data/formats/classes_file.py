@@ -130,8 +130,8 @@ class _Reader:
             if type(raw) is not int or not 0 <= raw < RAW_VALUES:
                 raise self._error(
                     "labels",
-                    f"{raw!r} is no label value; these are whole numbers from 0 to {RAW_VALUES - 1}, without quotes or a 0 "
-                    "in front",
+                    f"{raw!r} is no label value; these are whole numbers from 0 to {RAW_VALUES - 1}, without quotes or "
+                    "a 0 in front",
                 )
             if name != VOID and name not in names:
                 known = f"use one of {', '.join(names)} or {VOID}"
