@@ -44,6 +44,7 @@ LAYERS: tuple[set[str], ...] = (
         "gscnn_platform.machine",
         "gscnn_platform.names",
         "gscnn_platform.scores",
+        "gscnn_platform.remote_errors",
         "gscnn_platform.text_files",
     },
     {"gscnn"},

@@ -99,6 +99,8 @@ def describe(result: ExportResult) -> str:
 def _refuse(path: Path, overwrite: bool) -> None:
     if path.suffix not in (ONNX, TORCH):
         raise ExportError(f"--out {path}: need a name that ends in {ONNX} or {TORCH}")
+    if path.is_dir():
+        raise ExportError(f"--out {path} is a folder: name a file, one that is not there")
     if path.exists() and not overwrite:
         raise ExportError(f"--out {path} is there already: add --overwrite, or name another file")
     if path.suffix == ONNX:

@@ -35,6 +35,7 @@ RULES: Final[Mapping[str, str]] = {
     "too_short": "needs {min_length} or more values",
     "too_long": "takes {max_length} values at most",
     "string_too_short": "must not be empty",
+    "string_pattern_mismatch": "must be of the form {pattern}",
 }
 """Type of pydantic's error -> the rule that the value breaks; what is not here keeps pydantic's own words."""
 

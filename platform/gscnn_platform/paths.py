@@ -7,13 +7,12 @@ environment (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, GOOGLE_APPLICATION_CREDENTIALS
 import errno
 import os
 import re
-import sys
-import time
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Final, Literal, NamedTuple, TypeVar
+from typing import Final, Literal, NamedTuple
 
 import pyarrow as pa
 from pyarrow.fs import (
@@ -28,26 +27,22 @@ from pyarrow.fs import (
 )
 
 from gscnn_platform.config import has_password
-
-Result = TypeVar("Result")
-
-PATIENCE_SECONDS: Final = 120.0
-"""How long reads and writes of a run under way go on trying, beyond the 6 s that Arrow takes over 31 attempts."""
-FIRST_PAUSE: Final = 2.0
-LONGEST_PAUSE: Final = 10.0
-"""Seconds before a further attempt; each pause is twice the one before, up to the longest."""
+from gscnn_platform.remote_errors import naming
 
 OBJECT_STORES: Final = ("s3", "gcs", "abfs")
 """Arrow's names of those whose folders exist by their files alone, and whose files appear whole or not at all."""
 
-PASSING: Final = re.compile(
-    r"NETWORK_CONNECTION|SLOW_DOWN|THROTTL|INTERNAL_FAILURE|REQUEST_TIMEOUT|UNAVAILABLE|DEADLINE_EXCEEDED|curlCode|"
-    r"HTTP status (5\d\d|429)|[Tt]imed? ?out|Connection"
-)
-"""What Arrow says of a network's errors and of a server's that has too much to do; it gives them no errno."""
-
 ARROWS: Final = ("s3://", "gs://", "gcs://", "abfs://", "abfss://", "hdfs://")
 """Schemes that Arrow knows: a path of these is made without asking the network for its file system."""
+
+
+BUCKETS: Final = ("s3", "gs", "gcs", "abfs", "abfss")
+"""Schemes whose first part is a bucket."""
+ONE_SLASH: Final = re.compile(rf"({'|'.join(BUCKETS)}|hdfs|file):/(?!/)")
+"""A URI that a folder named `s3:` would be made for."""
+
+MOST_NAME: Final = 240
+"""Bytes of a file's name that a partial file's is made of; 255 is what file systems take."""
 
 
 class LocationError(ValueError):
@@ -112,7 +107,8 @@ class RemotePath:
         """All files below, with their bytes; none where there is no such folder."""
         root = self.path
         selector = FileSelector(root, allow_not_found=True, recursive=True)
-        found: list[FileInfo] = self.filesystem.get_file_info(selector)
+        with naming(self.uri):
+            found: list[FileInfo] = self.filesystem.get_file_info(selector)
         return {
             self / info.path[len(root) + 1 :]: info.size
             for info in sorted(found, key=lambda info: info.path)
@@ -121,7 +117,8 @@ class RemotePath:
 
     def iterdir(self) -> Iterator["RemotePath"]:
         """Files and folders right in it, sorted; none where there is no such folder."""
-        found: list[FileInfo] = self.filesystem.get_file_info(FileSelector(self.path, allow_not_found=True))
+        with naming(self.uri):
+            found: list[FileInfo] = self.filesystem.get_file_info(FileSelector(self.path, allow_not_found=True))
         return (self / info.base_name for info in sorted(found, key=lambda info: info.path))
 
     def glob(self, pattern: str) -> Iterator["RemotePath"]:
@@ -132,10 +129,11 @@ class RemotePath:
     def open(self, mode: Literal["rb"]) -> pa.NativeFile:
         """For reading anywhere in it. Raises OSError."""
         assert mode == "rb"
-        return self.filesystem.open_input_file(self.path)
+        with naming(self.uri):
+            return self.filesystem.open_input_file(self.path)
 
     def read_bytes(self) -> bytes:
-        with self.filesystem.open_input_stream(self.path) as stream:
+        with naming(self.uri), self.filesystem.open_input_stream(self.path) as stream:
             return stream.read()
 
     def read_text(self, encoding: str = "utf-8") -> str:
@@ -143,7 +141,7 @@ class RemotePath:
 
     def write_bytes(self, content: bytes) -> None:
         """On an object store the file appears whole or not at all."""
-        with self.filesystem.open_output_stream(self.path) as stream:
+        with naming(self.uri), self.filesystem.open_output_stream(self.path) as stream:
             stream.write(content)
 
     def write_text(self, content: str, encoding: str = "utf-8") -> None:
@@ -161,7 +159,8 @@ class RemotePath:
                 raise
 
     def _info(self) -> FileInfo:
-        return self.filesystem.get_file_info(self.path)
+        with naming(self.uri):
+            return self.filesystem.get_file_info(self.path)
 
 
 class RemoteStat(NamedTuple):
@@ -190,11 +189,17 @@ def as_path(location: str | AnyPath) -> AnyPath:
     except UnicodeEncodeError as error:
         shown = os.fsencode(location).decode("utf-8", "backslashreplace")
         raise LocationError(f"{shown}: this path is not UTF-8: rename it, or name it by a link") from error
+    if ONE_SLASH.match(location):
+        meant = location.replace(":/", ":///" if location.startswith("file:") else "://", 1)
+        raise LocationError(f"{location}: a URI has two slashes behind its scheme: {meant}")
+    location = location.removeprefix("file://")
     if "://" not in location:
-        return Path(location)
-    if location.startswith("file://"):
-        return Path(location.removeprefix("file://"))
+        # Two slashes, as of `$FOLDER//frames` where FOLDER is not set, begin a path of another root than one slash.
+        return Path(re.sub("^//+", "/", location))
     _check(location)
+    scheme, _, rest = location.partition("://")
+    if scheme in BUCKETS and not rest.partition("/")[0]:
+        raise LocationError(f"{location}: names no bucket: write {scheme}://BUCKET/FOLDER")
     if not location.startswith(ARROWS):
         filesystem_of(location)
     return RemotePath(location.rstrip("/"))
@@ -241,7 +246,8 @@ def write_whole(file: AnyPath, content: bytes) -> None:
     if isinstance(file, RemotePath):
         file.write_bytes(content)
         return
-    partial = file.with_name(f".{file.name}.partial")
+    short = file.name if len(file.name.encode()) <= MOST_NAME else uuid.uuid4().hex
+    partial = file.with_name(f".{short}.partial")
     try:
         partial.write_bytes(content)
         partial.replace(file)
@@ -258,31 +264,6 @@ def remove_if_empty(folder: str) -> None:
     filesystem, path = filesystem_of(folder)
     if filesystem.get_file_info(path).type == FileType.Directory and not filesystem.get_file_info(FileSelector(path)):
         filesystem.delete_dir(path)
-
-
-def patiently(action: Callable[[], Result], seconds: float = PATIENCE_SECONDS) -> Result:
-    """What `action` gives, tried again for a while where it raises an OSError that may pass: of a network, say.
-
-    Raises:
-        OSError: the last attempt's, or at once one that would come again.
-    """
-    until, pause = time.monotonic() + seconds, FIRST_PAUSE
-    while True:
-        try:
-            return action()
-        except OSError as error:
-            if not may_pass(error) or time.monotonic() + pause > until:
-                raise
-            sys.stderr.write(f"trying again in {pause:.0f} s: {error}\n")
-        time.sleep(pause)
-        pause = min(2 * pause, LONGEST_PAUSE)
-
-
-def may_pass(error: OSError) -> bool:
-    """Whether another attempt may not meet this error: it is a network's, or a server's that has too much to do."""
-    if error.errno is not None:
-        return isinstance(error, ConnectionError | TimeoutError)
-    return bool(PASSING.search(str(error)))
 
 
 def _check(location: str) -> None:

@@ -26,7 +26,7 @@ from gscnn_platform.data.images import edge_prior, find_images
 from gscnn_platform.evaluation import autocast
 from gscnn_platform.figures import colourise, overlay
 from gscnn_platform.interrupts import leaving_nothing_behind
-from gscnn_platform.paths import AnyPath, as_path, patiently, write_whole
+from gscnn_platform.paths import AnyPath, as_path, write_whole
 from gscnn_platform.prediction_record import (
     PredictionRecord,
     PredictionSettings,
@@ -34,6 +34,7 @@ from gscnn_platform.prediction_record import (
     pictures_in,
     read_record,
 )
+from gscnn_platform.remote_errors import patiently
 from gscnn_platform.training.checkpoints import LoadedModel, find_model
 
 KINDS: Final = ("label", "colour", "edge", "overlay")

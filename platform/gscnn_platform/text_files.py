@@ -17,15 +17,20 @@ MARKS: Final = (
 """Byte order mark -> encoding."""
 
 PROBLEMS: Final = {
-    "mapping values are not allowed here": "a second `:` in one line; put the text that holds it in quotes",
+    "mapping values are not allowed here": "a second `:` in one line, or a line indented unlike the others; "
+    "put text that holds a `:` in quotes",
     "found character '\\t' that cannot start any token": "a tab; indent with spaces",
-    "could not find expected ':'": "a field without `:` and a value",
+    "found character": "text that starts with a character which means another thing in YAML; put it in quotes",
+    "could not find expected ':'": "a field without `:` and a value, or a `-` without a space behind it",
     "expected <block end>, but found '<block mapping start>'": "indented unlike the lines above it",
     "expected <block end>, but found '<scalar>'": "indented unlike the lines above it",
     "expected ',' or ']', but got '<stream end>'": "a `[` that is not closed",
     "expected the node content, but found '<stream end>'": "a `[` or `{` that is not closed",
     "expected ',' or '}', but got '<stream end>'": "a `{` that is not closed",
     "found unexpected end of stream": "a quotation mark that is not closed",
+    "found unhashable key": "a list or a mapping before a `:`; write one word or number there",
+    "but found another document": "`---` begins a second document; keep one",
+    "could not determine a constructor for the tag": "a tag, `!NAME`; put text that starts with ! in quotes",
     "found undefined alias": "an alias, `*NAME`, without its anchor; put text that starts with * in quotes",
 }
 """What PyYAML says -> what a user can act on."""
@@ -101,9 +106,11 @@ def parse_yaml(file: File, text: str) -> Any:
         line = text.count("\n", 0, error.position) + 1
         what = f"not valid YAML: the character U+{ord(text[error.position]):04X}; remove it"
         raise TextError(file, what, line) from error
-    except (ValueError, RecursionError) as error:
-        # A date such as 2024-13-45, or ten thousand brackets.
+    except ValueError as error:
+        # A date such as 2024-13-45.
         raise TextError(file, f"not valid YAML: {error}; put text that looks like a date in quotes") from error
+    except RecursionError as error:
+        raise TextError(file, "not valid YAML: brackets or lines that are nested a thousand deep") from error
 
 
 def suggestion(wrong: str, names: Iterable[str]) -> str:
@@ -113,7 +120,8 @@ def suggestion(wrong: str, names: Iterable[str]) -> str:
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """PyYAML keeps the last of two equal keys without a word; a label table must not lose one."""
+    """PyYAML keeps the last of two equal keys without a word, and reads 010 as 8; a label table must not lose one, nor
+    mean another."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
         seen: set[Hashable] = set()
@@ -124,6 +132,13 @@ class _UniqueKeyLoader(yaml.SafeLoader):
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"key {key_node.value} occurs twice; remove one of them", key_node.start_mark
+                )
+            if type(key) is int and key_node.value.isdigit() and int(key_node.value) != key:
+                raise yaml.constructor.ConstructorError(
+                    None,
+                    None,
+                    f"{key_node.value} is read as {key}, since a 0 in front makes a number octal; write it without",
+                    key_node.start_mark,
                 )
             seen.add(key)
         return super().construct_mapping(node, deep)

@@ -99,6 +99,9 @@ def test_what_cannot_work_is_said_at_once(checkpoint: Path, monkeypatch: pytest.
     (checkpoint.parent / "there.onnx").write_bytes(b"mine")
     with pytest.raises(ExportError, match=r"there\.onnx is there already: add --overwrite"):
         export_checkpoint(config(checkpoint, "there.onnx"))
+    (checkpoint.parent / "folder.onnx").mkdir()
+    with pytest.raises(ExportError, match=r"folder\.onnx is a folder: name a file, one that is not there"):
+        export_checkpoint(config(checkpoint, "folder.onnx").model_copy(update={"overwrite": True}))
     monkeypatch.setattr(exporting.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ExportError, match=r"ONNX needs onnx, onnxscript, onnxruntime: .*\[export\]"):
         export_checkpoint(config(checkpoint, "model.onnx"))

@@ -1,13 +1,16 @@
 import errno
+import pickle
 import threading
 import time
 from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
 
 import boto3
 import pytest
 
-from gscnn_platform import paths
-from gscnn_platform.paths import LocationError, RemotePath, as_path, below, may_pass, patiently, upload, write_whole
+from gscnn_platform import remote_errors
+from gscnn_platform.paths import LocationError, RemotePath, as_path, below, upload, write_whole
+from gscnn_platform.remote_errors import RemoteError, may_pass, patiently
 from tests.s3 import BUCKET, Endpoint, Mode
 
 
@@ -21,6 +24,48 @@ def folder(remote: str) -> RemotePath:
 def test_a_path_and_a_file_uri_are_files_of_this_machine() -> None:
     assert as_path("/a b/c%20d") == Path("/a b/c%20d")
     assert as_path("file:///a b/c%20d") == Path("/a b/c%20d")
+
+
+def test_two_slashes_before_a_path_are_one(tmp_path: Path) -> None:
+    assert str(as_path(f"/{tmp_path}")) == str(as_path(f"//{tmp_path}")) == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("s3:/bucket/frames", r"s3:/bucket/frames: a URI has two slashes behind its scheme: s3://bucket/frames$"),
+        ("file:/data", r"two slashes behind its scheme: file:///data$"),
+        ("s3://", r"s3://: names no bucket: write s3://BUCKET/FOLDER"),
+        ("s3:///frames", r"s3:///frames: names no bucket"),
+    ],
+)
+def test_a_slip_in_a_uri_is_no_folder_of_that_name(uri: str, message: str) -> None:
+    with pytest.raises(LocationError, match=message):
+        as_path(uri)
+
+
+def test_a_file_of_the_longest_name_is_written(tmp_path: Path) -> None:
+    for name in ("a" * 255, "道" * 85):
+        write_whole(tmp_path / name, b"1")
+        assert (tmp_path / name).read_bytes() == b"1"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_an_error_of_a_server_names_the_uri_and_can_be_sent_by_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*args: object, **options: object) -> object:
+        raise OSError("AWS Error NETWORK_CONNECTION during HeadObject operation")
+
+    calls = ("get_file_info", "open_input_stream", "open_input_file", "open_output_stream")
+    monkeypatch.setattr(RemotePath, "filesystem", SimpleNamespace(**dict.fromkeys(calls, fails)))
+    monkeypatch.setattr(RemotePath, "path", "bucket/a")
+    file = RemotePath("s3://bucket/a")
+    for action in (file.exists, file.read_bytes, file.files, file.iterdir, lambda: file.write_bytes(b"2")):
+        with pytest.raises(RemoteError, match=r"^AWS Error NETWORK_CONNECTION during HeadObject operation$") as caught:
+            action()
+        assert caught.value.filename == "s3://bucket/a"
+        assert may_pass(caught.value)
+        again = pickle.loads(pickle.dumps(caught.value))
+        assert (str(again), again.filename) == (str(caught.value), "s3://bucket/a")
 
 
 def test_a_remote_file_has_pathlibs_parts_and_its_uri_comes_back(folder: RemotePath) -> None:
@@ -113,7 +158,7 @@ def test_a_local_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatc
 def test_patience_outlives_an_endpoint_that_fails_for_a_while(
     s3: Endpoint, folder: RemotePath, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(paths, "FIRST_PAUSE", 0.2)
+    monkeypatch.setattr(remote_errors, "FIRST_PAUSE", 0.2)
     (folder / "a").write_bytes(b"1")
     s3.mode = Mode.OVERLOADED
     # Arrow gives up after 6 s.

@@ -175,6 +175,45 @@ def test_inputs_follow_links_and_leave_clutter_out(tmp_path: Path) -> None:
         assert names(tmp_path / text) == ["a", "night/b"], text
 
 
+def test_dots_in_an_input_never_lead_an_output_out_of_its_folder(tmp_path: Path) -> None:
+    for name in ("frames/a.png", "work/b.png", "work/deep/c.png"):
+        image_file(tmp_path / name)
+    (tmp_path / "work/link").symlink_to(tmp_path / "frames")
+    work = tmp_path / "work"
+    assert names(f"{work}/../frames", f"{work}/b.png") == ["frames/a", "work/b"]
+    assert names(f"{work}/../frames/*.png", work) == ["frames/a", "work/b", "work/deep/c", "work/link/a"]
+    assert names(f"{work}/link/../work/b.png") == ["b"], "`..` of a link leads to the folder above its target"
+    assert names(f"{work}/deep/..") == names(work)
+
+
+def test_a_photograph_beside_its_raw_file_is_one_image(tmp_path: Path) -> None:
+    image_file(tmp_path / "a.jpg")
+    for name in ("a.DNG", "a.heic", "b.heic"):
+        (tmp_path / name).write_bytes(b"x")
+    found = find_images([str(tmp_path)], "--input").files
+    assert {name: file.name for name, file in found.items()} == {"a": "a.jpg", "b": "b.heic"}
+
+
+def test_inputs_of_a_machine_and_of_a_store_are_not_mixed(tmp_path: Path, remote: str) -> None:
+    file = image_file(tmp_path / "a.png")
+    (as_path(remote) / "b.png").write_bytes(file.read_bytes())
+    with pytest.raises(InputError, match="give paths of this machine and URIs to two runs"):
+        names(tmp_path, remote)
+
+
+def test_why_a_named_file_is_no_input_is_told(tmp_path: Path) -> None:
+    for name in (".a.png", "Thumbs.png"):
+        image_file(tmp_path / name)
+    (tmp_path / "gone.png").symlink_to("unmounted/a.png")
+    (tmp_path / "Thumbs.png").rename(tmp_path / "Thumbs.db")
+    with pytest.raises(InputError, match=r"\.a\.png: hidden files and those of systems are input only where one alone"):
+        names(tmp_path / ".a.png", tmp_path / "Thumbs.db")
+    with pytest.raises(InputError, match=r"/A\.png: there is no such file or folder; there is a\.png$"):
+        names(image_file(tmp_path / "deep/a.png").with_name("A.png"))
+    with pytest.raises(InputError, match=r"gone\.png: a link to unmounted/a\.png, which is not there"):
+        names(tmp_path / "gone.png")
+
+
 def test_inputs_that_cannot_be_told_apart_or_are_not_there_are_errors(tmp_path: Path) -> None:
     image_file(tmp_path / "in/a.png")
     (tmp_path / "empty").mkdir()

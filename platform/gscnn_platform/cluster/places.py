@@ -19,8 +19,16 @@ def resolve(path: str, option: str) -> str:
     """An absolute path, or the URI as it is; workers run in other folders than the driver.
 
     Raises:
-        ValueError: a relative path in a submitted job, where it would lie in the uploaded copy of the code.
+        ValueError: an empty path, which would be the current folder; one that ends with a carriage return; a relative
+            path in a submitted job, where it would lie in the uploaded copy of the code.
     """
+    if not path.strip():
+        raise ValueError(f"{option} is empty, as where a variable of the shell is not set: give a path or a URI")
+    if path.endswith("\r"):
+        raise ValueError(
+            f"{option} {path!r} ends with a carriage return, as in a script with Windows line ends: convert the script "
+            "with dos2unix"
+        )
     place = as_path(path)
     if isinstance(place, RemotePath):
         return str(place)
@@ -54,7 +62,12 @@ def check_can_write(folder: str, option: str) -> None:
         MachineError: naming the folder and the option.
     """
     place = as_path(folder)
-    if isinstance(place, Path) and not machine.can_write(place):
+    if not isinstance(place, Path):
+        return
+    file = next((path for path in (place, *place.parents) if path.is_file()), None)
+    if file is not None:
+        raise machine.MachineError(f"{option} {place}: {file} is a file; name a folder")
+    if not machine.can_write(place):
         raise machine.MachineError(
             f"{place} cannot be written by {machine.user_name()}: name another by {option} FOLDER"
         )

@@ -8,24 +8,33 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from gscnn_platform import cluster
+from gscnn_platform import cluster, machine
+from gscnn_platform.data.image_files import followed
 from gscnn_platform.data.manifest import MANIFEST, Manifest, StoreError, read_manifest, write_manifest
 from gscnn_platform.data.storage import StorageError
-from gscnn_platform.paths import AnyPath, RemotePath, below, patiently, write_whole
+from gscnn_platform.paths import AnyPath, RemotePath, below, write_whole
+from gscnn_platform.remote_errors import patiently
 
 PROBE: Final = ".writable"
 
 
 class LocalDestination:
-    """Parts and manifest are written to a folder beside `out`, which then takes its name."""
+    """Parts and manifest are written to a folder beside `out`, which then takes its name.
+
+    Raises:
+        StorageError: `out` is a folder that cannot be replaced.
+        InputError: `out` is a link to nothing.
+    """
 
     def __init__(self, out: Path) -> None:
-        self.out = out
-        self.folder = out.with_name(f".{out.name}.partial-{uuid.uuid4().hex[:8]}")
+        _check_replaceable(out)
+        # Behind a link, so that the parts are written to the disk that it leads to, and the link stays.
+        self.out = out.resolve()
+        self.folder = self.out.with_name(f".{self.out.name}.partial-{uuid.uuid4().hex[:8]}")
         """For the parts, in a folder for each split."""
         self.prefix = "part-"
         """How the names of this build's files start."""
-        self.disk = next(path for path in out.parents if path.exists())
+        self.disk = next(path for path in self.out.parents if path.exists())
         """What tasks write to first."""
 
     def prepare(self, splits: Collection[str]) -> None:
@@ -123,12 +132,14 @@ def check_writable(out: AnyPath) -> None:
     """Refuses a folder without a store that cannot be written, before all of the raw data are read for one.
 
     Raises:
-        StorageError: it cannot be written, or does not answer.
+        StorageError: it cannot be written or replaced, or does not answer.
+        InputError: it is a link to nothing.
         MachineError: it is a folder of this machine that cannot be written.
     """
     if not isinstance(out, RemotePath):
         if not (out / MANIFEST).is_file():
             cluster.check_can_write(str(out), "--out")
+            _check_replaceable(out)
         return
     try:
         if not (out / MANIFEST).is_file():
@@ -136,3 +147,13 @@ def check_writable(out: AnyPath) -> None:
             (out / PROBE).unlink()
     except OSError as error:
         raise StorageError(f"--out {out} cannot be written: {error}") from error
+
+
+def _check_replaceable(out: Path) -> None:
+    """Refuses a folder that is there and whose name no other folder can take, as a volume of a container."""
+    if not followed(out).is_dir():
+        return
+    place = out.resolve()
+    if place.is_mount() or not machine.can_write(place.parent):
+        why = "is a mount point" if place.is_mount() else f"lies in {place.parent}, which cannot be written"
+        raise StorageError(f"--out {out} {why}, and a store takes its folder's place: name a folder in it, {out}/store")

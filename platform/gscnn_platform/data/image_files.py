@@ -4,27 +4,31 @@ Hidden files and folders, and those that systems and editors leave behind, are n
 leads to a folder above itself is not, since all of that is read already.
 """
 
+import difflib
 import os
+import re
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from gscnn_platform.paths import AnyPath, RemotePath, below
+from gscnn_platform.paths import AnyPath, RemotePath, below, glob_pattern
 
 IMAGE_ENDINGS: Final = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 """Of images that are read."""
 LABEL_ENDINGS: Final = (".png", ".tif", ".tiff", ".bmp")
 """Of labels that are read: formats that keep every value."""
+RAW_ENDINGS: Final = (".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw")
+"""Of cameras' raw files: mostly TIFFs whose first picture is a small preview."""
 OTHER_ENDINGS: Final = (
     *(".jfif", ".jpe", ".gif", ".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".ppm", ".pgm", ".pnm", ".tga"),
-    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".exr", ".hdr", ".psd", ".npy", ".npz", ".mat"),
+    *(".exr", ".hdr", ".psd", ".npy", ".npz", ".mat", *RAW_ENDINGS),
 )
 """Of images that are not read: they are listed, so that reading one says what it is rather than leave it out."""
 ANY_IMAGE: Final = (*IMAGE_ENDINGS, *OTHER_ENDINGS)
 
 SYSTEM: Final = {
-    *("thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "@tmp", "#recycle", "#snapshot", "$recycle.bin"),
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "@tmp", "#recycle", "#snapshot", "$recycle.bin", "@recycle"),
     *("__macosx", "__pycache__", "lost+found", "system volume information"),
 }
 """Names, in small letters, of what Windows, macOS, NAS boxes, Python and file systems leave behind."""
@@ -37,6 +41,28 @@ class InputError(ValueError):
 def is_clutter(name: str) -> bool:
     """Whether a file or folder is hidden, or left behind by a system or an editor."""
     return name.startswith((".", "~$")) or name.endswith("~") or name.lower() in SYSTEM
+
+
+def followed(path: AnyPath) -> AnyPath:
+    """The path as it is. Raises InputError where it is a link to nothing, as to a disk that is not mounted."""
+    if isinstance(path, Path) and path.is_symlink() and not path.exists():
+        raise InputError(f"{path}: a link to {path.readlink()}, which is not there; restore or remove it")
+    return path
+
+
+def named_alike(missing: AnyPath, way_out: str = ": rename it") -> str:
+    """`; there is Train: rename it`, where what is missing lies there under nearly its name; else nothing.
+
+    File systems of other computers do not tell capitals apart, nor the two ways to write an accent.
+    """
+    try:
+        others = [child.name for child in missing.parent.iterdir() if child.name != missing.name]
+    except OSError:
+        return ""  # There is no such folder, or it may not be listed: a hint is no reason to fail.
+    there = {unicodedata.normalize("NFC", name).casefold(): name for name in others}
+    name = unicodedata.normalize("NFC", missing.name).casefold()
+    near = difflib.get_close_matches(name, there, n=1, cutoff=0.8)
+    return f"; there is {there[near[0]]}{way_out}" if near else ""
 
 
 def has_ending(name: str, endings: tuple[str, ...]) -> bool:
@@ -62,6 +88,25 @@ def files_below(folder: AnyPath, without: AnyPath | None = None) -> list[AnyPath
     above = [_identity(parent) for parent in (folder.resolve(), *folder.resolve().parents)]
     leave = _identity(without) if isinstance(without, Path) and without.is_dir() else None
     return sorted(_walk(folder, above, leave)) if leave is None or leave != above[0] else []
+
+
+def matching(folder: Path, pattern: str) -> Iterator[Path]:
+    """Files and folders below that match a glob pattern without `**`, sorted, and are no clutter.
+
+    Raises:
+        InputError: a folder that cannot be read, which `glob` leaves out without a word.
+    """
+    first, _, rest = pattern.partition("/")
+    if not first:
+        yield from matching(folder, rest) if rest else [folder]
+        return
+    expression = re.compile(glob_pattern(first))
+    found = sorted(entry.name for entry in _entries(folder) if expression.fullmatch(entry.name))
+    for path in (folder / name for name in found):
+        if "/" not in pattern:
+            yield path
+        elif path.is_dir():
+            yield from matching(path, rest)
 
 
 def name_of(file: AnyPath, folder: AnyPath, ending: str | None = None) -> str:
@@ -109,20 +154,22 @@ def require_utf8(path: str | AnyPath) -> None:
         ) from error
 
 
-def _walk(folder: Path, above: list[tuple[int, int]], leave: tuple[int, int] | None) -> Iterator[Path]:
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What is right in a folder and no clutter. Raises InputError."""
     try:
         with os.scandir(folder) as found:
-            entries = [entry for entry in found if not is_clutter(entry.name)]
+            return [entry for entry in found if not is_clutter(entry.name)]
     except OSError as error:
         raise InputError(f"{folder}: the folder cannot be read ({error.strerror})") from error
-    for entry in entries:
+
+
+def _walk(folder: Path, above: list[tuple[int, int]], leave: tuple[int, int] | None) -> Iterator[Path]:
+    for entry in _entries(folder):
         path = folder / entry.name
         require_utf8(path)
         if not path.is_dir():
             # One that is named like an image is listed: reading it says that the file is missing.
-            if entry.is_symlink() and not has_ending(entry.name, ANY_IMAGE) and not path.exists():
-                raise InputError(f"{path}: a link to {path.readlink()}, which is not there; restore or remove it")
-            yield path
+            yield path if has_ending(entry.name, ANY_IMAGE) else followed(path)
             continue
         own = _identity(path)
         if own != leave and own not in above:

@@ -1,9 +1,10 @@
 """Images that lie on disk outside of any store, and what a model needs of them."""
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from glob import glob, has_magic
+from glob import has_magic
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -14,10 +15,13 @@ from gscnn_platform.config import EdgeConfig
 from gscnn_platform.data.image_files import (
     ANY_IMAGE,
     IMAGE_ENDINGS,
+    OTHER_ENDINGS,
     InputError,
     files_below,
     has_ending,
     is_clutter,
+    matching,
+    named_alike,
     require_utf8,
 )
 from gscnn_platform.paths import AnyPath, RemotePath, as_path, below, glob_pattern, pure
@@ -52,7 +56,7 @@ def find_images(inputs: Sequence[str], option: str, out: AnyPath | None = None) 
     """
     found: dict[AnyPath, None] = {}
     roots: list[PurePosixPath] = []
-    for text in inputs:
+    for text in map(_without_parents, inputs):
         matches = list(_matching(text))
         if not matches:
             raise InputError(_nothing(option, text))
@@ -72,18 +76,32 @@ def find_images(inputs: Sequence[str], option: str, out: AnyPath | None = None) 
         )
     if not files:
         raise InputError(_nothing(option, inputs[0]))
-    return FoundImages(_named(sorted(files, key=str), _common(roots)), len(in_output))
+    root = _common(roots)
+    if root is None:
+        raise InputError(f"{option} {_shown(inputs)}: give paths of this machine and URIs to two runs")
+    return FoundImages(_named(sorted(files, key=str), root), len(in_output))
 
 
 def _named(files: Sequence[AnyPath], root: PurePosixPath) -> dict[str, AnyPath]:
+    """Of a photograph and its raw file, or another that is not read, the first alone, as of a dataset."""
     names: dict[str, AnyPath] = {}
-    for file in files:
+    for file in sorted(files, key=lambda file: has_ending(file.name, OTHER_ENDINGS)):
         require_utf8(file)
         name = str(pure(file).relative_to(root).with_suffix(""))
-        if name in names:
+        if name not in names:
+            names[name] = file
+        elif not has_ending(file.name, OTHER_ENDINGS):
             raise InputError(f"{names[name]} and {file} would both be written to {name}.png: rename one")
-        names[name] = file
-    return names
+    return dict(sorted(names.items()))
+
+
+def _without_parents(text: str) -> str:
+    """A path whose `..` are followed as the system does: outputs are named by its parts, and must not leave --out."""
+    parts = text.split("/")
+    if ".." not in parts or "://" in text:
+        return text
+    after = len(parts) - parts[::-1].index("..")
+    return "/".join([os.path.realpath("/".join(parts[:after])), *parts[after:]])
 
 
 def _matching(text: str) -> Iterator[tuple[AnyPath, bool]]:
@@ -106,9 +124,7 @@ def _matching(text: str) -> Iterator[tuple[AnyPath, bool]]:
         matches = [(file, False) for file in files_below(root) if expression.fullmatch(str(below(file, root)))]
     else:
         # Not to the depth of a folder that may be large.
-        there = (root / match for match in sorted(glob(pattern, root_dir=root)))  # noqa: PTH207, Path.glob lists hidden files
-        seen = (path for path in there if not any(map(is_clutter, below(path, root).parts)))
-        matches = [(path, path.is_dir()) for path in seen]
+        matches = [(path, path.is_dir()) for path in matching(root, pattern)]
     yield from (match for match in matches if match[1] or has_ending(match[0].name, ANY_IMAGE))
 
 
@@ -124,10 +140,10 @@ def _lying_in(folder: AnyPath | None, files: Iterable[AnyPath]) -> set[AnyPath]:
     return {file for file in files if isinstance(file, RemotePath) and pure(file).is_relative_to(pure(folder))}
 
 
-def _common(folders: Sequence[PurePosixPath]) -> PurePosixPath:
-    """The deepest folder that is or holds all of these."""
+def _common(folders: Sequence[PurePosixPath]) -> PurePosixPath | None:
+    """The deepest folder that is or holds all of these; None where none does."""
     shared = set.intersection(*({folder, *folder.parents} for folder in folders))
-    return max(shared, key=lambda folder: len(folder.parts))
+    return max(shared, key=lambda folder: len(folder.parts), default=None)
 
 
 def _shown(inputs: Sequence[str]) -> str:
@@ -136,8 +152,13 @@ def _shown(inputs: Sequence[str]) -> str:
 
 def _nothing(option: str, text: str) -> str:
     """Why an input has no image."""
-    if as_path(text).exists():
+    path = as_path(text)
+    if is_clutter(path.name) and path.is_file():
+        return f"{option} {text}: hidden files and those of systems are input only where one alone is named"
+    if isinstance(path, Path) and path.is_symlink() and not path.exists():
+        return f"{option} {text}: a link to {path.readlink()}, which is not there"
+    if path.exists():
         return f"{option} {text}: no image with ending {', '.join(IMAGE_ENDINGS)} there"
     if has_magic(text):
         return f"{option} {text}: no image or folder matches this pattern"
-    return f"{option} {text}: there is no such file or folder"
+    return f"{option} {text}: there is no such file or folder{named_alike(path, way_out='')}"

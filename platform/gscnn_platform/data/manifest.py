@@ -4,7 +4,7 @@ import hashlib
 import json
 import shlex
 from collections.abc import Iterator, Mapping
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import numpy as np
@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_core import from_json
 
 from gscnn_platform.config import Config, EdgeConfig
+from gscnn_platform.invalid_values import explain
 from gscnn_platform.paths import AnyPath, write_whole
 
 MANIFEST: Final = "manifest.json"
@@ -21,6 +22,9 @@ SCHEMA_VERSION: Final = 1
 
 STORE_VERSION: Final = 2
 """Of how files and manifest are written: no part of the fingerprint. 2 has checksums."""
+
+SHA256: Final = r"^[0-9a-f]{64}$"
+"""A checksum: one from elsewhere must not lead a copy out of the cache's folder."""
 
 MOST_BYTES: Final = 1 << 26
 """Of a manifest that is read: 64 MiB name the parts of about ten million samples."""
@@ -34,6 +38,10 @@ class StoreError(ValueError):
     """There is no store, or its files do not fit its manifest."""
 
 
+class NoStoreError(StoreError):
+    """There is no store, and what is there instead is not ours to replace."""
+
+
 class StaleStoreError(StoreError):
     """A whole store, but not the one that this run asks for."""
 
@@ -45,10 +53,10 @@ class Part(Config):
     """Path below the store's folder, with / between its parts."""
     rows: int = Field(ge=1)
     bytes: int = Field(ge=1)
-    footer: str
+    footer: str = Field(pattern=SHA256)
     """sha256 of the footer, which says where each row lies and which file this is."""
-    sha256: str
-    """Of the whole file."""
+    sha256: str = Field(pattern=SHA256)
+    """Of the whole file; it names a node's copy."""
 
     @field_validator("file")
     @classmethod
@@ -142,22 +150,27 @@ def parse_manifest(folder: AnyPath) -> tuple[Manifest, list[str]]:
     except OSError as error:
         raise StoreError(f"{folder} cannot be read: {error}") from error
     if not found:
-        reason = "there is no such folder" if not folder.exists() else f"it has no {MANIFEST}"
-        raise StoreError(
-            f"{folder} is no store, {reason}: run: python -m jobs.precompute DATASET --out {shlex.quote(str(folder))}"
-        )
-    size = file.stat().st_size
-    if size > MOST_BYTES:
-        raise StoreError(f"{file} has {size} bytes, and {MOST_BYTES} at most are read: this is no manifest of ours")
+        raise NoStoreError(_no_store(folder))
     try:
-        content = from_json(file.read_bytes())
-        _check_versions(folder, content)
-        fits = content == sealed(content)
-        manifest = Manifest.model_validate({key: content[key] for key in content if key not in ENVELOPE})
-    except StaleStoreError:
-        raise
-    except (OSError, ValueError, AttributeError) as error:
+        size = file.stat().st_size
+        if size > MOST_BYTES:
+            raise StoreError(f"{file} has {size} bytes, and {MOST_BYTES} at most are read: this is no manifest of ours")
+        data = file.read_bytes()
+    except OSError as error:
+        raise StoreError(f"{file} cannot be read: {error.strerror or error}") from error
+    try:
+        content = from_json(data)
+    except ValueError as error:
         raise StoreError(f"{file} is no manifest: {error}; build the store anew with jobs.precompute") from error
+    if not isinstance(content, dict) or not content.keys() & {*Manifest.model_fields, *ENVELOPE}:
+        raise NoStoreError(f"{file} is another program's, and {folder} is no store: name another folder")
+    _check_versions(folder, content)
+    fits = content == sealed(content)
+    try:
+        manifest = Manifest.model_validate({key: content[key] for key in content if key not in ENVELOPE})
+    except ValidationError as error:
+        what = explain(error).partition("\n")[0]
+        raise StoreError(f"{file} is no manifest: {what}; build the store anew with jobs.precompute") from error
     faults = [] if fits else ["its checksum does not fit its contents: it was edited, or is damaged"]
     if manifest.fingerprint != manifest.identity.fingerprint:
         faults.append(f"fingerprint {manifest.fingerprint} does not fit its contents")
@@ -206,16 +219,29 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str 
             yield f"{prefix}{key} is {ours[key]} in the store, {theirs[key]} is asked for"
 
 
+def _no_store(folder: AnyPath) -> str:
+    """Why there is none, and what to name or to type."""
+    if folder.is_file():
+        return f"{folder} is no store, it is a file: name the folder that jobs.precompute wrote"
+    if isinstance(folder, Path) and (folder.parent / MANIFEST).is_file():
+        return f"{folder} is a folder of a store: name the store, {folder.parent}"
+    if folder.exists() and any(folder.iterdir()):
+        return f"{folder} is no store, it has no {MANIFEST}: name the folder that jobs.precompute wrote (--out)"
+    reason = f"it has no {MANIFEST}" if folder.exists() else "there is no such folder"
+    return f"{folder} is no store, {reason}: run: python -m jobs.precompute DATASET --out {shlex.quote(str(folder))}"
+
+
 def _check_versions(folder: AnyPath, content: dict[str, Any]) -> None:
+    identity = content.get("identity")
     versions = {
         "store_version": (content.get("store_version", 1), STORE_VERSION),
-        "schema_version": (content.get("identity", {}).get("schema_version"), SCHEMA_VERSION),
+        "schema_version": (identity.get("schema_version") if isinstance(identity, dict) else None, SCHEMA_VERSION),
     }
     for field, (found, read) in versions.items():
         if found != read:
             raise StaleStoreError(
                 f"{folder / MANIFEST}: {field} is {found}, this code reads {read}: build the store anew with "
-                f"{_rebuild(folder, content.get('identity'))}"
+                f"{_rebuild(folder, identity)}"
             )
 
 

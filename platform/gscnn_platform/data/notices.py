@@ -1,5 +1,6 @@
 """What a store lacks and what that means for training, for people: said when it is built and when it is trained on."""
 
+import shlex
 from collections.abc import Collection, Iterator
 from typing import Final
 
@@ -40,7 +41,7 @@ def _missing_split(manifest: Manifest) -> Iterator[str]:
     if VAL in manifest.splits:
         return
     others = [name for name in manifest.splits if name != TRAIN]
-    another = f"validate on another split (--data.val-split {others[0]}), " if others else ""
+    another = f"validate on another split (--data.val-split {shlex.quote(others[0])}), " if others else ""
     yield (
         f"there is no split {VAL}, which training validates on: {another}hold out a share of {TRAIN} "
         "(--data.val-share 0.1), or train without validation (--data.val-split None)"

@@ -18,7 +18,8 @@ from gscnn_platform.data.images import edge_prior
 from gscnn_platform.data.manifest import Part, Skipped
 from gscnn_platform.data.parts import SampleArrays, write_part
 from gscnn_platform.data.storage import Failure
-from gscnn_platform.paths import AnyPath, RemotePath, patiently, upload
+from gscnn_platform.paths import AnyPath, RemotePath, upload
+from gscnn_platform.remote_errors import patiently
 
 
 @dataclass(frozen=True)

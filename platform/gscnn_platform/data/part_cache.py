@@ -23,7 +23,8 @@ from gscnn_platform.config import CacheConfig
 from gscnn_platform.data.manifest import Part, StoreError
 from gscnn_platform.data.parts import footer_digest
 from gscnn_platform.data.storage import is_full, readable
-from gscnn_platform.paths import AnyPath, RemotePath, patiently
+from gscnn_platform.paths import AnyPath, RemotePath
+from gscnn_platform.remote_errors import patiently
 
 STREAMS: Final = 8
 """Parts that are fetched at a time; as many requests as Arrow has threads for."""

@@ -23,6 +23,7 @@ from gscnn_platform.data.manifest import (
     SCHEMA_VERSION,
     Identity,
     Manifest,
+    NoStoreError,
     Part,
     Skipped,
     Split,
@@ -229,6 +230,8 @@ def _existing(out: AnyPath, identity: Identity, overwrite: bool) -> Manifest | N
         try:
             existing = read_manifest(out)
             check_files(out, existing)
+        except NoStoreError:
+            raise
         except StoreError:
             return None
         return existing if existing.identity == identity and _is_whole(out, existing) else None

@@ -32,7 +32,8 @@ from gscnn_platform.data.parts import (
     read_keys,
     wrong_size,
 )
-from gscnn_platform.paths import AnyPath, RemotePath, as_path, below, may_pass, patiently
+from gscnn_platform.paths import AnyPath, RemotePath, as_path, below
+from gscnn_platform.remote_errors import may_pass, patiently
 
 __all__ = [
     "Identity",

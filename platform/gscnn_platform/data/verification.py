@@ -15,6 +15,7 @@ from gscnn.constants import IGNORE_INDEX
 from gscnn.edges import boundary_map
 from gscnn_platform import cluster, machine
 from gscnn_platform.config import VerifyConfig
+from gscnn_platform.data.image_files import is_clutter
 from gscnn_platform.data.manifest import MANIFEST, Identity, Part, Split, StoreError, parse_manifest
 from gscnn_platform.data.parts import (
     ARRAYS,
@@ -82,8 +83,9 @@ def verify(config: VerifyConfig) -> Verification:
     faults += [fault for read in reads for fault in read.faults]
     for name, split in manifest.splits.items():
         faults += _split_faults(name, split, [read for read in reads if read.split == name])
-    found = {str(below(file, folder)) for file in folder.glob("**/*.parquet")}
-    strays = sorted(found - {part.file for _, part in parts})
+    found = (below(file, folder) for file in folder.glob("**/*.parquet"))
+    data = {str(path) for path in found if not any(map(is_clutter, path.parts))}
+    strays = sorted(data - {part.file for _, part in parts})
     faults += [Fault(file, "is not in the manifest, and is never read") for file in strays]
     size = sum(part.bytes for _, part in parts)
     return Verification(folder, samples, len(parts), size, time.perf_counter() - began, tuple(faults))

@@ -26,7 +26,8 @@ import gscnn
 from gscnn_platform import machine, tracking
 from gscnn_platform.config import ExperimentConfig
 from gscnn_platform.data.store import Identity
-from gscnn_platform.paths import as_path, filesystem_of, patiently
+from gscnn_platform.paths import as_path, filesystem_of
+from gscnn_platform.remote_errors import naming, patiently
 
 if TYPE_CHECKING:
     from gscnn.model import SegmentationModel
@@ -167,14 +168,16 @@ def best_of_run(run_folder: str) -> str | None:
 def _whole(run_folder: str, prefix: str) -> list[str]:
     filesystem, root = filesystem_of(run_folder)
     names = _names(run_folder, prefix)
-    infos = filesystem.get_file_info([f"{root}/{name}/{CHECKSUMS}" for name in names])
+    with naming(run_folder):
+        infos = filesystem.get_file_info([f"{root}/{name}/{CHECKSUMS}" for name in names])
     return [name for name, info in zip(names, infos, strict=True) if info.type == FileType.File]
 
 
 def _names(run_folder: str, prefix: str) -> list[str]:
     """Folders in a run's whose names start with `prefix`, sorted; none where it is not there."""
     filesystem, root = filesystem_of(run_folder)
-    entries = filesystem.get_file_info(FileSelector(root, allow_not_found=True))
+    with naming(run_folder):
+        entries = filesystem.get_file_info(FileSelector(root, allow_not_found=True))
     folders = [entry.base_name for entry in entries if entry.type == FileType.Directory]
     return sorted(name for name in folders if name.startswith(prefix))
 

@@ -22,6 +22,7 @@ from gscnn_platform.config import EXECUTION, Config, ExperimentConfig, flatten
 from gscnn_platform.data.storage import StorageError
 from gscnn_platform.names import check_experiment, check_name
 from gscnn_platform.paths import as_path, filesystem_of, remove_if_empty, write_whole
+from gscnn_platform.remote_errors import naming
 
 RECORD: Final = "record.json"
 ALIVE: Final = "alive.json"
@@ -257,7 +258,8 @@ def _owner_of(folder: str) -> str:
 def folders_in(storage: str, prefix: str) -> list[str]:
     """Names of the folders in `storage`, a path or URI, that start with `prefix`."""
     filesystem, root = filesystem_of(storage)
-    entries = filesystem.get_file_info(FileSelector(root, allow_not_found=True))
+    with naming(storage):
+        entries = filesystem.get_file_info(FileSelector(root, allow_not_found=True))
     return [e.base_name for e in entries if e.type == FileType.Directory and e.base_name.startswith(prefix)]
 
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from gscnn_platform import cluster
+from gscnn_platform import cluster, machine
 
 
 def test_paths_become_absolute_and_uris_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -17,9 +17,27 @@ def test_paths_become_absolute_and_uris_stay(tmp_path: Path, monkeypatch: pytest
         cluster.resolve("s3://key:secret@bucket/runs", "--storage")
 
 
-def test_a_folder_that_cannot_be_written_is_refused_by_its_option(tmp_path: Path) -> None:
+@pytest.mark.parametrize("empty", ["", " "])
+def test_an_empty_path_is_not_the_current_folder(empty: str) -> None:
+    with pytest.raises(ValueError, match=r"--out is empty, as where a variable of the shell is not set"):
+        cluster.resolve(empty, "--out")
+
+
+def test_a_line_end_of_windows_becomes_no_name_of_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"--out '.*pred\\r' ends with a carriage return"):
+        cluster.resolve(f"{tmp_path}/pred\r", "--out")
+
+
+def test_a_folder_that_cannot_be_written_is_refused_by_its_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match=r"file/runs cannot be written by .*: name another by --storage FOLDER"):
-        cluster.check_can_write(str(tmp_path / "file" / "runs"), "--storage")
+    for place in ("file", "file/runs"):
+        with pytest.raises(ValueError, match=rf"--storage .*/{place}: {tmp_path}/file is a file; name a folder"):
+            cluster.check_can_write(str(tmp_path / place), "--storage")
+    monkeypatch.setattr(machine, "can_write", lambda folder: False)
+    with pytest.raises(ValueError, match=rf"{tmp_path} cannot be written by .*: name another by --storage FOLDER"):
+        cluster.check_can_write(str(tmp_path), "--storage")
+    monkeypatch.undo()
     cluster.check_can_write(str(tmp_path / "not" / "yet"), "--storage")
     cluster.check_can_write("s3://bucket/runs", "--storage")

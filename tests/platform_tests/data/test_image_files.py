@@ -6,7 +6,7 @@ import pytest
 from gscnn_platform.data.formats.base import DatasetError
 from gscnn_platform.data.formats.camvid import CamVid
 from gscnn_platform.data.formats.folder import Folder
-from gscnn_platform.data.image_files import IMAGE_ENDINGS, InputError, files_below, named_files
+from gscnn_platform.data.image_files import IMAGE_ENDINGS, InputError, files_below, matching, named_files
 from gscnn_platform.paths import as_path, below
 from tests.layouts import write_camvid, write_folder
 
@@ -20,6 +20,7 @@ CLUTTER = (
     "__MACOSX/a.png",
     "lost+found/a.png",
     "#recycle/a.png",
+    "@Recycle/a.png",
     "deep/.Trash-1000/a.png",
     "~$a.png",
     "a.png~",
@@ -84,6 +85,25 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(os, "scandir", refused)
     with pytest.raises(InputError, match=r"deep: the folder cannot be read \(Permission denied\)"):
         files_below(tmp_path)
+
+
+def test_a_folder_that_a_pattern_cannot_read_is_named_rather_than_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "day/a.png", "night/b.png", ".hidden/c.png", "d.png", "day/[1].png")
+    found = [str(below(path, tmp_path)) for path in matching(tmp_path, "*/*.png")]
+    assert found == ["day/[1].png", "day/a.png", "night/b.png"]
+    assert [path.name for path in matching(tmp_path, "n*")] == ["night"]
+    scandir = os.scandir
+
+    def refused(folder: Path) -> object:
+        if Path(folder).name == "night":
+            raise PermissionError(13, "Permission denied")
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(InputError, match=r"night: the folder cannot be read \(Permission denied\)"):
+        list(matching(tmp_path, "*/*.png"))
 
 
 def test_a_folder_that_is_left_out_is_left_out_by_any_name(tmp_path: Path) -> None:

@@ -25,7 +25,14 @@ def test_a_whole_store_needs_no_word(streets_store: Store) -> None:
     assert notices(streets_store.manifest) == ()
 
 
-@pytest.mark.parametrize(("splits", "another"), [(("train",), ""), (("train", "valid"), "--data.val-split valid")])
+@pytest.mark.parametrize(
+    ("splits", "another"),
+    [
+        (("train",), ""),
+        (("train", "valid"), "--data.val-split valid"),
+        (("train", "my val"), "--data.val-split 'my val'"),
+    ],
+)
 def test_a_store_without_val_says_what_training_can_do(tmp_path: Path, splits: tuple[str, ...], another: str) -> None:
     store = build_store(tmp_path / "store", Folder(), write_folder(tmp_path / "raw", splits=splits, frames=4))
     [notice] = notices(store.manifest)

@@ -163,6 +163,16 @@ def test_a_folder_that_is_no_store_is_never_overwritten(tmp_path: Path) -> None:
     assert (out / "thesis.tex").read_text() == "ten years"
 
 
+def test_a_folder_with_the_manifest_of_another_program_is_not_overwritten_either(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store/manifest.json").write_text('{"name": "my app"}')
+    for overwrite in (False, True):
+        config = PrecomputeConfig(format=TINY_STREETS, out=str(tmp_path / "store"), overwrite=overwrite)
+        with pytest.raises(StoreError, match=r"is another program's, and .* is no store: name another folder"):
+            precompute(config)
+    assert (tmp_path / "store/manifest.json").read_text() == '{"name": "my app"}'
+
+
 def test_an_interrupted_build_leaves_the_old_store_and_no_half_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

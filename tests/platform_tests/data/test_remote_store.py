@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from gscnn_platform import paths
 from gscnn_platform.config import CacheConfig, DataConfig, ExperimentConfig, VerifyConfig, with_overrides
 from gscnn_platform.data import part_cache
 from gscnn_platform.data.formats import FORMATS
@@ -238,7 +237,7 @@ def test_an_endpoint_that_does_not_answer_is_an_error_that_names_the_store(uri: 
 def test_a_store_that_is_gone_for_good_while_it_is_read_is_said_to_be_out_of_reach_and_not_damaged(
     uri: str, s3: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(paths, "FIRST_PAUSE", 1000.0)
+    monkeypatch.setattr(remote_errors, "FIRST_PAUSE", 1000.0)
     reader = open_with(uri, 0).split("train")
     with (
         s3.failing(Mode.REFUSE),

@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from gscnn_platform.config import DataConfig, EdgeConfig
-from gscnn_platform.data.manifest import MANIFEST, Identity
+from gscnn_platform.data.manifest import MANIFEST, Identity, NoStoreError
 from gscnn_platform.data.part_building import to_arrays
 from gscnn_platform.data.store import SplitReader, StaleStoreError, Store, StoreError, open_store
 from tests.stores import TINY_STREETS, build_store, edit_manifest
@@ -48,6 +48,42 @@ def test_a_folder_without_manifest_is_no_store(tmp_path: Path) -> None:
         open_store(tmp_path)
     with pytest.raises(StoreError, match="no such folder"):
         open_store(tmp_path / "nowhere")
+
+
+def test_a_folder_that_is_near_a_store_or_another_one_gets_advice_that_does_no_harm(copy: Path) -> None:
+    for folder, message in (
+        (copy / "train", rf"train is a folder of a store: name the store, {copy}$"),
+        (copy / MANIFEST, rf"{MANIFEST} is no store, it is a file: name the folder that jobs.precompute wrote$"),
+        (copy.parent, rf"{copy.parent} is no store, it has no {MANIFEST}: name the folder that jobs.precompute wrote"),
+    ):
+        with pytest.raises(StoreError, match=message) as caught:
+            open_store(folder)
+        assert "python -m" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "null", '{"name": "my app", "icons": []}'])
+def test_the_manifest_of_another_program_is_no_damaged_store(copy: Path, content: str) -> None:
+    (copy / MANIFEST).write_text(content)
+    with pytest.raises(NoStoreError, match=rf"{MANIFEST} is another program's, and {copy} is no store"):
+        open_store(copy)
+
+
+def test_a_manifest_that_lacks_a_field_is_told_in_a_line(copy: Path) -> None:
+    edit_manifest(copy, lambda content: content["identity"].pop("label_table"))
+    with pytest.raises(
+        StoreError, match=rf"{MANIFEST} is no manifest: identity\.label_table is missing; build"
+    ) as caught:
+        open_store(copy)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_manifest_that_may_not_be_read_is_not_called_damaged(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(self: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(StoreError, match=rf"{MANIFEST} cannot be read: Permission denied$"):
+        open_store(copy)
 
 
 def test_a_stale_store_names_the_field_and_the_command_that_mends_it(streets_store: Store) -> None:

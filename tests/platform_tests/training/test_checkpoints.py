@@ -2,6 +2,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from gscnn.model import build_model
 from gscnn_platform.config import ExperimentConfig
 from gscnn_platform.data.storage import is_full
 from gscnn_platform.data.store import Store
-from gscnn_platform.training import checkpoints
+from gscnn_platform.remote_errors import RemoteError
+from gscnn_platform.training import checkpoints, resume
 from tests.saved import content_of, save_checkpoint
 
 
@@ -150,3 +152,20 @@ def test_a_folder_that_is_no_checkpoint_is_an_error_that_names_what_is_missing(
     (tmp_path / "checkpoint" / "dataset.json").unlink()
     with pytest.raises(checkpoints.CheckpointError, match=r"it lacks dataset\.json"):
         checkpoints.load_model(tmp_path / "checkpoint")
+
+
+@pytest.mark.parametrize("module", [checkpoints, resume])
+def test_a_store_that_does_not_answer_is_named_where_a_run_is_looked_for(
+    module: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*args: object) -> object:
+        raise OSError("AWS Error NETWORK_CONNECTION during ListObjectsV2 operation")
+
+    monkeypatch.setattr(module, "filesystem_of", lambda uri: (SimpleNamespace(get_file_info=fails), "bucket/runs/a"))
+    looks: dict[ModuleType, Callable[[str], object]] = {
+        checkpoints: checkpoints.best_of_run,
+        resume: lambda uri: resume.folders_in(uri, ""),
+    }
+    with pytest.raises(RemoteError, match="NETWORK_CONNECTION") as caught:
+        looks[module]("s3://bucket/runs/a")
+    assert caught.value.filename == "s3://bucket/runs/a"

@@ -6,6 +6,7 @@ uint16 [H, W] as they lie on disk; train ids are uint8 [H, W] in 0..K-1, with IG
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final, Protocol
 
@@ -21,10 +22,15 @@ from gscnn_platform.data.formats.decoding import (
     read_image,
     read_label,
 )
+from gscnn_platform.data.image_files import followed, named_alike
 from gscnn_platform.paths import AnyPath
 
 UPRIGHT: Final = " upright"
 """What the digest of a sample ends with whose files are not read as they are stored."""
+
+
+SHOWN_VALUES: Final = 10
+"""Values of a label that an error names: one of colours turned to grey has a hundred that are no classes."""
 
 
 class DatasetError(ValueError):
@@ -148,20 +154,29 @@ def remap(raw_label: np.ndarray, table: dict[int, int], source: AnyPath | str = 
     unknown = train_ids < 0
     if unknown.any():
         values, counts = np.unique(raw_label[unknown], return_counts=True)
-        found = ", ".join(f"{value} ({count} px)" for value, count in zip(values, counts, strict=True))
-        raise BadSampleError(
-            f"{source}: label values outside the label table: {found}; the table knows {sorted(table)}"
-        )
+        shown = zip(values[:SHOWN_VALUES], counts, strict=False)
+        found = ", ".join(f"{value} ({count} px)" for value, count in shown)
+        more = f" and {len(values) - SHOWN_VALUES} more" if len(values) > SHOWN_VALUES else ""
+        known = ", ".join(_ranges(sorted(table)))
+        raise BadSampleError(f"{source}: label values outside the label table: {found}{more}; the table knows {known}")
     return train_ids.astype(np.uint8)
+
+
+def _ranges(values: Sequence[int]) -> Iterator[str]:
+    """`0-11` and `255` of sorted values: a table of 300 classes is one word."""
+    starts = [index for index, value in enumerate(values) if index == 0 or value != values[index - 1] + 1]
+    for start, stop in zip(starts, [*starts[1:], len(values)], strict=True):
+        yield f"{values[start]}-{values[stop - 1]}" if stop - start > 1 else str(values[start])
 
 
 def require_root(root: AnyPath | None, format_name: str) -> AnyPath:
     """`root` itself where it is a folder that exists; raises DatasetError otherwise."""
     if root is None:
         raise DatasetError(f"root: the format {format_name!r} reads files; pass the dataset's root folder")
-    if not root.is_dir():
+    if not followed(root).is_dir():
         what = "is a file: unpack it, and" if root.is_file() else "is no folder:"
-        raise DatasetError(f"root: {root} {what} pass the folder that holds the {format_name!r} layout")
+        alike = named_alike(root, way_out="")
+        raise DatasetError(f"root: {root} {what} pass the folder that holds the {format_name!r} layout{alike}")
     return root
 
 

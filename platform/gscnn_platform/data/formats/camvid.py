@@ -18,6 +18,7 @@ from gscnn_platform.data.formats.base import (
     require_split,
 )
 from gscnn_platform.data.formats.layout import image_files, label_files, labelled, pair
+from gscnn_platform.data.image_files import followed, named_alike
 from gscnn_platform.paths import AnyPath
 
 SPLITS = ("train", "val", "test")
@@ -55,7 +56,7 @@ class CamVid(DatasetFormat):
             colours=tuple(CLASSES.values()),
             label_table={raw: raw for raw in range(len(CLASSES))} | {RAW_VOID: IGNORE_INDEX},
             splits=splits,
-            left_out=left_out,
+            left_out=(*left_out, *_others(root)),
         )
 
     def samples(self, root: AnyPath | None, split: str) -> list[Sample]:
@@ -78,8 +79,18 @@ def _folders(root: AnyPath, split: str) -> tuple[AnyPath, AnyPath]:
 def _present(root: AnyPath) -> dict[str, tuple[AnyPath, AnyPath]]:
     """Split -> folders of its images and labels, one of which may be missing. Raises DatasetError without train."""
     present = {
-        split: _folders(root, split) for split in SPLITS if any(folder.is_dir() for folder in _folders(root, split))
+        split: _folders(root, split)
+        for split in SPLITS
+        if any(followed(folder).is_dir() for folder in _folders(root, split))
     }
     if "train" not in present:
-        raise DatasetError(f"{root / 'train'}: the folder is missing; root must be the folder above train/")
+        train = root / "train"
+        raise DatasetError(f"{train}: the folder is missing; root must be the folder above train/{named_alike(train)}")
     return present
+
+
+def _others(root: AnyPath) -> list[str]:
+    """A sentence for each pair of folders that is laid out like a split and is none."""
+    folders = {folder.name for folder in root.iterdir() if folder.is_dir()}
+    pairs = sorted(name for name in folders if f"{name}annot" in folders and name not in SPLITS)
+    return [f"{root / name} is left out: the splits of camvid are {', '.join(SPLITS)}" for name in pairs]

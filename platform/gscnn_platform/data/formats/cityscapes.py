@@ -19,7 +19,7 @@ from gscnn_platform.data.formats.base import (
     require_split,
 )
 from gscnn_platform.data.formats.layout import files_ending, labelled, pair
-from gscnn_platform.data.image_files import is_clutter
+from gscnn_platform.data.image_files import followed, is_clutter
 from gscnn_platform.paths import AnyPath
 
 SPLITS = ("train", "val")
@@ -94,7 +94,9 @@ def _folders(root: AnyPath, split: str) -> tuple[AnyPath, AnyPath]:
 def _present(root: AnyPath) -> dict[str, tuple[AnyPath, AnyPath]]:
     """Split -> folders of its images and labels, one of which may be missing. Raises DatasetError without train."""
     present = {
-        split: _folders(root, split) for split in SPLITS if any(folder.is_dir() for folder in _folders(root, split))
+        split: _folders(root, split)
+        for split in SPLITS
+        if any(followed(folder).is_dir() for folder in _folders(root, split))
     }
     if "train" not in present:
         raise DatasetError(

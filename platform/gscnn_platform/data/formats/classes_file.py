@@ -1,16 +1,21 @@
 """classes.yaml: names and colours in the order of the train ids, and what each raw label value means."""
 
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from reprlib import repr as shortened
 from typing import Any, Final
 
 from gscnn.constants import IGNORE_INDEX
 from gscnn_platform.data.formats.base import DatasetError
 from gscnn_platform.data.formats.decoding import RAW_VALUES
+from gscnn_platform.data.image_files import named_alike
 from gscnn_platform.paths import AnyPath
 from gscnn_platform.text_files import read_yaml, suggestion
 
 VOID: Final = "void"
+CONTROL: Final = ("Cc", "Cs", "Zl", "Zp")
+"""Unicode's categories of line breaks, other control characters and halves of characters."""
 EXAMPLE: Final = "classes: [road, car], or with colours, classes: [{name: road, colour: [128, 64, 128]}, ...]"
 
 Colour = tuple[int, int, int]
@@ -38,20 +43,25 @@ def read_classes(path: AnyPath) -> ClassesFile:
     return _Reader(path).read()
 
 
+def _normal(name: str) -> str:
+    """Without spaces around it, and in Unicode's composed form: as everyone else writes it."""
+    return unicodedata.normalize("NFC", name.strip())
+
+
 class _Reader:
     def __init__(self, path: AnyPath) -> None:
         self.path = path
 
     def read(self) -> ClassesFile:
         if not self.path.is_file():
-            raise self._error("", f"the file is missing; write one with {EXAMPLE}")
+            raise self._error("", f"the file is missing; write one with {EXAMPLE}{named_alike(self.path)}")
         content = read_yaml(self.path)
         if not isinstance(content, dict):
-            raise self._error("", f"holds {content!r}; it needs a field `classes`, such as {EXAMPLE}")
+            raise self._error("", f"holds {shortened(content)}; it needs a field `classes`, such as {EXAMPLE}")
         self._known("", content, ("classes", "labels"))
         entries = content.get("classes")
         if not isinstance(entries, list) or not entries:
-            raise self._error("classes", f"is {entries!r}; it must be a list, such as {EXAMPLE}")
+            raise self._error("classes", f"is {shortened(entries)}; it must be a list, such as {EXAMPLE}")
         pairs = [self._entry(f"classes.{number}", entry) for number, entry in enumerate(entries)]
         names = tuple(name for name, _ in pairs)
         self._check_names(names)
@@ -73,7 +83,10 @@ class _Reader:
 
     def _name(self, field: str, name: Any) -> str:
         if isinstance(name, str) and name.strip():
-            return name.strip()
+            control = next((letter for letter in name if unicodedata.category(letter) in CONTROL), None)
+            if control is not None:
+                raise self._error(field, f"{name!r} has the character U+{ord(control):04X}; a name is printable text")
+            return _normal(name)
         if isinstance(name, str) or name is None or isinstance(name, list | dict):
             raise self._error(
                 field, f"{name!r} is no class name; write a name, in quotes where YAML means another by it"
@@ -92,8 +105,9 @@ class _Reader:
             raise self._error(
                 "classes", f"{twice!r} is listed {names.count(twice)} times; give every class its own name"
             )
-        if VOID in names:
-            raise self._error("classes", f"{VOID!r} is no class; leave it out, and map its raw values in labels")
+        void = next((name for name in names if name.casefold() == VOID), None)
+        if void is not None:
+            raise self._error("classes", f"{void!r} is no class; leave it out, and map its raw values in labels")
         if len(names) > IGNORE_INDEX:
             raise self._error("classes", f"{len(names)} classes; there may be 2 to {IGNORE_INDEX}")
         if len(names) == 1:
@@ -105,15 +119,19 @@ class _Reader:
             )
 
     def _labels(self, labels: Any, names: tuple[str, ...]) -> Iterator[tuple[int, str]]:
-        if not isinstance(labels, dict):
+        if not isinstance(labels, dict) or not labels:
             raise self._error(
-                "labels", f"is {labels!r}; it must map raw values to classes: {{7: {names[0]}, 0: {VOID}}}"
+                "labels", f"is {shortened(labels)}; it must map raw values to classes: {{7: {names[0]}, 0: {VOID}}}"
             )
-        for raw, name in labels.items():
+        for raw, value in labels.items():
+            name = _normal(value) if isinstance(value, str) else value
+            if isinstance(raw, str) and _normal(raw) in (*names, VOID):
+                raise self._error("labels", f"{raw!r} stands before its value; write the raw value first: {{0: {raw}}}")
             if type(raw) is not int or not 0 <= raw < RAW_VALUES:
                 raise self._error(
                     "labels",
-                    f"{raw!r} is no label value; these are whole numbers from 0 to {RAW_VALUES - 1}, without quotes",
+                    f"{raw!r} is no label value; these are whole numbers from 0 to {RAW_VALUES - 1}, without quotes or "
+                    "a 0 in front",
                 )
             if name != VOID and name not in names:
                 known = f"use one of {', '.join(names)} or {VOID}"

@@ -6,6 +6,8 @@ Orientation tag by OpenCV and Pillow themselves.
 
 import io
 import struct
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import cv2
@@ -14,7 +16,12 @@ from PIL import Image, UnidentifiedImageError
 
 from gscnn_platform.data.formats.image_size import image_size
 from gscnn_platform.data.formats.tiff import TiffLayout, is_tiff, tiff_layout
-from gscnn_platform.paths import AnyPath, patiently
+from gscnn_platform.data.image_files import RAW_ENDINGS, has_ending
+from gscnn_platform.paths import AnyPath
+from gscnn_platform.remote_errors import patiently
+
+# OpenCV prints lines of its own for each damaged file; ours names the file.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 MOST_PIXELS: Final = 1 << 27
 """Of an image or label that is decoded: 134 million, an aerial tile of 11,585 x 11,585. Precompute holds 13 bytes for
@@ -34,8 +41,11 @@ WRONG_MODES: Final = {
 }
 """Pillow's name of what a label holds -> ours."""
 
+PNG: Final = b"\x89PNG\r\n\x1a\n"
+"""How such a file begins."""
+
 KINDS: Final = (
-    (b"\x89PNG\r\n\x1a\n", "a PNG"),
+    (PNG, "a PNG"),
     (b"\xff\xd8", "a JPEG"),
     (b"GIF8", "a GIF"),
     (b"\0\0\0\x0cjP", "a JPEG 2000"),
@@ -48,8 +58,12 @@ KINDS: Final = (
     (b"%PDF", "a PDF"),
     (b"<", "XML or HTML"),
     (b"version https://git-lfs", "a pointer of Git LFS, without the file itself (git lfs pull fetches it)"),
+    (b"/annex/objects/", "a pointer of git-annex, without the file itself (git annex get fetches it)"),
 )
 """How a file begins -> what it is."""
+OTHER_KIND: Final = "of another kind"
+READ: Final = "PNG, JPEG, BMP, TIFF or WebP"
+READ_KINDS: Final = ("a PNG", "a JPEG", "a BMP", "a TIFF", "a WebP", "a lossless WebP")
 
 ORIENTATION: Final = 0x112
 """EXIF's tag: 1 as stored, 2 to 8 turned, mirrored or both."""
@@ -71,9 +85,14 @@ def read_image(path: AnyPath) -> np.ndarray:
             than 8-bit grey or RGB.
     """
     data = file_bytes(path)
+    if has_ending(path.name, RAW_ENDINGS):
+        raise BadSampleError(f"{path}: a camera's raw file, of which a preview would be read: export it as PNG or JPEG")
+    layout = tiff_layout(data) if is_tiff(data) else None
     _check_size(path, data, "image")
-    if is_tiff(data):
-        _check_bands(path, tiff_layout(data))
+    _check_bands(path, layout)
+    _check_pages(path, data, "image", layout)
+    if layout is not None and layout.straight_alpha and layout.colours == 3:
+        return _without_alpha(path, data)
     try:
         image = cv2.imdecode(
             np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
@@ -92,6 +111,15 @@ def read_image(path: AnyPath) -> np.ndarray:
     return upright(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), orientation(data))
 
 
+def _without_alpha(path: AnyPath, data: bytes) -> np.ndarray:
+    """A TIFF's RGB as it is stored, uint8 [H, W, 3]: OpenCV multiplies it by alpha."""
+    try:
+        with Image.open(io.BytesIO(data)) as file:
+            return np.ascontiguousarray(np.asarray(file)[..., :3])
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise BadSampleError(f"{path}: the image cannot be decoded, it is truncated or damaged ({error})") from error
+
+
 def read_label(path: AnyPath) -> np.ndarray:
     """The label file, upright, as uint8 or uint16 [H, W]; a palette file gives its indices, not its colours.
 
@@ -100,8 +128,9 @@ def read_label(path: AnyPath) -> np.ndarray:
             has several channels, or holds values that are not 0..65535.
     """
     data = file_bytes(path)
-    kind = _kind(data)
-    if kind in ("a JPEG", "a WebP"):
+    layout = tiff_layout(data) if is_tiff(data) else None
+    kind = "a TIFF compressed as JPEG" if layout is not None and layout.is_jpeg else _kind(data)
+    if kind in ("a JPEG", "a WebP", "a TIFF compressed as JPEG"):
         raise BadSampleError(
             f"{path}: the label is {kind}, which blurs values: its pixels are no exact class numbers any more; export "
             f"the labels again as PNG (converting {kind} to PNG keeps the wrong values)"
@@ -109,14 +138,9 @@ def read_label(path: AnyPath) -> np.ndarray:
     _check_size(path, data, "label")
     # Pillow stretches grey PNGs of 2 and 4 bits to 0..255, which would silently change every label value.
     if kind == "a PNG" and len(data) > 25 and data[25] == 0 and data[24] < 8:
-        raise BadSampleError(f"{path}: a grey label of {data[24]} bits a pixel; store labels as 8 or 16 bit grey")
-    layout = tiff_layout(data) if is_tiff(data) else None
-    if layout is not None and (layout.bands != 1 or layout.kind > 2):
-        raise BadSampleError(
-            f"{path}: the label is a TIFF of {layout}; a label has 1 band of whole numbers, one class a pixel: "
-            "gdal_translate -b 1 -ot Byte IN OUT keeps the first"
-        )
-    _check_pages(path, "label", layout)
+        raise BadSampleError(f"{path}: a grey label of {data[24]}-bit numbers; store labels as 8 or 16 bit grey")
+    _check_label_bands(path, layout)
+    _check_pages(path, data, "label", layout)
     try:
         with Image.open(io.BytesIO(data)) as file:
             mode = file.mode
@@ -169,9 +193,10 @@ def file_bytes(path: AnyPath) -> bytes:
     try:
         data = patiently(path.read_bytes)
     except FileNotFoundError as error:
-        raise BadSampleError(f"{path}: the file is missing") from error
+        link = f", a link to {path.readlink()}" if isinstance(path, Path) and path.is_symlink() else ""
+        raise BadSampleError(f"{path}{link}: the file is missing") from error
     except OSError as error:
-        raise BadSampleError(f"{path}: the file cannot be read ({error})") from error
+        raise BadSampleError(f"{path}: the file cannot be read ({error.strerror or error})") from error
     if not data:
         raise BadSampleError(f"{path}: the file is empty (0 bytes)")
     return data
@@ -180,16 +205,18 @@ def file_bytes(path: AnyPath) -> bytes:
 def _check_size(path: AnyPath, data: bytes, what: str) -> None:
     """Raises BadSampleError where the header gives an absurd size, or none: before anything is decoded."""
     size = image_size(data)
-    if size is None or not all(size):
-        raise BadSampleError(
-            f"{path}: the {what} cannot be decoded: no header of a PNG, JPEG, BMP, TIFF or WebP file; it is "
-            f"{_kind(data)}, truncated or damaged"
-        )
+    if size is None:
+        kind = _kind(data)
+        if kind in READ_KINDS or kind == OTHER_KIND:
+            why = f"no header of a {READ} file; it is {kind}, truncated or damaged"
+        else:
+            why = f"it is {kind}; what is read is {READ}"
+        raise BadSampleError(f"{path}: the {what} cannot be decoded: {why}")
     width, height = size
-    if width * height > MOST_PIXELS:
+    if not all(size) or width * height > MOST_PIXELS:
         raise BadSampleError(
             f"{path}: the {what} is {width} x {height} pixels by its header, {width * height} in all; "
-            f"{MOST_PIXELS} at most are decoded: cut it into tiles"
+            + (f"{MOST_PIXELS} at most are decoded: cut it into tiles" if all(size) else "it is damaged")
         )
 
 
@@ -197,22 +224,52 @@ def _check_bands(path: AnyPath, layout: TiffLayout | None) -> None:
     """Raises BadSampleError where a TIFF image is neither grey nor RGB of 8 bits: what it is, and the way out."""
     if layout is None:
         return
-    if layout.colours not in (1, 3) or layout.bits > 8 or layout.kind != 1:
-        fourth = "; the file does not say that the fourth is alpha" if layout.bands == 4 and not layout.alpha else ""
-        keep = " -b 1 -b 2 -b 3" if layout.colours >= 3 else ""
-        scale = " -ot Byte -scale" if layout.bits > 8 or layout.kind != 1 else ""
+    if layout.colours in (1, 3) and layout.bits <= 8 and layout.kind == 1 and not layout.other_colours:
+        if layout.colours == 3 and layout.is_grey:
+            # OpenCV would read the first alone.
+            raise BadSampleError(
+                f"{path}: the image is a TIFF of {layout} that the file calls grey; if they are red, green and blue, "
+                "say so in the file: gdal_translate -co PHOTOMETRIC=RGB IN OUT"
+            )
+        return
+    undeclared = layout.bands == 4 and not layout.alpha and not layout.other_colours
+    fourth = "; the file does not say that the fourth is alpha" if undeclared else ""
+    keep = " -b 1 -b 2 -b 3" if layout.colours >= 3 else ""
+    scale = " -ot Byte -scale" if layout.bits > 8 or layout.kind != 1 else ""
+    how = "magick IN -colorspace sRGB OUT" if layout.other_colours else f"gdal_translate{keep}{scale} IN OUT"
+    raise BadSampleError(
+        f"{path}: the image is a TIFF of {layout}{fourth}; images have 1 (grey) or 3 (RGB) bands of 8-bit unsigned "
+        f"integers, and alpha: convert it, as with {how}"
+    )
+
+
+def _check_label_bands(path: AnyPath, layout: TiffLayout | None) -> None:
+    """Raises BadSampleError where a TIFF label is no single band of whole numbers that are read as they are stored."""
+    if layout is None:
+        return
+    # Pillow stretches grey TIFFs of 2 and 4 bits to 0..255, and inverts those whose 0 is white.
+    if layout.bands != 1 or layout.kind > 2 or (layout.bits not in (8, 16, 32) and not layout.has_palette):
         raise BadSampleError(
-            f"{path}: the image is a TIFF of {layout}{fourth}; images have 1 (grey) or 3 (RGB) bands of 8-bit unsigned "
-            f"integers, and alpha: convert it, as with gdal_translate{keep}{scale} IN OUT"
+            f"{path}: the label is a TIFF of {layout}; a label has 1 band of 8, 16 or 32-bit whole numbers, one class "
+            "a pixel: gdal_translate -b 1 -ot Byte IN OUT keeps the first"
         )
-    _check_pages(path, "image", layout)
+    if layout.white_is_zero:
+        raise BadSampleError(
+            f"{path}: the label is a TIFF whose 0 is white, which some programs read as 255: store it with 0 as black "
+            "(gdal_translate -co PHOTOMETRIC=MINISBLACK IN OUT keeps the numbers)"
+        )
 
 
-def _check_pages(path: AnyPath, what: str, layout: TiffLayout | None) -> None:
+def _check_pages(path: AnyPath, data: bytes, what: str, layout: TiffLayout | None) -> None:
+    """Raises BadSampleError where a file has several pictures, of which one would be read without a word."""
     if layout is not None and layout.pages > 1:
         raise BadSampleError(
             f"{path}: the {what} is a TIFF of {layout.pages} pages, and one is read: save each page as a file"
         )
+    png = data.startswith(PNG) and any(kind == b"acTL" for kind, _ in _png_chunks(data, until=b"IDAT"))
+    webp = data[8:16] == b"WEBPVP8X" and data[20] & 2
+    if png or webp:
+        raise BadSampleError(f"{path}: the {what} is animated, and one picture is read: save each frame as a file")
 
 
 def _kind(data: bytes) -> str:
@@ -226,16 +283,23 @@ def _kind(data: bytes) -> str:
         return "a TIFF"
     if data[:2] == b"BM":
         return "a BMP"
-    return next((kind for magic, kind in KINDS if data.startswith(magic)), "of another kind")
+    return next((kind for magic, kind in KINDS if data.startswith(magic)), OTHER_KIND)
 
 
 def _png_has_exif(data: bytes) -> bool:
     """Whether a PNG may have an orientation. Pillow decodes all of it to find out: 42 ms of one of 2048x1024."""
-    position = 8
+    texts = (b"tEXt", b"zTXt", b"iTXt")
+    return any(
+        kind == b"eXIf" or (kind in texts and data.startswith(PNG_EXIF, content)) for kind, content in _png_chunks(data)
+    )
+
+
+def _png_chunks(data: bytes, until: bytes = b"") -> Iterator[tuple[bytes, int]]:
+    """Type and place of the content of each of a PNG's chunks, up to the first of type `until`."""
+    position = len(PNG)
     while position + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, position)
-        text = kind in (b"tEXt", b"zTXt", b"iTXt") and data.startswith(PNG_EXIF, position + 8)
-        if kind == b"eXIf" or text:
-            return True
+        if kind == until:
+            return
+        yield kind, position + 8
         position += 12 + length
-    return False

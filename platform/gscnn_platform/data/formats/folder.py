@@ -33,7 +33,7 @@ from gscnn_platform.data.formats.base import (
 )
 from gscnn_platform.data.formats.classes_file import VOID, Colour, read_classes
 from gscnn_platform.data.formats.layout import image_files, label_files, labelled, pair
-from gscnn_platform.data.image_files import ANY_IMAGE, has_ending, is_clutter
+from gscnn_platform.data.image_files import ANY_IMAGE, followed, has_ending, is_clutter, named_alike
 from gscnn_platform.paths import AnyPath, below
 from gscnn_platform.text_files import read_text, suggestion
 
@@ -59,7 +59,7 @@ class Folder(DatasetFormat):
         table = {IGNORE_INDEX: IGNORE_INDEX} | {raw: train_ids[name] for raw, name in raw_to_name.items()}
         by_folder, splits = _present(root)
         if not by_folder:
-            return DatasetDescription(spec.names, _colours(spec.colours), table, splits, tuple(_unlisted(root)))
+            return DatasetDescription(spec.names, _colours(spec.colours), table, *_labelled_lists(root))
         folders = {split: (root / "images" / split, root / "labels" / split) for split in splits}
         return DatasetDescription(spec.names, _colours(spec.colours), table, *labelled(folders))
 
@@ -105,7 +105,7 @@ def _colours(chosen: Sequence[Colour | None]) -> tuple[Colour, ...]:
 def _split_folders(root: AnyPath) -> set[str]:
     """Folders right below images/ or labels/ that count as splits, or nothing where the splits are lists."""
     listed = _lists(root)
-    by_folder = (root / "images" / "train").is_dir() or (root / "labels" / "train").is_dir()
+    by_folder = any(followed(root / part / "train").is_dir() for part in ("images", "labels"))
     if listed and by_folder:
         raise DatasetError(
             f"{root / f'{listed[0]}.txt'} and {root / 'images' / 'train'} both exist, so the splits are given twice; "
@@ -113,15 +113,13 @@ def _split_folders(root: AnyPath) -> set[str]:
         )
     if not by_folder:
         return set()
-    parents = [root / part for part in ("images", "labels") if (root / part).is_dir()]
-    return {
-        child.name for parent in parents for child in parent.iterdir() if child.is_dir() and not is_clutter(child.name)
-    }
+    children = (child for part in ("images", "labels") for child in (root / part).iterdir())
+    return {child.name for child in children if not is_clutter(child.name) and followed(child).is_dir()}
 
 
 def _lists(root: AnyPath) -> list[str]:
     """The splits that have a list."""
-    return [split for split in LISTS if (root / f"{split}.txt").is_file()]
+    return [split for split in LISTS if followed(root / f"{split}.txt").is_file()]
 
 
 def _present(root: AnyPath) -> tuple[bool, tuple[str, ...]]:
@@ -130,15 +128,21 @@ def _present(root: AnyPath) -> tuple[bool, tuple[str, ...]]:
     Raises DatasetError where there is no train, or an image in no split.
     """
     for part in ("images", "labels"):
-        if not (root / part).is_dir():
-            raise DatasetError(f"{root / part}: the folder is missing; root needs images/, labels/ and classes.yaml")
+        if not followed(root / part).is_dir():
+            alike = named_alike(root / part)
+            raise DatasetError(
+                f"{root / part}: the folder is missing; root needs images/, labels/ and classes.yaml{alike}"
+            )
     folders = _split_folders(root)
     if not folders:
         lists = tuple(_lists(root))
         if "train" in lists:
             return False, lists
-        others = sorted(child.name for child in (root / "images").iterdir() if child.is_dir())
-        there = f"; there is {', '.join(others)}: rename the one to train on to train" if others else ""
+        children = (child for child in (root / "images").iterdir() if not is_clutter(child.name) and child.is_dir())
+        others = ", ".join(sorted(child.name for child in children))
+        there = (
+            f"; there is {others}: rename the one to train on to train" if others else named_alike(root / "train.txt")
+        )
         raise DatasetError(
             f"{root}: no split `train`; make images/train/ and labels/train/, or write train.txt with a name a "
             f"line{there}"
@@ -150,17 +154,23 @@ def _present(root: AnyPath) -> tuple[bool, tuple[str, ...]]:
     return True, tuple(sorted(folders, key=lambda split: (LISTS.index(split) if split in LISTS else len(LISTS), split)))
 
 
-def _unlisted(root: AnyPath) -> list[str]:
-    """A sentence for lists that are not read, and one for images that are in no list."""
+def _labelled_lists(root: AnyPath) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The listed splits that have labels, and a sentence for each list that is not read, for splits without labels and
+    for images that are in no list."""
+    by_image, by_label = image_files(root / "images"), label_files(root / "labels")
+    listed = {split: _listed(root / f"{split}.txt", by_image, root / "images") for split in _lists(root)}
+    without = [split for split, names in listed.items() if split != LISTS[0] and not by_label.keys() & set(names)]
     others = [name for name in OTHER_LISTS if (root / f"{name}.txt").is_file()]
     said = [f"{name}.txt is left out: lists are {', '.join(f'{split}.txt' for split in LISTS)}" for name in others]
-    by_image = image_files(root / "images")
-    listed = {name for split in _lists(root) for name in _listed(root / f"{split}.txt", by_image, root / "images")}
-    unlisted = sorted(by_image.keys() - listed)
+    said += [
+        f"split {split} is left out, since none of the {len(listed[split])} images of {split}.txt has a label"
+        for split in without
+    ]
+    unlisted = sorted(by_image.keys() - {name for names in listed.values() for name in names})
     if unlisted:
         more = ", ..." if len(unlisted) > SHOWN else ""
         said.append(f"{len(unlisted)} images are left out, since no list has them: {', '.join(unlisted[:SHOWN])}{more}")
-    return said
+    return tuple(split for split in listed if split not in without), tuple(said)
 
 
 def _listed(list_file: AnyPath, by_name: dict[str, AnyPath], images: AnyPath) -> list[str]:
@@ -168,14 +178,16 @@ def _listed(list_file: AnyPath, by_name: dict[str, AnyPath], images: AnyPath) ->
     by_path = {unicodedata.normalize("NFC", below(path, images).as_posix()): name for name, path in by_name.items()}
     found: dict[str, None] = {}
     for number, line in enumerate(read_text(list_file).split("\n"), start=1):
-        entry = unicodedata.normalize("NFC", COMMENT.sub("", line).strip().replace("\\", "/")).removeprefix("./")
+        # What is written, without a comment if there is no image of that name: a name may hold a #, or start with it.
+        readings = [_as_name(text) for text in (line, line.strip(), COMMENT.sub("", line).strip())]
+        entry = next((text for text in readings if text in by_path or text in by_name), readings[-1])
         if not entry:
             continue
         name = by_path.get(entry, entry)
         if name not in by_name:
             raise DatasetError(
-                f"{list_file}: line {number}: {entry!r} is no image in {images}; add it or drop the line"
-                f"{suggestion(entry, by_path)}"
+                f"{list_file}: line {number}: {entry!r} is no image in {images}, relative to which a line names one; "
+                f"add it or drop the line{suggestion(entry, by_path)}"
             )
         if name in found:
             raise DatasetError(f"{list_file}: line {number}: {entry!r} is listed twice; drop one of the lines")
@@ -183,3 +195,8 @@ def _listed(list_file: AnyPath, by_name: dict[str, AnyPath], images: AnyPath) ->
     if not found:
         raise DatasetError(f"{list_file}: no names; write one image name a line, relative to {images}")
     return list(found)
+
+
+def _as_name(text: str) -> str:
+    """A line's text as `name_of` writes names."""
+    return unicodedata.normalize("NFC", text.replace("\\", "/")).removeprefix("./")

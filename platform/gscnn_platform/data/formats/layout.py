@@ -1,6 +1,7 @@
 """What formats that read files share: which splits have labels, and which image belongs to which label."""
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Final
 
 from gscnn_platform.data.formats.base import DatasetError, FileSample, Sample
 from gscnn_platform.data.formats.decoding import BadSampleError, read_label
@@ -9,11 +10,17 @@ from gscnn_platform.data.image_files import (
     IMAGE_ENDINGS,
     LABEL_ENDINGS,
     files_below,
+    followed,
     has_ending,
     name_of,
+    named_alike,
     named_files,
+    require_utf8,
 )
 from gscnn_platform.paths import AnyPath
+
+NO_SPLITS: Final = ("held-out", "None")
+"""What stands for no split in `jobs.evaluate --split` and `--data.val-split`."""
 
 
 def labelled(splits: Mapping[str, tuple[AnyPath, AnyPath]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -23,22 +30,27 @@ def labelled(splits: Mapping[str, tuple[AnyPath, AnyPath]]) -> tuple[tuple[str, 
         splits: name -> folders of its images and of its labels; at least one of the two is there.
 
     Raises:
-        DatasetError: `train` has no labels, or a split has no images.
-        InputError: a folder that cannot be read.
+        DatasetError: `train` has no labels, a split has no images, or a name that no split can have.
+        InputError: a folder that cannot be read, or a link to nothing.
     """
     there: list[str] = []
     left_out: list[str] = []
     for split, (images, labels) in splits.items():
-        if not images.is_dir():
-            raise DatasetError(f"{images}: the folder is missing; split {split!r} needs images for {labels}")
-        if labels.is_dir() and any(has_ending(file.name, ANY_IMAGE) for file in files_below(labels)):
-            there.append(split)
+        has_images = followed(images).is_dir()
+        if followed(labels).is_dir() and any(has_ending(file.name, ANY_IMAGE) for file in files_below(labels)):
+            if not has_images:
+                alike = named_alike(images)
+                raise DatasetError(f"{images}: the folder is missing; split {split!r} needs images for {labels}{alike}")
+            there.append(_checked(split, images))
             continue
-        lack = "has no label" if labels.is_dir() else "is missing"
+        lack, alike = ("has no label", "") if labels.is_dir() else ("is missing", named_alike(labels))
         if split == "train":
-            raise DatasetError(f"{labels}: the folder {lack}; training needs a label for each image in {images}")
-        count = sum(1 for file in files_below(images) if has_ending(file.name, ANY_IMAGE))
-        left_out.append(f"split {split} is left out, since {labels} {lack}: its {count} images are not in the store")
+            raise DatasetError(f"{labels}: the folder {lack}; training needs a label for each image in {images}{alike}")
+        count = sum(1 for file in files_below(images) if has_ending(file.name, ANY_IMAGE)) if has_images else 0
+        if count:
+            left_out.append(
+                f"split {split} is left out, since {labels} {lack}: its {count} images are not in the store{alike}"
+            )
     return tuple(there), tuple(left_out)
 
 
@@ -75,9 +87,12 @@ def label_files(folder: AnyPath) -> dict[str, AnyPath]:
 
 def files_ending(folder: AnyPath, ending: str) -> dict[str, AnyPath]:
     """Path below `folder` without `ending` -> file. Raises DatasetError where there is none."""
-    found = {name_of(file, folder, ending): file for file in files_below(folder) if file.name.endswith(ending)}
+    there = files_below(folder)
+    found = {name_of(file, folder, ending): file for file in there if has_ending(file.name, (ending.lower(),))}
     if not found:
-        raise DatasetError(f"{folder}: no file named *{ending}; is it the right root?")
+        others = [file for file in there if has_ending(file.name, ANY_IMAGE)]
+        named = f"none of the {len(others)} images there is named *{ending}: there is {others[0]}" if others else ""
+        raise DatasetError(f"{folder}: {named or f'no file named *{ending}; is it the right root?'}")
     return found
 
 
@@ -111,3 +126,14 @@ def _pairs(
 ) -> Iterator[Sample]:
     for name in sorted(images.keys() | labels.keys()):
         yield FileSample(name, images.get(name) or image_at(name), labels.get(name) or label_at(name))
+
+
+def _checked(split: str, images: AnyPath) -> str:
+    """A split's name, which becomes a folder of the store and a value on command lines. Raises DatasetError."""
+    require_utf8(images)
+    if split in NO_SPLITS or split.startswith("-") or "\\" in split or not split.isprintable():
+        raise DatasetError(
+            f"{images}: {split!r} cannot be the name of a split: rename the folder; no backslash, no line break, no "
+            f"dash at its start, and not {' or '.join(NO_SPLITS)}"
+        )
+    return split

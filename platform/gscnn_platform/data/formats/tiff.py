@@ -8,14 +8,31 @@ from typing import Final
 MAGIC: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """Of TIFF and, with a plus, of BigTIFF, in either byte order."""
 
-SUBFILE, WIDTH, HEIGHT, BITS, BANDS, EXTRA, FORMAT = 254, 256, 257, 258, 277, 338, 339
+SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, COLOURS, BANDS, EXTRA, FORMAT = 254, 256, 257, 258, 259, 262, 277, 338, 339
 """Tags. SUBFILE is 0 for a picture of its own; 1 is set in smaller copies of another, 4 in masks."""
+READ: Final = (SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, COLOURS, BANDS, EXTRA, FORMAT)
 
 TYPES: Final = {1: "B", 3: "H", 4: "I", 16: "Q"}
 """Unsigned integers, by their number in TIFF 6.0 and, the last, in BigTIFF."""
 
-ALPHA: Final = (1, 2)
-"""Values of EXTRA for alpha, premultiplied or not; 0 says nothing."""
+PREMULTIPLIED, STRAIGHT = 1, 2
+"""Values of EXTRA for alpha; 0 says nothing."""
+
+JPEG: Final = (6, 7)
+"""Values of COMPRESSION."""
+
+WHITE_IS_ZERO, BLACK_IS_ZERO, PALETTE = 0, 1, 3
+"""Values of COLOURS."""
+
+OTHER_COLOURS: Final = {
+    5: "CMYK",
+    8: "CIELab",
+    9: "ICCLab",
+    10: "ITULab",
+    32803: "raw of a sensor",
+    34892: "linear raw",
+}
+"""Values of COLOURS for what is neither grey nor RGB."""
 
 KINDS: Final = {1: "unsigned integers", 2: "signed integers", 3: "floats", 5: "complex integers", 6: "complex floats"}
 """Values of FORMAT; 4 is undefined."""
@@ -37,6 +54,17 @@ class TiffLayout:
     """Whether the last band is alpha, as the file itself says."""
     pages: int
     """Pictures in the file without smaller copies and masks."""
+    is_jpeg: bool
+    """Whether it is compressed as JPEG, which does not keep values."""
+    has_palette: bool
+    is_grey: bool
+    """Whether the file says that its bands are grey, be there one or several."""
+    white_is_zero: bool
+    """Whether grey is stored inverted."""
+    straight_alpha: bool
+    """Whether alpha is no factor of the colours as they are stored."""
+    other_colours: str | None
+    """What the numbers stand for where that is neither grey nor RGB."""
 
     @property
     def colours(self) -> int:
@@ -46,7 +74,8 @@ class TiffLayout:
     def __str__(self) -> str:
         """`5 bands of 8-bit unsigned integers`"""
         bands = "1 band" if self.bands == 1 else f"{self.bands} bands"
-        return f"{bands} of {self.bits}-bit {KINDS.get(self.kind, 'numbers of no known type')}"
+        meaning = f" ({self.other_colours})" if self.other_colours else ""
+        return f"{bands} of {self.bits}-bit {KINDS.get(self.kind, 'numbers of no known type')}{meaning}"
 
 
 def is_tiff(data: bytes) -> bool:
@@ -68,15 +97,21 @@ def tiff_layout(data: bytes) -> TiffLayout | None:
     first = pages[0]
     if WIDTH not in first or HEIGHT not in first:
         return None
-    extra = first.get(EXTRA, [])
+    extra, colours = first.get(EXTRA, [0])[-1], first.get(COLOURS, [1])[0]
     return TiffLayout(
         width=max(first[WIDTH]),
         height=max(first[HEIGHT]),
         bands=first.get(BANDS, [1])[0],
         bits=max(first.get(BITS, [1])),
         kind=first.get(FORMAT, [1])[0],
-        alpha=bool(extra) and extra[-1] in ALPHA,
+        alpha=extra in (PREMULTIPLIED, STRAIGHT),
         pages=sum(1 for tags in pages if not tags.get(SUBFILE, [0])[0] & 5),
+        is_jpeg=first.get(COMPRESSION, [1])[0] in JPEG,
+        has_palette=colours == PALETTE,
+        is_grey=colours in (WHITE_IS_ZERO, BLACK_IS_ZERO),
+        white_is_zero=colours == WHITE_IS_ZERO,
+        straight_alpha=extra == STRAIGHT,
+        other_colours=OTHER_COLOURS.get(colours),
     )
 
 
@@ -106,7 +141,7 @@ class _Reader:
 
     def _entry(self, position: int) -> Iterator[tuple[int, list[int]]]:
         tag, kind = self._at("HH", position)
-        if tag not in (SUBFILE, WIDTH, HEIGHT, BITS, BANDS, EXTRA, FORMAT) or kind not in TYPES:
+        if tag not in READ or kind not in TYPES:
             return
         (count,) = self._at("Q" if self.big else "I", position + 4)
         inline, value_at = (8, position + 12) if self.big else (4, position + 8)

@@ -11,6 +11,7 @@ from gscnn.constants import IGNORE_INDEX
 from gscnn_platform.data.formats import BadSampleError, DatasetDescription, DatasetError, remap
 from gscnn_platform.data.formats.base import FileSample
 from gscnn_platform.data.formats.camvid import CLASSES, CamVid
+from gscnn_platform.data.image_files import InputError
 from tests.layouts import random_image, random_label, write_camvid, write_image
 
 RED = (200, 30, 10)
@@ -74,6 +75,31 @@ def test_a_split_without_labels_is_left_out_with_words_and_the_others_are_built(
         f"split test is left out, since {root}/testannot {lack}: its 3 images are not in the store",
     )
     assert len(CamVid().samples(root, "val")) == 3
+
+
+def test_folders_that_look_like_a_split_of_another_name_are_left_out_with_words(root: Path) -> None:
+    write_camvid(root, splits=("valid",))
+    (root / "notes").mkdir()
+    assert CamVid().describe(root).left_out == (f"{root}/valid is left out: the splits of camvid are train, val, test",)
+
+
+@pytest.mark.parametrize("part", ["val", "valannot", "train"])
+def test_a_folder_that_is_a_link_to_nothing_is_an_error_and_no_missing_split(root: Path, part: str) -> None:
+    for folder in (part, "valannot"):
+        (root / folder).rename(root / f"{folder}-before") if (root / folder).is_dir() else None
+        (root / folder).unlink(missing_ok=True)
+        (root / folder).symlink_to("unmounted")
+    with pytest.raises(InputError, match=rf"{root}/.*: a link to unmounted, which is not there; restore or remove it"):
+        CamVid().describe(root)
+
+
+def test_a_folder_in_other_capitals_is_named_where_it_is_missed(root: Path) -> None:
+    (root / "train").rename(root / "Train")
+    (root / "trainannot").rename(root / "Trainannot")
+    with pytest.raises(DatasetError, match=r"camvid/train: the folder is missing; .*; there is Train: rename it$"):
+        CamVid().describe(root)
+    with pytest.raises(DatasetError, match=r"root: .*CamVid is no folder: .*; there is camvid$"):
+        CamVid().describe(root.with_name("CamVid"))
 
 
 def test_training_labels_and_the_images_of_labels_must_be_there(root: Path) -> None:
@@ -148,7 +174,7 @@ def test_a_grey_label_of_four_bits_is_refused_because_pillow_would_stretch_its_v
     data = bytearray(sample.label.read_bytes())
     data[24] = 4  # The bit depth in the PNG's header.
     sample.label.write_bytes(bytes(data))
-    with pytest.raises(BadSampleError, match="a grey label of 4 bits"):
+    with pytest.raises(BadSampleError, match="a grey label of 4-bit numbers"):
         sample.read()
 
 
@@ -219,8 +245,17 @@ def test_remap_takes_each_raw_value_to_its_train_id() -> None:
 
 def test_remap_names_unknown_values_with_their_pixel_counts() -> None:
     raw = np.array([[0, 5, 5], [9, 0, 5]], np.uint8)
-    with pytest.raises(BadSampleError, match=r"outside the label table: 5 \(3 px\), 9 \(1 px\); the table knows \[0\]"):
+    with pytest.raises(BadSampleError, match=r"outside the label table: 5 \(3 px\), 9 \(1 px\); the table knows 0$"):
         remap(raw, {0: 0})
+
+
+def test_of_many_unknown_values_the_first_are_named_and_a_table_is_written_in_ranges() -> None:
+    raw = np.arange(1000, dtype=np.uint16).reshape(10, 100)
+    table = dict.fromkeys((*range(20), 40, 255), 0)
+    with pytest.raises(
+        BadSampleError, match=r": 20 \(1 px\), .*29 \(1 px\) and 968 more; the table knows 0-19, 40, 255$"
+    ):
+        remap(raw, table)
 
 
 @pytest.mark.parametrize(

@@ -86,8 +86,18 @@ def test_an_archive_that_was_not_unpacked_is_named(root: Path) -> None:
 def test_labels_without_label_ids_are_reported(root: Path) -> None:
     for path in (root / "gtFine/train").rglob("*.png"):
         path.rename(path.with_name(path.name.replace("labelIds", "labelTrainIds")))
-    with pytest.raises(DatasetError, match=r"gtFine/train: no file named \*_gtFine_labelIds\.png"):
+    message = r"train: none of the 4 images there is named \*_gtFine_labelIds\.png: there is .*_labelTrainIds\.png$"
+    with pytest.raises(DatasetError, match=message):
         Cityscapes().samples(root, "train")
+
+
+def test_endings_in_capitals_are_the_same_endings(root: Path) -> None:
+    before = [sample.name for sample in Cityscapes().samples(root, "train")]
+    for path in list((root / "leftImg8bit/train/aachen").iterdir()):
+        path.rename(path.with_suffix(".PNG"))
+    samples = Cityscapes().samples(root, "train")
+    assert [sample.name for sample in samples] == before
+    samples[0].read()
 
 
 def test_splits_without_fine_labels_are_left_out_with_words(root: Path) -> None:

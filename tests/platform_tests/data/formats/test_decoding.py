@@ -30,14 +30,24 @@ def with_orientation(path: Path, pixels: np.ndarray, orientation: int) -> Path:
     return path
 
 
-def tiff(path: Path, bands: int, bits: int = 8, kind: int = 1, extra: tuple[int, ...] = (), pages: int = 1) -> Path:
+def tiff(
+    path: Path,
+    bands: int,
+    bits: int = 8,
+    kind: int = 1,
+    extra: tuple[int, ...] = (),
+    pages: int = 1,
+    compression: int = 1,
+    photometric: int | None = None,
+) -> Path:
     """A TIFF of 5 x 4 pixels, all zero, chunky, with the tags that are asked for."""
     width, height = 5, 4
     out = io.BytesIO(b"II*\0" + struct.pack("<I", 8))
     out.seek(8)
     for page in range(pages):
-        tags = [(256, 3, [width]), (257, 3, [height]), (258, 3, [bits] * bands), (259, 3, [1])]
-        tags += [(262, 3, [2 if bands > 2 else 1]), (273, 4, [0]), (277, 3, [bands]), (278, 3, [height])]
+        tags = [(256, 3, [width]), (257, 3, [height]), (258, 3, [bits] * bands), (259, 3, [compression])]
+        colours = (2 if bands > 2 else 1) if photometric is None else photometric
+        tags += [(262, 3, [colours]), (273, 4, [0]), (277, 3, [bands]), (278, 3, [height])]
         tags += [(279, 4, [width * height * bands * bits // 8])]
         tags += [(338, 3, list(extra))] if extra else []
         tags += [(339, 3, [kind] * bands)]
@@ -145,6 +155,76 @@ def test_label_tiffs_of_floats_or_bands_are_named(tmp_path: Path) -> None:
         read_label(tiff(tmp_path / "b.tif", 2))
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        # Pillow reads the values 1, 2, 3 as 17, 34, 51, as 85, 170, 255, and as 254, 253, 252.
+        (
+            {"bits": 4},
+            r"a TIFF of 1 band of 4-bit unsigned integers; a label has 1 band of 8, 16 or 32",
+        ),
+        ({"bits": 2}, r"a TIFF of 1 band of 2-bit unsigned integers; a label has"),
+        ({"photometric": 0}, r"a TIFF whose 0 is white, which some programs read as 255: .*PHOTOMETRIC=MINISBLACK"),
+        ({"bits": 64}, r"a TIFF of 1 band of 64-bit unsigned integers; a label has"),
+        ({"compression": 7}, r"a TIFF compressed as JPEG, which blurs values"),
+    ],
+)
+def test_a_label_tiff_whose_values_would_change_on_reading_is_refused(
+    tmp_path: Path, options: dict[str, int], message: str
+) -> None:
+    with pytest.raises(BadSampleError, match=rf"a\.tif: the label is {message}"):
+        read_label(tiff(tmp_path / "a.tif", 1, **options))
+
+
+@pytest.mark.parametrize(("colours", "name", "bands"), [(5, "CMYK", 4), (8, "CIELab", 3)])
+def test_a_tiff_of_other_colours_than_rgb_is_refused_by_their_name(
+    tmp_path: Path, colours: int, name: str, bands: int
+) -> None:
+    message = rf"{bands} bands of 8-bit unsigned integers \({name}\); images have .* magick IN -colorspace sRGB OUT"
+    with pytest.raises(BadSampleError, match=message):
+        read_image(tiff(tmp_path / "a.tif", bands, photometric=colours))
+
+
+def test_three_bands_that_a_tiff_calls_grey_are_refused_rather_than_read_as_the_first(tmp_path: Path) -> None:
+    for bands, extra in ((3, (0, 0)), (3, ()), (4, (0, 0, 2))):
+        with pytest.raises(BadSampleError, match=r"8-bit unsigned integers that the file calls grey; .*=RGB"):
+            read_image(tiff(tmp_path / "a.tif", bands, extra=extra, photometric=1))
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_the_alpha_of_a_tiff_is_dropped_and_not_multiplied_with(tmp_path: Path, orientation: int) -> None:
+    pixels = random_image(RNG)
+    rgba = Image.fromarray(np.dstack([pixels, random_label(RNG, [0, 128, 255])]))
+    rgba.save(tmp_path / "a.tif", tiffinfo={0x112: orientation})
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), upright(pixels, orientation))
+
+
+@pytest.mark.parametrize("ending", [".png", ".webp"])
+def test_an_animation_is_refused_rather_than_cut_to_its_first_picture(tmp_path: Path, ending: str) -> None:
+    first, second = (Image.fromarray(random_image(RNG)) for _ in range(2))
+    first.save(tmp_path / f"a{ending}", save_all=True, append_images=[second])
+    with pytest.raises(BadSampleError, match=rf"a\{ending}: the image is animated, and one picture is read"):
+        read_image(tmp_path / f"a{ending}")
+
+
+def test_the_preview_in_a_cameras_raw_file_is_not_taken_for_the_photograph(tmp_path: Path) -> None:
+    Image.fromarray(random_image(RNG)).save(tmp_path / "a.tif", tiffinfo={254: 1})
+    path = (tmp_path / "a.tif").rename(tmp_path / "a.NEF")
+    with pytest.raises(BadSampleError, match=r"a\.NEF: a camera's raw file, of which a preview would be read"):
+        read_image(path)
+
+
+def test_a_link_to_a_file_that_was_not_fetched_is_named_with_where_it_leads(tmp_path: Path) -> None:
+    (tmp_path / "a.png").symlink_to(".git/annex/objects/a.png")
+    with pytest.raises(BadSampleError, match=r"a\.png, a link to \.git/annex/objects/a\.png: the file is missing$"):
+        read_image(tmp_path / "a.png")
+
+
+def test_a_folder_named_like_an_image_is_said_to_be_one_once(tmp_path: Path) -> None:
+    with pytest.raises(BadSampleError, match=rf"^{tmp_path}: the file cannot be read \(Is a directory\)$"):
+        read_image(tmp_path)
+
+
 @pytest.mark.parametrize(("ending", "kind"), [(".jpg", "a JPEG"), (".webp", "a WebP")])
 def test_labels_of_lossy_formats_are_refused_with_the_true_reason(tmp_path: Path, ending: str, kind: str) -> None:
     root = write_folder(tmp_path)
@@ -195,12 +275,21 @@ def test_other_label_files_are_named_for_what_they_are(tmp_path: Path) -> None:
         (b"\0\0\0\x1cftypavif", "an AVIF"),
         (b"\x93NUMPY\x01", "a NumPy array"),
         (b"version https://git-lfs.github.com/spec/v1", r"a pointer of Git LFS, .*git lfs pull"),
+        (b"/annex/objects/SHA256E-s1--0", r"a pointer of git-annex, .*git annex get"),
         (b"<!DOCTYPE html>", "XML or HTML"),
-        (b"\x00\x01", "of another kind"),
     ],
 )
 def test_what_is_no_image_is_named_for_what_it_is(tmp_path: Path, begin: bytes, kind: str) -> None:
     (tmp_path / "a.png").write_bytes(begin + bytes(200))
     for read, what in ((read_image, "image"), (read_label, "label")):
-        with pytest.raises(BadSampleError, match=rf"a\.png: the {what} cannot be decoded: no header .*; it is {kind}"):
+        with pytest.raises(
+            BadSampleError, match=rf"a\.png: the {what} cannot be decoded: it is {kind}.*; what is read"
+        ):
             read(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(("begin", "kind"), [(b"\x00\x01", "of another kind"), (b"\x89PNG\r\n\x1a\n", "a PNG")])
+def test_what_should_be_an_image_and_has_no_header_is_damaged(tmp_path: Path, begin: bytes, kind: str) -> None:
+    (tmp_path / "a.png").write_bytes(begin + bytes(200))
+    with pytest.raises(BadSampleError, match=rf"cannot be decoded: no header .*; it is {kind}, truncated or damaged"):
+        read_image(tmp_path / "a.png")

@@ -1,3 +1,4 @@
+import os
 import shutil
 import unicodedata
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from gscnn.constants import IGNORE_INDEX
 from gscnn_platform.data.formats import BadSampleError, DatasetError, remap
 from gscnn_platform.data.formats.folder import Folder
+from gscnn_platform.data.image_files import InputError
 from gscnn_platform.text_files import TextError
 from tests.layouts import random_image, write_folder, write_image
 
@@ -55,7 +57,7 @@ def test_lists_give_splits_with_or_without_endings_comments_and_blank_lines(tmp_
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("train_0\ntrain_9\n", r"train\.txt: line 2: 'train_9' is no image in .*images; add it or drop the line"),
+        ("train_0\ntrain_9\n", r"train\.txt: line 2: 'train_9' is no image in .*images, .*; add it or drop the line"),
         ("train_0.jpg\n", r"line 1: 'train_0\.jpg' is no image"),
         ("train_0\n\ntrain_0.png\n", r"line 3: 'train_0\.png' is listed twice"),
         ("# nothing\n", r"train\.txt: no names"),
@@ -113,6 +115,75 @@ def test_images_in_no_list_and_lists_of_other_names_are_left_out_with_words(tmp_
         "valid.txt is left out: lists are train.txt, val.txt, test.txt",
         "5 images are left out, since no list has them: val_0, val_1, val_2, ...",
     )
+
+
+def test_a_listed_split_without_labels_is_left_out_with_words_and_training_needs_them(tmp_path: Path) -> None:
+    write_folder(tmp_path, splits=("train", "val", "test"), lists=True)
+    for path in (tmp_path / "labels").glob("test*"):
+        path.unlink()
+    described = Folder().describe(tmp_path)
+    assert described.splits == ("train", "val")
+    assert described.left_out == ("split test is left out, since none of the 2 images of test.txt has a label",)
+    for path in (tmp_path / "labels").glob("train*"):
+        path.unlink()
+    with pytest.raises(DatasetError, match=r"no label is named like an image: there are images such as .*train_0"):
+        Folder().samples(tmp_path, Folder().describe(tmp_path).splits[0])
+
+
+def test_names_with_a_hash_or_spaces_are_found_in_lists_beside_comments(tmp_path: Path) -> None:
+    write_folder(tmp_path, frames=1, lists=True)
+    odd = ["#1 frame", "frame #2", " lead", "C#", "50%"]
+    for name in odd:
+        for part in ("images", "labels"):
+            shutil.copy(tmp_path / part / "train_0.png", tmp_path / part / f"{name}.png")
+    (tmp_path / "train.txt").write_text("\n".join([*(f"{name}.png" for name in odd), "# by hand", "train_0 # last"]))
+    assert names(tmp_path, "train") == sorted([*odd, "train_0"])
+
+
+@pytest.mark.parametrize("name", ["held-out", "None", "-x", "a\\b", "a\nb"])
+def test_a_name_that_no_split_can_have_is_refused_before_anything_is_built(tmp_path: Path, name: str) -> None:
+    write_folder(tmp_path, splits=("train", name))
+    with pytest.raises(DatasetError, match=r"cannot be the name of a split: rename the folder; no backslash"):
+        Folder().describe(tmp_path)
+
+
+def test_folders_without_images_and_labels_are_no_split(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    for name in ("images/empty", "labels/empty", "labels/only", "images/alone"):
+        (tmp_path / name).mkdir()
+    described = Folder().describe(tmp_path)
+    assert (described.splits, described.left_out) == (("train", "val"), ())
+
+
+@pytest.mark.parametrize(
+    ("there", "missing"),
+    [("Images", "images"), ("label", "labels"), ("classes.yml", "classes.yaml"), ("images/Val", "images/val")],
+)
+def test_what_lies_there_under_nearly_the_name_is_named(tmp_path: Path, there: str, missing: str) -> None:
+    write_folder(tmp_path)
+    (tmp_path / missing).rename(tmp_path / there)
+    with pytest.raises(DatasetError, match=rf"the (file|folder) is missing.*; there is {Path(there).name}: rename it$"):
+        Folder().describe(tmp_path)
+
+
+def test_a_split_whose_folder_or_list_is_a_link_to_nothing_is_an_error(tmp_path: Path) -> None:
+    write_folder(tmp_path / "folders")
+    shutil.rmtree(tmp_path / "folders/labels/val")
+    (tmp_path / "folders/labels/val").symlink_to("unmounted")
+    write_folder(tmp_path / "lists", lists=True)
+    (tmp_path / "lists/val.txt").unlink()
+    (tmp_path / "lists/val.txt").symlink_to("unmounted")
+    for layout in ("folders", "lists"):
+        with pytest.raises(InputError, match=r"val.*: a link to unmounted, which is not there; restore or remove it"):
+            Folder().describe(tmp_path / layout)
+
+
+def test_a_split_named_in_another_encoding_is_named_with_the_way_out(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    for part in ("images", "labels"):
+        (tmp_path / part / "val").rename(tmp_path / part / os.fsdecode(b"\xb5\xc0"))
+    with pytest.raises(InputError, match=r"\\xb5\\xc0.*: this name is not UTF-8"):
+        Folder().describe(tmp_path)
 
 
 def test_a_list_in_utf16_with_backslashes_is_read(tmp_path: Path) -> None:
@@ -202,6 +273,13 @@ def test_default_colours_differ_from_each_other_and_from_chosen_ones(tmp_path: P
         ("classes: {a: 1}", r"classes: is \{'a': 1\}; it must be a list"),
         ("classes: [a, a]", "classes: 'a' is listed 2 times; give every class its own name"),
         ("classes: [a, void]", "'void' is no class; leave it out"),
+        ("classes: [a, VOID]", "'VOID' is no class; leave it out"),
+        ("classes: [cafe\u0301, caf\u00e9]", "'caf\u00e9' is listed 2 times"),
+        ('classes: ["a\\nb", c]', r"classes\.0: 'a\\nb' has the character U\+000A; a name is printable text"),
+        ('classes: [c, {name: "\\ud800"}]', r"classes\.1\.name: .*U\+D800"),
+        ("classes: [a, b]\nlabels: {}", r"labels: is \{\}; it must map raw values to classes: \{7: a"),
+        ("classes: [a, b]\nlabels: {a: 0, b: 1}", r"labels: 'a' stands before its value; .*: \{0: a\}$"),
+        ("classes: {0: a}", r"classes: is \{0: 'a'\}; it must be a list"),
         ("classes: [a, no]", r"classes\.1: YAML reads this name as False; put it in quotes"),
         ("classes: [a, {name: 7}]", r"classes\.1\.name: YAML reads this name as 7; put it in quotes"),
         ("classes: [a, {colour: [1, 2, 3]}]", r"classes\.1: .* has no name; write \{name: NAME\}"),
@@ -224,6 +302,21 @@ def test_a_wrong_classes_file_is_named_with_field_and_value(tmp_path: Path, text
     with pytest.raises(DatasetError, match=message) as caught:
         Folder().describe(tmp_path)
     assert str(path) in str(caught.value)
+
+
+def test_names_in_labels_are_those_of_classes_however_accents_and_spaces_are_written(tmp_path: Path) -> None:
+    text = "classes: [' café', wall]\nlabels: {3: 'cafe\u0301 ', 4: wall}\n"
+    (write_folder(tmp_path) / "classes.yaml").write_text(text)
+    described = Folder().describe(tmp_path)
+    assert described.classes == ("café", "wall")
+    assert described.label_table == {3: 0, 4: 1, 255: IGNORE_INDEX}
+
+
+def test_a_long_wrong_value_of_the_classes_file_is_shortened(tmp_path: Path) -> None:
+    classes: dict[str, object] = {"classes": {f"class {index}": index for index in range(200)}}
+    with pytest.raises(DatasetError, match=r"classes: is \{'class 0': 0, .*\.\.\.\}; it must be a list") as caught:
+        Folder().describe(write_folder(tmp_path, classes=classes))
+    assert len(str(caught.value)) < 400
 
 
 def test_the_advice_for_one_class_works_when_it_is_typed(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def test_a_png_whose_header_lies_is_refused_before_decoding(
 
 @pytest.mark.parametrize(("width", "height"), [(0, 5), (5, 0)])
 def test_a_header_that_claims_no_pixels_is_refused(tmp_path: Path, no_decoder: None, width: int, height: int) -> None:
-    with pytest.raises(BadSampleError, match="no header of a PNG"):
+    with pytest.raises(BadSampleError, match=f"is {width} x {height} pixels by its header, .* it is damaged"):
         read_image(png(tmp_path / "none.png", width, height, b""))
 
 
@@ -151,5 +151,5 @@ def test_an_image_of_exactly_the_limit_is_read(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize("content", [b"GIF89a", b"P6 9 9 255 ", b"\x76\x2f\x31\x01", b"<svg/>"])
 def test_other_formats_are_refused_whatever_their_ending(tmp_path: Path, no_decoder: None, content: bytes) -> None:
     (tmp_path / "a.png").write_bytes(content + os.urandom(99))
-    with pytest.raises(BadSampleError, match=r"a\.png: the image cannot be decoded: no header of a PNG, JPEG, BMP"):
+    with pytest.raises(BadSampleError, match=r"a\.png: the image cannot be decoded: .*PNG, JPEG, BMP, TIFF or WebP"):
         read_image(tmp_path / "a.png")
