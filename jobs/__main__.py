@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gscnn_platform.command_line import jobs_table
+from gscnn_platform.command_line import list_jobs, user_errors
 
 JOBS = (
     "quickstart",
@@ -20,4 +20,5 @@ JOBS = (
 """In the order in which people meet them."""
 
 if __name__ == "__main__":
-    print(jobs_table(Path(__file__).with_name(f"{name}.py") for name in JOBS))
+    with user_errors():
+        list_jobs({name: Path(__file__).with_name(f"{name}.py") for name in JOBS})

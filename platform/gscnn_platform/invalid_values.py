@@ -12,10 +12,10 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 RULES: Final[Mapping[str, str]] = {
-    "greater_than": "must be more than {gt:g}",
-    "greater_than_equal": "must be {ge:g} or more",
-    "less_than": "must be less than {lt:g}",
-    "less_than_equal": "must be {le:g} or less",
+    "greater_than": "must be more than {gt}",
+    "greater_than_equal": "must be {ge} or more",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be {le} or less",
     "finite_number": "must be a finite number",
     "int_type": "must be a whole number",
     "int_parsing": "must be a whole number",
@@ -79,7 +79,7 @@ def _line(found: Any, spelled: Callable[[str], str]) -> str:
         rule = f"must be {choices}{f'; {near}' if near else ''}"
     else:
         rule = (
-            RULES[kind].format(**found.get("ctx", {}))
+            RULES[kind].format(**{key: shown(limit) for key, limit in found.get("ctx", {}).items()})
             if kind in RULES
             else found["msg"].replace("Input should", "must")
         )

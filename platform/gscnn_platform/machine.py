@@ -140,8 +140,10 @@ def prepare_process() -> None:
 
     A user without a name gets one (USER), and one without a home gets a folder (HOME); where home cannot be written,
     matplotlib keeps its files elsewhere (MPLCONFIGDIR). stdout writes what its encoding
-    lacks as `\\xb7`: a job must not end for a dot that it prints.
+    lacks as `\\xb7`: a job must not end for a dot that it prints. What is printed where stdout or stderr is closed goes
+    nowhere.
     """
+    _open_streams()
     # What is left out for want of a temporary folder is said by name where it is needed.
     with suppress(MachineError):
         if not os.environ.get("HOME"):
@@ -155,3 +157,14 @@ def prepare_process() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")
+
+
+def _open_streams() -> None:
+    """Opens stdin, stdout and stderr where they are closed, as after `>&-`: any file could get their numbers."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # It gets the lowest number that is free: this one.
+    sys.stdout = sys.stdout or os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8", closefd=False)

@@ -25,6 +25,37 @@ def test_every_job_is_listed_once_with_an_example() -> None:
         assert what.endswith(".")
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["train", "streets"], "write python -m jobs.train"),
+        (["check-cluster"], "write python -m jobs.check_cluster"),
+        (["trian"], "did you mean train?"),
+    ],
+)
+def test_a_job_that_is_named_behind_a_space_does_not_pass_for_done(words: list[str], told: str) -> None:
+    answer = said("jobs", *words)
+    assert (answer.returncode, answer.stdout, answer.stderr) == (
+        2,
+        "",
+        f"python -m jobs lists the jobs and takes nothing: {told}\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("redirected", "status", "error"),
+    [
+        (">&-", 0, ""),
+        (">&- 2>&-", 0, ""),
+        (">/dev/full", 1, "\nwhat this job writes, or its output: No space left on device\n"),
+    ],
+)
+def test_output_that_is_closed_or_full_gives_no_traceback(redirected: str, status: int, error: str) -> None:
+    command = f"{sys.executable} -m jobs {redirected}"
+    answer = subprocess.run(command, cwd=ROOT, shell=True, capture_output=True, text=True, check=False)
+    assert (answer.returncode, answer.stderr) == (status, error)
+
+
 @pytest.mark.parametrize("job", [job for job in JOBS if job not in ("quickstart", "check_cluster")])
 def test_a_job_without_arguments_says_in_five_lines_what_it_needs(job: str) -> None:
     answer = said(f"jobs.{job}")

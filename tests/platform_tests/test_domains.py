@@ -71,10 +71,10 @@ def test_a_domain_reads_as_it_is_written_and_its_own_text_reads_as_the_same(
 def test_a_fault_is_shown_at_its_place_with_the_kinds_that_there_are(text: str, place: int, reason: str) -> None:
     with pytest.raises(SearchSpaceError, match=reason) as caught:
         parse_domain(text)
-    _, shown, caret, kinds = str(caught.value).split("\n")
+    first, shown, caret = str(caught.value).split("\n")
     assert shown[4:] == text
     assert caret.index("^") - 4 == place
-    assert "loguniform(1, 50)" in kinds
+    assert "loguniform(1, 50)" in first
 
 
 def test_a_domain_made_in_code_is_checked_as_well() -> None:
@@ -132,6 +132,8 @@ def test_the_command_line_adds_and_replaces_keys_and_the_last_one_counts() -> No
     for text in ("seed", "seed:choice(1)"):
         with pytest.raises(SearchSpaceError, match="has no '='"):
             with_sets(BOTH, [text])
+    with pytest.raises(SearchSpaceError, match=r"--set '=choice\(1\)' has no key"):
+        with_sets(BOTH, ["=choice(1)"])
 
 
 @pytest.mark.parametrize(

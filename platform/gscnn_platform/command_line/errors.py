@@ -1,15 +1,20 @@
 """How a job ends that cannot go its way: one message, and a status that says why."""
 
+import errno
 import os
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from pydantic import ValidationError
 
 from gscnn_platform.interrupts import InterruptedJobError, TrainingStoppedError, exit_status
 from gscnn_platform.invalid_values import explain
+
+FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+"""A full disk, or a quota that is used up; of a write the error names no file."""
 
 
 @contextmanager
@@ -19,26 +24,37 @@ def user_errors() -> Iterator[None]:
     A job that a signal has ended has the signal's usual status, 128 and its number.
     """
     try:
-        yield
+        try:
+            yield
+        finally:
+            sys.stdout.flush()  # Here, where it can be said that this failed.
     except (TrainingStoppedError, InterruptedJobError) as stopped:
         _end(str(stopped), stopped.exit_status)
     except UnicodeError:
         raise  # A ValueError that says nothing to a user: a fault of ours.
     except BrokenPipeError:
         # Who reads our output has left, as `| head` does: nobody is there to be told.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(exit_status(signal.SIGPIPE))
     except ValidationError as error:
         _end(explain(error), 1)
     except ValueError as error:
         _end(str(error), 1)
     except OSError as error:
-        if error.filename is None or error.strerror is None:
+        if error.strerror is None or (error.filename is None and error.errno not in FULL):
             raise
-        _end(f"{error.filename}: {error.strerror}", 1)
+        _end(f"{error.filename or 'what this job writes, or its output'}: {error.strerror}", 1)
 
 
 def _end(message: str, status: int) -> None:
-    sys.stdout.flush()
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _drop_output()
     sys.stderr.write(f"\n{message}\n")
     sys.exit(status)
+
+
+def _drop_output() -> None:
+    """What is printed from now on, or was not written yet, goes nowhere: the interpreter would fail on it again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,13 +1,26 @@
 """The jobs that there are, by the docstrings of their files."""
 
 import ast
-from collections.abc import Iterable
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
-from gscnn_platform.command_line.helping import example, what
+from gscnn_platform.command_line.helping import HELP, example, what
+from gscnn_platform.invalid_values import did_you_mean, shown
 
 
-def jobs_table(files: Iterable[Path]) -> str:
-    """For each job's file what it does, and an example to paste. No job is imported."""
-    docs = [ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) for file in files]
-    return "\n".join(f"{example(doc)}\n    {what(doc)}" for doc in docs)
+def list_jobs(files: Mapping[str, Path]) -> None:
+    """Prints of each job, by the docstring of its file, what it does and an example to paste. Imports no job.
+
+    Status 2 where the command line asks for more, as `python -m jobs train` does.
+    """
+    asked = [word for word in sys.argv[1:] if word not in HELP]
+    if asked:
+        job = asked[0].replace("-", "_") if asked[0] not in files else asked[0]
+        told = f"write python -m jobs.{job}" if job in files else did_you_mean(asked[0], list(files))
+        told = told or f"leave out {shown(asked[0])}"
+        sys.stderr.write(f"python -m jobs lists the jobs and takes nothing: {told}\n")
+        sys.exit(2)
+    for file in files.values():
+        doc = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
+        print(f"{example(doc)}\n    {what(doc)}")

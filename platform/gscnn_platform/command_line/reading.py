@@ -38,6 +38,7 @@ def choose(
     """
     name, words = next(((word, sys.argv[2:]) for word in sys.argv[1:2] if word in configs), (None, sys.argv[1:]))
     refusals = Refusals(doc, tuple(configs), Options.of(configs[name][1] if name else next(iter(configs.values()))[1]))
+    _check_utf8(refusals)
     if not words and name is None:
         _tell(usage(doc, f"a {kind} ({', '.join(configs)})", next(iter(configs))), status=2)
     if name is None:
@@ -72,12 +73,21 @@ def read(target: type[T] | Callable[..., T], doc: str | None, first: Collection[
         needs: what must be given without an option's name; empty: nothing.
     """
     words, refusals = sys.argv[1:], Refusals(doc, (), Options.of(target))
+    _check_utf8(refusals)
     if needs and not words:
         _tell(usage(doc, needs), status=2)
     if set(words) & set(HELP) and inspect.isclass(target):
         _tell(short_help(doc, "", refusals.options, first), status=0)
     with on_parse_error(refusals):
         return tyro.cli(target, args=_full_help(words), prog=f"python -m jobs.{job_name(doc)}", description=what(doc))
+
+
+def _check_utf8(refusals: Refusals) -> None:
+    for word in sys.argv[1:]:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            refusals.not_utf8(word)
 
 
 def _full_help(words: list[str]) -> list[str]:

@@ -1,6 +1,9 @@
 """What a command line has wrong, in at most three lines: the option as typed, its value, the rule, the way out."""
 
+import os
+import re
 import sys
+from itertools import takewhile
 from typing import Any, Final, NoReturn
 
 from pydantic import ValidationError
@@ -48,7 +51,7 @@ class Refusals:
                 near = did_you_mean(value, choices)
                 self._end(f"{_name_of(argument)} is {shown(value)}: must be {' or '.join(choices)}", near)
             case BadValue(argument=argument, reason="too_few_values"):
-                self._end(f"{_name_of(argument)} needs {_how_many(argument)}")
+                self._end(f"{_name_of(argument)} needs {_how_many(argument)}", self._dashed(argument))
             case InstantiationFailure(argument=argument) if argument is not None:
                 self._end(f"{_name_of(argument)} is {_typed(argument)}: must be {_kind_of(argument)}")
             case InstantiationFailure(message=message):
@@ -63,7 +66,22 @@ class Refusals:
             self._end(f"{words[0]} stands where the {kind} is expected; {there}", f"example: {example(self.doc)}")
         self._end(f"there is no {kind} {shown(words[0])}; {there}", did_you_mean(words[0], self.choices))
 
+    def not_utf8(self, word: str) -> NoReturn:
+        """A word of bytes that are no text, which no record, tag or page could hold."""
+        shown_bytes = os.fsencode(word).decode("utf-8", "backslashreplace")
+        self._end(f"{shown_bytes} is not UTF-8: rename the file, or name it by a link; type options in UTF-8")
+
+    def _dashed(self, argument: Any) -> str:
+        """What to do about a value that looks like an option; nothing where an option follows."""
+        after = next(iter(_words_after(argument)), "")
+        is_option = after.partition("=")[0].replace("_", "-") in (*self.options.flags(), *HELP, HELP_ALL)
+        if not after.startswith("-") or is_option or argument.is_positional():
+            return ""
+        return f"write {_name_of(argument)}={after} for a value that starts with a dash"
+
     def _unknown(self, tokens: list[str]) -> NoReturn:
+        if "--" in sys.argv:
+            self._end("-- is no option: leave it out", f"all options: {self._all_options()}")
         typed = tokens[0].partition("=")[0]
         if not typed.startswith("-"):
             before = sys.argv[sys.argv.index(typed) - 1] if typed in sys.argv else ""
@@ -96,21 +114,36 @@ def _how_many(argument: Any) -> str:
 
 
 def _kind_of(argument: Any) -> str:
-    kinds = str(argument.lowered.metavar).replace("{None}|", "").split()
-    words = list(dict.fromkeys(KINDS.get(kind, kind) for kind in kinds))
-    return " and ".join(words) if len(kinds) == 1 else f"{len(kinds)} values, each {' or '.join(words)}"
+    kinds = re.sub(r"\{None\}\||[][]|\.\.\.", "", str(argument.lowered.metavar)).split()
+    each = " or ".join(dict.fromkeys(KINDS.get(kind, kind) for kind in kinds))
+    if not isinstance(argument.lowered.nargs, int):
+        return f"one or more values, each {each}"
+    return each if len(kinds) == 1 else f"{len(kinds)} values, each {each}"
 
 
 def _typed(argument: Any) -> str:
     """The value of an option as it stands on the command line."""
-    for name in argument.lowered.name_or_flags:
-        for place, word in enumerate(sys.argv):
-            typed, equals, value = word.partition("=")
-            if typed.replace("_", "-") == name:
-                following = sys.argv[place + 1 :]
-                count = argument.lowered.nargs if isinstance(argument.lowered.nargs, int) else 1
-                return value if equals else " ".join(following[:count])
-    return ""
+    place = _place_of(argument)
+    if place is None:
+        return ""
+    _, equals, value = sys.argv[place].partition("=")
+    if equals:
+        return shown(value)
+    count = argument.lowered.nargs
+    values = list(takewhile(lambda word: not word.startswith("--"), _words_after(argument)))
+    return shown(values[:count] if isinstance(count, int) else values)
+
+
+def _words_after(argument: Any) -> list[str]:
+    place = _place_of(argument)
+    return [] if place is None else sys.argv[place + 1 :]
+
+
+def _place_of(argument: Any) -> int | None:
+    """Where an option stands on the command line; of one that stands there twice the last place, which counts."""
+    names = argument.lowered.name_or_flags
+    places = [n for n, word in enumerate(sys.argv) if word.partition("=")[0].replace("_", "-") in names]
+    return places[-1] if places else None
 
 
 def _refused_value() -> str | None:

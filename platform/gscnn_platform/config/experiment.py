@@ -39,7 +39,7 @@ class ExperimentConfig(Config):
     of its node's cores."""
     wait_for_nodes: Execution[bool] = False
     """On a cluster that scales: wait for nodes that have not joined yet, rather than refuse."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=2**32 - 1)
     """Start of all randomness: weights, order of samples, augmentation."""
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()

@@ -207,6 +207,5 @@ def written(value: Value) -> str:
 
 
 def _misread(text: str, place: int, reason: str) -> SearchSpaceError:
-    return SearchSpaceError(
-        f"{reason}:\n    {text}\n    {' ' * place}^\nA domain is one of: {', '.join(EXAMPLES.values())}"
-    )
+    kinds = ", ".join(EXAMPLES.values())
+    return SearchSpaceError(f"{reason}; a domain is one of {kinds}:\n    {text}\n    {' ' * place}^")

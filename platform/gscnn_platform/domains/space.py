@@ -93,8 +93,9 @@ def with_sets(space: SearchSpace | None, sets: Sequence[str]) -> SearchSpace:
     added: dict[str, str] = {}
     for text in sets:
         key, equals, domain = text.partition("=")
-        if not equals:
-            raise SearchSpaceError(f"--set {text!r} has no '=': write --set 'loss.edge=loguniform(1, 50)'")
+        if not equals or not key.strip():
+            lacks = "no key before its '='" if equals else "no '='"
+            raise SearchSpaceError(f"--set {text!r} has {lacks}: write --set 'loss.edge=loguniform(1, 50)'")
         added[key.strip()] = domain.strip()
     merged = space.model_copy(update={"domains": {**space.domains, **added}})
     listed = all(domain.kind == "choice" for key, domain in merged.parsed().items() if key in added)

@@ -23,6 +23,11 @@ def raises(error: BaseException) -> Callable[[], None]:
         (raises(ValueError("--store is missing")), 1, "--store is missing"),
         (lambda: TrainingConfig(epochs=0), 1, "epochs is 0: must be 1 or more"),
         (raises(PermissionError(13, "Permission denied", "/etc/x.html")), 1, "/etc/x.html: Permission denied"),
+        (
+            raises(OSError(28, "No space left on device")),
+            1,
+            "what this job writes, or its output: No space left on device",
+        ),
         (raises(TrainingStoppedError("stopped after step 3", signal.SIGINT)), 130, "stopped after step 3"),
         (raises(TrainingStoppedError("stopped by the sweep", None)), 143, "stopped by the sweep"),
         (raises(InterruptedJobError(signal.SIGTERM, "nothing is left")), 143, "SIGTERM: nothing is left"),

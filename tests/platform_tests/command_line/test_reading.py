@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from gscnn_platform.command_line import choose, read
-from gscnn_platform.config import CacheConfig, ExperimentConfig
+from gscnn_platform.config import CacheConfig, ExperimentConfig, InferenceConfig
 from gscnn_platform.recipes import RECIPES
 
 DOC = """python -m jobs.train streets --store data/streets: trains a recipe.
@@ -58,6 +58,12 @@ def test_options_change_the_fields_that_they_name_and_no_other(monkeypatch: pyte
             "--augmentation.scale 2 1",
             "--augmentation.scale is 2 1: must be the smallest scale, above 0, and then the largest",
         ),
+        ("--seed 4294967296", "--seed is 4294967296: must be 4294967295 or less"),
+        ("--seed 3 --seed x", "--seed is x: must be a whole number"),
+        ("--store -dash", "--store needs a value\nwrite --store=-dash for a value that starts with a dash\n"),
+        ("-- --store x", "-- is no option: leave it out"),
+        ("--loss.edge=", "--loss.edge is '': must be a number"),
+        ("--store caf\udce9", r"caf\xe9 is not UTF-8: "),
         ("--training.epochs abc", "--training.epochs is abc: must be a whole number"),
         ("--training.epochs=1.5", "--training.epochs is 1.5: must be a whole number"),
         ("--augmentation.crop 97 a", "--augmentation.crop is 97 a: must be 2 values, each a whole number"),
@@ -153,6 +159,15 @@ def test_options_of_a_config_without_names_are_read_and_refused_alike(
         with pytest.raises(SystemExit):
             read(CacheConfig, doc)
         assert capsys.readouterr().err.startswith(expected)
+
+
+def test_a_list_with_a_wrong_value_is_shown_whole(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["infer.py", "--scales", "1", "0.5", "x", "--flip"])
+    with pytest.raises(SystemExit):
+        read(InferenceConfig, "python -m jobs.infer --flip: infers.")
+    assert capsys.readouterr().err == "--scales is 1 0.5 x: must be one or more values, each a number\n"
 
 
 def test_required_options_that_are_missing_are_named_with_an_example(
