@@ -20,7 +20,7 @@ from gscnn_platform.config import EdgeConfig, ExportConfig
 from gscnn_platform.data.formats.decoding import read_image
 from gscnn_platform.data.formats.streets import Streets
 from gscnn_platform.data.images import edge_prior, find_images
-from gscnn_platform.interrupts import leaving_nothing_behind
+from gscnn_platform.interrupts import from_now_on, leaving_nothing_behind
 from gscnn_platform.training.checkpoints import LoadedModel, find_model
 
 ONNX: Final = ".onnx"
@@ -79,6 +79,7 @@ def export_checkpoint(config: ExportConfig) -> ExportResult:
                     f"of shape {worst.shape}, more than --tolerance {config.tolerance:g}: not written"
                 )
             partial.replace(path)
+            from_now_on(f"{path} is whole")
         finally:
             partial.unlink(missing_ok=True)
     return ExportResult(path, checks)

@@ -1,21 +1,21 @@
-"""Ctrl-C and SIGTERM, from a job's first second to its last: one line, the usual exit status, nothing half-made.
+"""Ctrl-C, SIGTERM and a closed terminal, from a job's first second to its last: one line, the usual exit status,
+nothing half-made.
 
-A job ends at once, without unwinding, as long as it has made nothing. What would be left half-made is made inside
+A job ends at once, without unwinding, as long as nothing is half-made. What would be left half-made is made inside
 `leaving_nothing_behind`: there a signal raises, so that the block's own clean-up runs. A training stops after a
 checkpoint instead (gscnn_platform.training.stopping).
 """
 
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Final, NoReturn
 
-SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-"""Ctrl-C, and what `kill`, `ray job stop` and Kubernetes send first."""
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C; what `kill`, `ray job stop` and Kubernetes send first; and what comes as a terminal or its ssh is closed."""
 NOTHING_MADE: Final = "nothing was made or changed; run the same command to start again"
 
 
@@ -48,14 +48,33 @@ def end_at_once() -> None:
     An exception would do before the first import has ended, too: Python prints a traceback of it, or drops it in a
     callback of the import system and the job goes on as if nothing had been pressed.
     """
-    for number in SIGNALS:
+    for number in _heard():
         signal.signal(number, _end)
 
 
+_says = NOTHING_MADE
+
+
+def from_now_on(says: str) -> None:
+    """What a signal says from now on that ends the job at once: it has made something, and that is whole."""
+    global _says
+    _says = says
+
+
+def _heard() -> list[signal.Signals]:
+    """Those of SIGNALS that end a job: `nohup` has it ignore a terminal that is closed."""
+    return [each for each in SIGNALS if each != signal.SIGHUP or signal.getsignal(each) != signal.SIG_IGN]
+
+
 def _end(number: int, frame: FrameType | None) -> NoReturn:
-    sys.stderr.write(f"\n{signal.Signals(number).name}: {NOTHING_MADE}\n")
-    sys.stderr.flush()
+    _last_line(number, _says)
     os._exit(exit_status(number))
+
+
+def _last_line(number: int, says: str) -> None:
+    """Past sys.stderr, which may be in the middle of a write, and without an error where nobody reads it any more."""
+    with suppress(OSError):
+        os.write(2, f"\n{signal.Signals(number).name}: {says}\n".encode(errors="backslashreplace"))
 
 
 @contextmanager
@@ -75,13 +94,25 @@ def leaving_nothing_behind(after: str) -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal heard
         if heard:
+            _last_line(number, "ended in the middle of its clean-up: what was half-made may be left")
             os._exit(exit_status(number))
         heard = True
+        if number == signal.SIGHUP:
+            _leave_terminal()
         raise InterruptedJobError(number, after)
 
-    before = {number: signal.signal(number, stop) for number in SIGNALS}
+    before = {number: signal.signal(number, stop) for number in _heard()}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _leave_terminal() -> None:
+    """What is printed to a terminal that is gone goes nowhere; it would raise in the middle of a clean-up."""
+    for stream in (1, 2):
+        try:
+            os.write(stream, b"")
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)

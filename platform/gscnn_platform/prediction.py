@@ -25,7 +25,7 @@ from gscnn_platform.data.formats.decoding import BadSampleError, read_image
 from gscnn_platform.data.images import edge_prior, find_images
 from gscnn_platform.evaluation import autocast
 from gscnn_platform.figures import colourise, overlay
-from gscnn_platform.interrupts import leaving_nothing_behind
+from gscnn_platform.interrupts import from_now_on, leaving_nothing_behind
 from gscnn_platform.paths import AnyPath, as_path, write_whole
 from gscnn_platform.prediction_record import (
     PredictionRecord,
@@ -109,6 +109,7 @@ def predict(config: PredictConfig) -> PredictResult:
         for picture in mine if config.overwrite else ():
             (out / picture).unlink(missing_ok=True)  # What is there counts as done once this is interrupted.
         rows = list(_predict_files(config, workers, loaded, left, out)) if workers else []
+        from_now_on(f"the pictures in {out} are whole")
     unreadable = {row["file"]: row["error"] for row in rows if row["error"]}
     good = [row for row in rows if not row["error"]]
     if not good and not done:

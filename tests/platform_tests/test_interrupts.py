@@ -1,5 +1,6 @@
 """Signals to a job in a process of its own: what it prints, its status, and what it leaves."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -16,16 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def interrupted(code: str, folder: Path, number: int, times: int = 1) -> tuple[int, str]:
     """Status and standard error of a program that says "ready" and is then sent a signal."""
-    program = "from gscnn_platform.interrupts import *\nfrom gscnn_platform.command_line.errors import user_errors\n"
-    program += "import time\nfrom pathlib import Path\nend_at_once()\n" + textwrap.dedent(code)
-    process = subprocess.Popen(
-        [sys.executable, "-c", program],
-        cwd=folder,
-        env={"PYTHONPATH": f"{ROOT}:{ROOT / 'platform'}"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = started(code, folder, subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     for _ in range(times):
@@ -35,7 +27,23 @@ def interrupted(code: str, folder: Path, number: int, times: int = 1) -> tuple[i
     return process.returncode, error
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def started(code: str, folder: Path, output: int) -> subprocess.Popen[str]:
+    program = "from gscnn_platform.interrupts import *\nfrom gscnn_platform.command_line.errors import user_errors\n"
+    program += "import time\nfrom pathlib import Path\nend_at_once()\n" + textwrap.dedent(code)
+    return subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=folder,
+        env={"PYTHONPATH": f"{ROOT}:{ROOT / 'platform'}"},
+        stdout=output,
+        stderr=output,
+        text=True,
+    )
+
+
+STATUS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+
+
+@pytest.mark.parametrize(("number", "status"), STATUS)
 def test_before_anything_is_made_a_signal_ends_a_job_at_once_with_one_line(
     number: int, status: int, tmp_path: Path
 ) -> None:
@@ -55,7 +63,7 @@ def test_before_anything_is_made_a_signal_ends_a_job_at_once_with_one_line(
     )
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "status"), STATUS)
 def test_what_would_be_left_half_made_is_cleaned_up(number: int, status: int, tmp_path: Path) -> None:
     code = """
         with user_errors(), leaving_nothing_behind("nothing half-made is left"):
@@ -83,7 +91,10 @@ def test_a_second_signal_ends_a_clean_up_that_hangs(tmp_path: Path) -> None:
                 time.sleep(30)
     """
     began = time.monotonic()
-    assert interrupted(code, tmp_path, signal.SIGINT, times=2)[0] == 130
+    assert interrupted(code, tmp_path, signal.SIGINT, times=2) == (
+        130,
+        "\nSIGINT: ended in the middle of its clean-up: what was half-made may be left\n",
+    )
     assert time.monotonic() - began < 15
 
 
@@ -92,3 +103,44 @@ def test_signal_handlers_are_as_before_after_the_block() -> None:
     with pytest.raises(InterruptedJobError, match="SIGINT: all is well"), leaving_nothing_behind("all is well"):
         signal.raise_signal(signal.SIGINT)
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_once_something_is_made_a_signal_says_that_it_is_whole(tmp_path: Path) -> None:
+    code = """
+        from_now_on("the store is whole")
+        print("ready", flush=True)
+        time.sleep(30)
+    """
+    assert interrupted(code, tmp_path, signal.SIGTERM) == (143, "\nSIGTERM: the store is whole\n")
+
+
+def test_a_job_under_nohup_does_not_hear_that_the_terminal_is_closed(tmp_path: Path) -> None:
+    code = """
+        import signal
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        end_at_once()
+        with leaving_nothing_behind("nothing is left"):
+            print("ready", flush=True)
+            time.sleep(0.5)
+    """
+    assert interrupted(code, tmp_path, signal.SIGHUP) == (0, "")
+
+
+def test_a_closed_terminal_does_not_keep_a_job_from_its_clean_up(tmp_path: Path) -> None:
+    code = """
+        with user_errors(), leaving_nothing_behind("nothing is left"):
+            try:
+                print("ready", flush=True)
+                time.sleep(30)
+            finally:
+                print("cleaning up", flush=True)
+                Path("cleaned").touch()
+    """
+    ours, terminal = os.openpty()
+    process = started(code, tmp_path, terminal)
+    assert os.read(ours, 5) == b"ready"
+    os.close(terminal)
+    os.close(ours)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(20) == 129
+    assert (tmp_path / "cleaned").exists()

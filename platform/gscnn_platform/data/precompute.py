@@ -38,7 +38,7 @@ from gscnn_platform.data.parts import file_digest
 from gscnn_platform.data.storage import Progress, writing
 from gscnn_platform.data.store import check_files
 from gscnn_platform.importing import imported_meanwhile
-from gscnn_platform.interrupts import leaving_nothing_behind
+from gscnn_platform.interrupts import from_now_on, leaving_nothing_behind
 from gscnn_platform.paths import AnyPath, RemotePath, as_path
 
 PART_ROWS: Final = 64
@@ -125,12 +125,14 @@ def precompute(config: PrecomputeConfig) -> PrecomputeResult:
     said = (*description.left_out, *turned_notice(turned))
     existing = _existing(out, identity, config.overwrite)
     if existing is not None:
+        from_now_on(f"the store {out} is whole")
         return PrecomputeResult(out, existing, False, notices(existing, said))
     place = destination(out)
     progress = Progress(out, place.disk, total=sum(len(of_split) for of_split in samples.values()))
     with leaving_nothing_behind("nothing of this build is left; run the same command to start it again"):
         try:
             manifest = _build(config, identity, samples, place, progress)
+            from_now_on(f"the store {out} is whole")
         finally:
             with suppress(OSError):
                 place.discard()

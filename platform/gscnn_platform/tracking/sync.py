@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from gscnn_platform.interrupts import from_now_on
 from gscnn_platform.tracking.deleted import DeletedError, fate_of, restore
 from gscnn_platform.tracking.journal import HEADER, Address, HeldError, Journal, TrackingError, address_of, parts
 from gscnn_platform.tracking.outbox import Left, Outbox, Say, left_in, silent
@@ -99,6 +100,7 @@ def sync(folders: Iterable[Path], uri: str | None, say: Say, restore_deleted: bo
     """
     check_no_password(uri or "", "--uri")
     done = True
+    from_now_on("what was delivered stays delivered; run the same command to deliver the rest")
     for outbox in find_outboxes(folders):
         before, began = left_in(outbox), time.monotonic()
         left = _deliver_if_possible(outbox, uri or before.tracking_uri, restore_deleted) if before.waiting else before

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from gscnn_platform.interrupts import InterruptedJobError
 from gscnn_platform.training.step_signal import Signal
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class DriverLink:
 
 
 class Stopper:
-    """Turns the first SIGTERM or SIGINT into a request to stop; the second ends the driver as usual."""
+    """Turns the first SIGTERM or SIGINT into a request to stop; the second ends the driver at once."""
 
     def __init__(self) -> None:
         self.number: int | None = None
@@ -91,7 +92,7 @@ class Stopper:
 
     def _stop(self, number: int, _: FrameType | None) -> None:
         if self.number is not None:
-            raise KeyboardInterrupt
+            raise InterruptedJobError(number, "ended at once; run the same command to resume from the last checkpoint")
         self.number = number
         print(f"\n{signal.Signals(number).name}: stopping after a checkpoint; again to end at once", flush=True)
         self.stop()

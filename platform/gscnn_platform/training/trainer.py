@@ -12,7 +12,7 @@ from gscnn_platform.config import ExperimentConfig, Metric
 from gscnn_platform.data.notices import void_notices
 from gscnn_platform.data.store import Store, StoreError, open_store
 from gscnn_platform.importing import imported_meanwhile
-from gscnn_platform.interrupts import InterruptedJobError, TrainingStoppedError, leaving_nothing_behind
+from gscnn_platform.interrupts import InterruptedJobError, TrainingStoppedError, from_now_on, leaving_nothing_behind
 from gscnn_platform.training import checkpoints, resume
 from gscnn_platform.training.job import WorkerJob
 from gscnn_platform.training.progress import say
@@ -119,6 +119,7 @@ def run_training(config: ExperimentConfig, trial: Trial | None = None) -> Traini
     with leaving_nothing_behind(f"run the same command to resume run {run_name}"), resume.alive(folder):
         if before is None:
             record = _new_run(config, run_name, storage, store, trial)
+            resume.write_record(folder, record)  # From here on the same command finds it, whatever ends this one.
             tracking.make_way(outbox, record.run_id, say)
             say(f"run {run_name} · store {store.path} ({record.fingerprint}) · tracked at {record.tracking_uri}")
             for notice in void_notices(store.manifest, (config.data.train_split, config.data.val_split or "")):
@@ -139,7 +140,9 @@ def run_training(config: ExperimentConfig, trial: Trial | None = None) -> Traini
                     train_here(job, stopper, trial.tell)
                 else:
                     train_on_workers(job, storage, stopper, trial.tell if trial else lambda scores: None)
-            return _result(job, trial, stopper)
+            result = _result(job, trial, stopper)
+            from_now_on(f"run {run_name} is finished, and all of it is kept")
+            return result
 
 
 def _job(

@@ -22,7 +22,7 @@ from gscnn_platform.comparison import CURVES, Sweep, Table, compare
 from gscnn_platform.config import EXECUTION, with_overrides
 from gscnn_platform.data.store import Store
 from gscnn_platform.domains import SearchSpace
-from gscnn_platform.interrupts import TrainingStoppedError
+from gscnn_platform.interrupts import InterruptedJobError, TrainingStoppedError, from_now_on, leaving_nothing_behind
 from gscnn_platform.training import resume
 from gscnn_platform.training.execution import check_sync_bn
 from gscnn_platform.training.progress import say
@@ -91,7 +91,7 @@ def drive(
     cluster.connect()
     folder, count = f"{storage}/{name}", number_of_trials(config, space)
     config, workers, side_by_side = with_resources(config.model_copy(update={"store": str(store.path)}), count)
-    with resume.alive(folder):
+    with leaving_nothing_behind(f"run the same command to resume sweep {name}"), resume.alive(folder):
         record = before or _new_sweep(config, space, name, folder, storage, store)
         if is_deleted:
             record = in_new_mlflow_run(record, folder, storage, store)
@@ -125,6 +125,7 @@ def drive(
                 )
             registered = board.finish(config.register_as, store.manifest.fingerprint)
         write_record(folder, record.model_copy(update={"state": "finished", "config": config}))
+        from_now_on(f"sweep {name} is finished, and all of it is kept")
     rows = board.rows()
     return SweepResult(
         name,
@@ -293,7 +294,7 @@ def _interrupted_by_sigterm() -> Iterator[list[int]]:
 
     def stop(number: int, _: object) -> None:
         if heard:
-            raise KeyboardInterrupt
+            raise InterruptedJobError(number, "ended at once; run the same command to resume the sweep")
         heard.append(number)
         print(f"\n{signal.Signals(number).name}: stopping the trials; again to end at once", flush=True)
         os.kill(os.getpid(), signal.SIGUSR1)
