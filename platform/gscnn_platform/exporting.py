@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,7 +150,14 @@ def _probabilities(key: str, logits: Tensor) -> Tensor:
 
 
 def _write_program(loaded: LoadedModel, path: Path) -> Runner:
-    torch.export.save(export_program(loaded.model), path, extra_files={METADATA: json.dumps(_metadata(loaded))})
+    program = export_program(loaded.model)
+    try:
+        torch.export.save(program, path, extra_files={METADATA: json.dumps(_metadata(loaded))})
+    except RuntimeError as error:
+        if "writ" not in str(error):  # PytorchStreamWriter has no class of its own for a disk that is full.
+            raise
+        free = shutil.disk_usage(path.parent).free / 1e6
+        raise ExportError(f"--out cannot be written, {free:.1f} MB are free in {path.parent}: make space") from error
     return torch.export.load(path).module()
 
 

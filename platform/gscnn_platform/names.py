@@ -16,6 +16,8 @@ from urllib.parse import quote, unquote
 
 MOST_BYTES: Final = 200
 """Of a name in UTF-8: a file's name has 255 at most, and ours get endings such as the outbox's."""
+MOST_PART: Final = 60
+"""Bytes that each of several texts gets in a file's name."""
 ALLOWED: Final = "letters, digits, spaces and _ - . + = , @"
 RESERVED: Final = ("mlartifacts", "evaluation", "outbox", "mlflow.db")
 """What a storage folder holds beside its runs."""
@@ -109,9 +111,15 @@ def near_misses(text: str, known: Iterable[str]) -> str:
 
 
 def file_name(text: str) -> str:
-    """Any text as the name of a file, or a part of one; different texts may get the same."""
+    """Any text as a part of a file's name, of 60 bytes at most; different texts may get the same.
+
+    One that is longer ends with a digest, so that long ones which differ at their end alone do not.
+    """
     safe = "".join(character if _is_allowed(character) and character != " " else "-" for character in text)
-    return _cut(safe.lstrip(".-") or "unnamed", 100)
+    safe = safe.lstrip(".-") or "unnamed"
+    if len(safe.encode()) <= MOST_PART:
+        return safe
+    return f"{_cut(safe, MOST_PART - 9)}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def _cut(text: str, most: int) -> str:

@@ -73,7 +73,8 @@ def predict(config: PredictConfig) -> PredictResult:
 
     Raises:
         InputError: no input outside the output folder, or inputs that would share an output.
-        PredictError: outputs that exist already, an interrupted prediction with other settings, or no readable file.
+        PredictError: outputs that exist already, an interrupted prediction with other settings, no readable file, or an
+            output folder that takes no more.
         CheckpointError, TrackingError: no such checkpoint or run.
         ClusterError: there is no cluster to run on.
         ResourcesError: the cluster is too small, and the prediction does not wait for nodes.
@@ -180,6 +181,11 @@ def _predict_files(
     )
     with tqdm(total=len(files), desc="predict", unit=" images") as bar:
         for row in dataset.iter_rows():
+            if row["unwritten"]:
+                raise PredictError(
+                    f"--out {out} cannot be written: {row['unwritten']}\n"
+                    "What is there is whole: make space, and run the same command to predict the others"
+                )
             bar.update()
             yield row
 
@@ -203,8 +209,9 @@ class Predictor:
         self.raw_ids = self.loaded.dataset.raw_ids
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """`name` and `file` of some images -> `file`, `error` (empty where all is well), `seconds` and `peak_gib`."""
-        rows = []
+        """`name` and `file` of some images -> `file`, `seconds` and `peak_gib`; and, empty where all is well, `error` of
+        the image and `unwritten` of the output folder."""
+        rows, unwritten = [], ""
         with ThreadPoolExecutor(2) as pool:
             reads = [pool.submit(read_image, as_path(str(file))) for file in batch["file"]]
             writes: list[Future[None]] = []
@@ -216,10 +223,14 @@ class Predictor:
                     error = str(reason)
                 rows.append({"file": file, "error": error, "seconds": time.perf_counter() - began})
             for write in writes:
-                write.result()
+                try:
+                    write.result()
+                except OSError as error:
+                    unwritten = error.strerror or str(error)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         return {key: np.array([row[key] for row in rows]) for key in ("file", "error", "seconds")} | {
-            "peak_gib": np.full(len(rows), peak)
+            "peak_gib": np.full(len(rows), peak),
+            "unwritten": np.full(len(rows), unwritten),
         }
 
     def _predict(

@@ -10,3 +10,8 @@ def test_a_metric_that_is_no_validation_score_is_refused_before_runs_are_read(me
     with pytest.raises(ValueError, match=rf"--metric {metric} is no validation score; did you mean .*{meant}") as told:
         compare_runs(["no-run"], "http://127.0.0.1:9", metric, "page.html")
     assert "val/pixel_accuracy" in str(told.value)
+
+
+def test_options_without_a_run_are_refused_before_anything_is_read() -> None:
+    with pytest.raises(ValueError, match="name the runs or sweeps to compare"):
+        compare_runs([], "http://127.0.0.1:9", "val/miou", "page.html")

@@ -69,6 +69,13 @@ def test_the_paired_test_is_students_on_the_differences_seed_by_seed() -> None:
     assert found.clear
 
 
+def test_a_run_of_another_program_whose_params_are_no_numbers_is_compared_all_the_same() -> None:
+    foreign = tracked("baseline", 0.4, params={"seed": "None", "training.epochs": "2.5"})
+    ours = tracked("ours", 0.5)
+    assert names(foreign, ours) == ["baseline", "ours"]
+    assert "baseline" in str(compare([foreign, ours], EXECUTION, MIOU, different_data=True))
+
+
 def test_no_test_without_two_shared_seeds_and_no_p_value_from_rounding() -> None:
     assert paired({0: 0.5, 1: 0.5}, {1: 0.6, 2: 0.6}) is None
     same = paired({0: 0.5, 1: 0.6, 2: 0.7}, {0: 0.5, 1: 0.6, 2: 0.7})

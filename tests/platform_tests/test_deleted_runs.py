@@ -177,6 +177,22 @@ def test_sync_tracking_says_that_a_run_was_deleted_and_restores_it_when_told(
     assert client.get_run(run_id).data.metrics == {"train/total": 0.5}
 
 
+def test_an_outbox_that_cannot_be_read_keeps_no_other_from_being_delivered(
+    uri: str, run_id: str, tmp_path: Path, client: mlflow.MlflowClient
+) -> None:
+    (tmp_path / "a" / "tracking" / "0").mkdir(parents=True)
+    (tmp_path / "a" / "tracking" / "0" / "outbox.json").write_text("damaged")
+    opened = tracking.Outbox.at(tmp_path / "b" / "tracking", uri, run_id)
+    opened.metrics([(1, {"train/total": 0.5})])
+    opened.close(patience=0)
+    lines: list[str] = []
+    assert not tracking.sync([tmp_path], None, lines.append)
+    assert lines[0].startswith(f"{tmp_path}/a/tracking cannot be delivered: ")
+    assert lines[0].endswith("is missing or damaged")
+    assert lines[1].startswith(f"{tmp_path}/b/tracking: metrics of 1 steps delivered to ")
+    assert client.get_run(run_id).data.metrics["train/total"] == 0.5
+
+
 def test_an_outbox_of_an_earlier_run_of_the_name_makes_way_and_loses_nothing(
     uri: str, run_id: str, tmp_path: Path
 ) -> None:

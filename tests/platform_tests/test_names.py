@@ -147,6 +147,12 @@ def test_any_text_becomes_a_file_name(text: str, tmp_path: Path) -> None:
     assert not set("/?#%\\ ") & set(name)
 
 
+def test_long_texts_that_differ_at_their_end_get_different_file_names_and_three_of_them_fit_one() -> None:
+    parts = [names.file_name(f"{'x' * 200} {end}") for end in ("a1b2c3", "d4e5f6", "a1b2c3")]
+    assert parts[0] == parts[2] != parts[1]
+    assert len("-vs-".join(parts).encode()) < 240
+
+
 @pytest.mark.parametrize("text", ["a $x$ b", "$", r"\$5 and $6$", "_hidden", "50% ^_{", "$^_{$", "plain"])
 def test_matplotlib_draws_any_text_as_it_is(text: str) -> None:
     shown = names.picture_text(text)

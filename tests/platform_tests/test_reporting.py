@@ -1,6 +1,9 @@
+import errno
 import io
 import math
+import os
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from PIL import Image
 from gscnn.constants import IGNORE_INDEX
 from gscnn_platform.evaluation import Counts, EvalReport
 from gscnn_platform.figures import Panels
+from gscnn_platform.machine import MachineError
 from gscnn_platform.reporting.job import chosen_frames
 from gscnn_platform.reporting.page import FramePicture, render
 from gscnn_platform.reporting.pictures import (
@@ -23,6 +27,7 @@ from gscnn_platform.reporting.pictures import (
     outlined,
     worst_windows,
 )
+from gscnn_platform.reporting.templates import write_page
 
 CLASSES = ("road", "<b>sky</b>", "never")
 COLOURS = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
@@ -176,3 +181,26 @@ def test_a_frames_picture_is_a_png_of_readable_size(models: tuple[str, ...]) -> 
     views = {name: panels(truth, np.roll(truth, 3, axis=0)) for name in models}
     picture = frame_picture(views, "frame", ((255, 0, 0), (0, 255, 0)), worst_windows(truth, [np.roll(truth, 3, 0)]))
     assert Image.open(io.BytesIO(picture)).size[0] == 1320
+
+
+def full(file: Path, content: bytes) -> int:
+    """Path.write_bytes on a disk that is full."""
+    with file.open("wb") as opened:
+        opened.write(content[:1])
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_page_that_a_full_disk_does_not_take_leaves_the_one_before_and_names_the_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "pages" / "page.html"
+    write_page(page, "before ß", "--report")
+    link = tmp_path / "link.html"
+    link.symlink_to(page)
+    write_page(link, "again", "--report")
+    assert link.is_symlink() and page.read_text(encoding="utf-8") == "again"
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(MachineError, match=r"page\.html cannot be written: .*; name another file by --report"):
+        write_page(page, "after", "--report")
+    assert [file.name for file in page.parent.iterdir()] == ["page.html"]
+    assert page.read_text(encoding="utf-8") == "again"

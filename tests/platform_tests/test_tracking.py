@@ -1,7 +1,10 @@
 import json
+import re
 import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import mlflow
@@ -23,6 +26,37 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
     return tracking.tracking_uri(TrackingConfig(), str(tmp_path_factory.mktemp("tracking")))
 
 
+Answering = Callable[[int, str], str]
+
+
+@pytest.fixture
+def answering() -> Iterator[Answering]:
+    """Gives the URI of a server that has one answer to everything; one that redirects names itself."""
+    servers: list[HTTPServer] = []
+
+    def start(status: int, body: str) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(status)
+                if status == 302:
+                    self.send_header("Location", "/login")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body.encode())
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        servers.append(HTTPServer(("127.0.0.1", 0), Handler))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{servers[-1].server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
 @pytest.fixture
 def run_id(uri: str, tiny_run: ExperimentConfig, streets_store: Store) -> str:
     return tracking.create_run(uri, tiny_run, "a run", streets_store, "/runs/a run", {})
@@ -36,6 +70,57 @@ def test_the_uri_is_the_configs_then_the_environments_then_sqlite_beside_the_che
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracker")
     assert tracking.tracking_uri(TrackingConfig(), str(tmp_path)) == "http://tracker"
     assert tracking.tracking_uri(TrackingConfig(uri="http://mine"), str(tmp_path)) == "http://mine"
+
+
+@pytest.mark.parametrize("uri", ["sqlite://", "sqlite:///", "sqlite:///:memory:"])
+def test_a_database_in_memory_is_refused(uri: str, tmp_path: Path) -> None:
+    with pytest.raises(tracking.TrackingError, match="is kept in memory and lost at once: name a file, sqlite:///FILE"):
+        tracking.tracking_uri(TrackingConfig(uri=uri), str(tmp_path))
+
+
+@pytest.mark.parametrize("uri", ["http://host:port", "http://host:99999", f"http://{'x' * 70}:5000", "http://[::1"])
+def test_an_address_that_no_server_can_have_is_named(uri: str) -> None:
+    for look in (lambda: tracking.read_run(uri, "f" * 32), lambda: tracking.find_run(uri, "a run")):
+        with pytest.raises(tracking.TrackingError, match=re.escape(f"{uri} is no address of a server: ")):
+            look()
+
+
+@pytest.mark.parametrize("kind", ["garbage", "folder", "no such driver", "no such kind"])
+def test_a_database_that_does_not_open_is_told_in_a_line_within_seconds(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "garbage").write_bytes(b"no database" * 100)
+    (tmp_path / "folder").mkdir()
+    uris = {"no such driver": "postgresql+nothing://host/db", "no such kind": "nothing://host/db"}
+    uri, began = uris.get(kind, f"sqlite:///{tmp_path}/{kind}"), time.monotonic()
+    with pytest.raises(tracking.TrackingError) as told:
+        tracking.set_tags(uri, "f" * 32, {"a": "b"})
+    assert time.monotonic() - began < 15
+    assert uri in str(told.value) and "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(200, "<html>log in</html>\n" * 500), (404, "<html>nothing here</html>\n" * 500), (200, "[]"), (302, "")],
+)
+def test_a_server_that_is_not_mlflows_is_told_in_a_line(status: int, body: str, answering: Answering) -> None:
+    uri = answering(status, body)
+    with pytest.raises(tracking.TrackingError) as told:
+        tracking.read_run(uri, "f" * 32)
+    assert uri in str(told.value) and "\n" not in str(told.value)
+    assert len(str(told.value)) < 500
+    assert tracking.fate_of(uri, "f" * 32) == "unknown"
+
+
+def test_to_look_for_a_run_makes_no_folder_and_no_empty_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    uri, run_id = tracking.tracking_uri(TrackingConfig(), str(tmp_path / "runs")), "f" * 32
+    with pytest.raises(tracking.TrackingError, match="there is no such file"):
+        tracking.checkpoint_of_run(uri, run_id).__enter__()
+    with pytest.raises(tracking.TrackingError, match="there is no such file"):
+        tracking.run_of_model(uri, "models:/a@best")
+    with pytest.raises(tracking.TrackingError, match="there is no such file"):
+        tracking.log_evaluation(uri, run_id, {}, {}, {})
+    assert tracking.fate_of(uri, run_id) == "gone"
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

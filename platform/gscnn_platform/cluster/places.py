@@ -44,14 +44,19 @@ def resolve_local(path: str, option: str) -> Path:
     """As `resolve`, of a file that is written on this machine alone.
 
     Raises:
-        ValueError: a URI, a relative path in a submitted job, or a place that cannot be written.
+        ValueError: a URI, a relative path in a submitted job, a place that cannot be written, or one where something
+            else than a file is.
     """
     if isinstance(as_path(path), RemotePath):
         raise ValueError(
             f"{option} is {path!r}: this is written to a folder of this machine; name one, and copy it then"
         )
     place = Path(resolve(path, option))
-    check_can_write(str(place if place.is_dir() else place.parent), option)
+    if place.exists() and not place.is_file():
+        what = "a folder" if place.is_dir() else "no file that can be replaced"
+        raise ValueError(f"{option} is {path!r}, which is {what}: name a file")
+    # Of a link, what it names is written.
+    check_can_write(str(place.resolve().parent), option)
     return place
 
 

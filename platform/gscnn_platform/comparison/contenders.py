@@ -140,12 +140,12 @@ def score(run: TrackedRun, metric: str) -> float | None:
 
 
 def seed_of(run: TrackedRun) -> int:
-    return int(run.params.get(SEED, 0))
+    return _whole(run, SEED)
 
 
 def is_complete(run: TrackedRun) -> bool:
     """Whether the run went to its last epoch: a scheduler may have ended it before."""
-    return run.status == "FINISHED" and _reached(run) >= int(run.params.get("training.epochs", 0))
+    return run.status == "FINISHED" and _reached(run) >= _whole(run, "training.epochs")
 
 
 def state(run: TrackedRun) -> str:
@@ -160,6 +160,14 @@ def state(run: TrackedRun) -> str:
 def plural(count: int, noun: str) -> str:
     """`1 run`, `2 runs`."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _whole(run: TrackedRun, key: str) -> int:
+    """A param; 0 of a run that has none, or of another program's that has something else there, such as `None`."""
+    try:
+        return int(run.params.get(key, 0))
+    except ValueError:
+        return 0
 
 
 def _reached(run: TrackedRun) -> int:

@@ -13,13 +13,13 @@ from gscnn_platform.config.tracking import TrackingConfig
 class EvaluateConfig(Config):
     """One evaluation."""
 
-    checkpoint: str
+    checkpoint: str = Field(min_length=1)
     """A checkpoint's or a run's folder, or an MLflow run id."""
     store: str
     """Folder that jobs.precompute wrote, a path or URI."""
     split: str = "val"
     """Split of the store to count; `held-out`: the samples that the run held out by `data.val_share`."""
-    compare: str | None = None
+    compare: str | None = Field(default=None, min_length=1)
     """Another checkpoint, named in the same ways: both are counted, and the page shows them side by side."""
     report: str | None = None
     """The HTML page to write; None: evaluation/NAME-SPLIT.html in the storage folder."""

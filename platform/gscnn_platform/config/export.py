@@ -9,7 +9,7 @@ from gscnn_platform.config.tracking import TrackingConfig
 class ExportConfig(Config):
     """One export."""
 
-    checkpoint: str
+    checkpoint: str = Field(min_length=1)
     """A checkpoint's or a run's folder, or an MLflow run id."""
     out: str
     """File to write: .onnx for ONNX, .pt2 for torch.export."""

@@ -12,7 +12,7 @@ from gscnn_platform.config.tracking import TrackingConfig
 class PredictConfig(Config):
     """One prediction of files."""
 
-    checkpoint: str
+    checkpoint: str = Field(min_length=1)
     """A checkpoint's or a run's folder, or an MLflow run id."""
     input: tuple[str, ...] = Field(min_length=1)
     """Image files, folders that are searched to their depth, or glob patterns; paths or URIs, one or several."""

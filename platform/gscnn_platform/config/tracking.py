@@ -35,6 +35,8 @@ class TrackingConfig(Config):
     @field_validator("uri")
     @classmethod
     def _without_password(cls, uri: str | None) -> str | None:
+        if uri is not None and not uri.strip():
+            raise ValueError("must not be empty: name one, or leave the option out")
         if uri is not None and has_password(uri):
             raise ValueError(
                 "logs and MLflow would show its user and password: give them by MLFLOW_TRACKING_USERNAME and "

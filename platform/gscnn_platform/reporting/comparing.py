@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from gscnn_platform import cluster, machine, tracking
 from gscnn_platform.comparison import CURVES, Comparison, Sweep, best_epoch, compare
 from gscnn_platform.config import EXECUTION, TrackingConfig
+from gscnn_platform.interrupts import from_now_on
 from gscnn_platform.reporting.comparison_page import Scenes, render_comparison, shown_run
+from gscnn_platform.reporting.templates import write_page
 from gscnn_platform.training.resume import tracked_as
 
 
@@ -23,17 +25,15 @@ def compare_runs(
         different_data: whether runs on different data are compared all the same.
 
     Raises:
-        ValueError: nothing is named, or there is nothing to compare.
+        ValueError: there is nothing to compare.
         TrackingError: a run is not found, or the tracking URI does not answer.
         DifferentDataError: the runs' data differ.
     """
-    if not references:
-        raise ValueError("name the runs or sweeps to compare: MLflow run ids, run names or folders")
     path = cluster.resolve_local(out, "--out")
     comparison = compare([find(reference, uri) for reference in references], EXECUTION, metric, different_data)
     print(comparison, flush=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render_comparison(comparison, _scenes(comparison)), encoding="utf-8")
+    write_page(path, render_comparison(comparison, _scenes(comparison)), "--out")
+    from_now_on(f"{path} is whole")
     print(f"\nreport  {path}")
     return comparison
 

@@ -18,8 +18,11 @@ from gscnn_platform.data.manifest import read_manifest
 from gscnn_platform.data.store import SplitReader, StaleStoreError, Store, open_store
 from gscnn_platform.evaluation import EvalReport, evaluate
 from gscnn_platform.figures import Panels, predict_panels
+from gscnn_platform.interrupts import from_now_on
+from gscnn_platform.machine import MachineError
 from gscnn_platform.names import file_name
 from gscnn_platform.paths import as_path
+from gscnn_platform.reporting.templates import write_page
 from gscnn_platform.training.checkpoints import LoadedModel, find_model
 
 if TYPE_CHECKING:
@@ -50,28 +53,37 @@ def evaluate_checkpoint(config: EvaluateConfig) -> Evaluation:
         CheckpointError, TrackingError: no such checkpoint or run.
         StoreError: the store is missing, damaged, or does not fit the model.
         ClusterError, ResourcesError: it is to run on a cluster, and there is none, or that is too small.
+        MachineError: the page cannot be written.
     """
     uri = tracking.tracking_uri(config.tracking, cluster.default_storage())
     references = [config.checkpoint, *([config.compare] if config.compare else [])]
     loaded = [find_model(reference, uri) for reference in references]
     store = _open_store(config, loaded)
+    names = _names(loaded)
+    path = _page_path(config, names)
     workers = _workers(config)
     device = torch.device("cpu") if workers else _device(config)
     models: list[Evaluated] = []
-    for name, model in zip(_names(loaded), loaded, strict=True):
+    for name, model in zip(names, loaded, strict=True):
         asked = (config, model, store, name)
         report = cluster.run_on_worker(workers, _count, *asked) if workers else _count(*asked)
         print(f"\n{name}\n{report.table()}", flush=True)
         models.append(Evaluated(name, model, report))
-    path = _page_path(config, models)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(_page(config, models, store, device), encoding="utf-8")
-    print(f"\nreport  {path}")
+    page = _page(config, models, store, device)
+    unwritten: MachineError | None = None
+    try:
+        write_page(path, page, "--report")
+        print(f"\nreport  {path}", flush=True)
+        from_now_on(f"{path} is whole; not all of it may be tracked")
+    except MachineError as error:  # Its scores are tracked all the same.
+        unwritten = error
     for evaluated in models:
         try:
-            _track(uri, evaluated, config, path)
+            _track(uri, evaluated, config, path.stem, page)
         except tracking.TrackingError as error:
             print(f"not tracked: {error}", file=sys.stderr)
+    if unwritten is not None:
+        raise unwritten
     return Evaluation(tuple(models), path)
 
 
@@ -158,12 +170,10 @@ def _names(loaded: Sequence[LoadedModel]) -> list[str]:
     return [f"{name} epoch {model.metrics['epoch']:.0f}" for name, model in zip(names, loaded, strict=True)]
 
 
-def _page_path(config: EvaluateConfig, models: Sequence[Evaluated]) -> Path:
-    if config.report is not None:
-        return cluster.resolve_local(config.report, "--report")
-    storage = cluster.default_storage()
-    stem = "-vs-".join(file_name(evaluated.name) for evaluated in models)
-    return Path(storage) / "evaluation" / f"{stem}-{file_name(config.split)}.html"
+def _page_path(config: EvaluateConfig, names: Sequence[str]) -> Path:
+    stem = "-vs-".join(map(file_name, names))
+    by_default = f"{cluster.default_storage()}/evaluation/{stem}-{file_name(config.split)}.html"
+    return cluster.resolve_local(by_default if config.report is None else config.report, "--report")
 
 
 def _page(config: EvaluateConfig, models: Sequence[Evaluated], store: Store, device: torch.device) -> str:
@@ -253,7 +263,7 @@ def chosen_frames(scores: Sequence[Sequence[float]]) -> Mapping[str, int]:
     return {title: index for index, title in picked.items()}
 
 
-def _track(uri: str, evaluated: Evaluated, config: EvaluateConfig, page: Path) -> None:
+def _track(uri: str, evaluated: Evaluated, config: EvaluateConfig, page_name: str, page: str) -> None:
     report, split = evaluated.report, config.split
     stem, run_id = file_name(split), evaluated.loaded.run_id
     if tracking.needs_new_run(uri, run_id, config.tracking.on_deleted):
@@ -272,6 +282,6 @@ def _track(uri: str, evaluated: Evaluated, config: EvaluateConfig, page: Path) -
         files={
             f"{stem}.txt": report.table(),
             f"{stem}.json": json.dumps(report.as_data(), indent=1),
-            f"{file_name(page.stem) if config.compare else stem}.html": page.read_text(encoding="utf-8"),
+            f"{file_name(page_name) if config.compare else stem}.html": page,
         },
     )

@@ -33,8 +33,10 @@ def compare_runs(
     """Compares what is named: see gscnn_platform.reporting.comparing.
 
     Raises:
-        ValueError: `metric` is no validation score; the message has those that are written alike.
+        ValueError: nothing is named, or `metric` is no validation score; the message has those that are written alike.
     """
+    if not references:
+        raise ValueError("name the runs or sweeps to compare: MLflow run ids, run names or folders")
     if not metric.startswith(("val/", "val_iou/")):
         known = [score.tracked_as for score in SCORES]
         raise ValueError(

@@ -17,6 +17,7 @@ from gscnn_platform.tracking.delivery import client_of
 from gscnn_platform.tracking.journal import HEADER, Address, Journal, TrackingError, parts, read_json, write_json
 from gscnn_platform.tracking.outbox import Say, left_in
 from gscnn_platform.tracking.refusals import reason
+from gscnn_platform.tracking.uri import check_database
 
 REPLACES: Final = "gscnn.replaces"
 """Tag: id of the MLflow run that was deleted, in whose place this one is."""
@@ -48,6 +49,10 @@ def fate_of(uri: str, run_id: str) -> Fate:
 
 
 def _look(uri: str, run_id: str) -> Fate:
+    try:
+        check_database(uri)
+    except FileNotFoundError:
+        return "gone"
     client = client_of(uri)
     try:
         run = client.get_run(run_id)

@@ -16,6 +16,8 @@ import mlflow
 from mlflow.entities import LifecycleStage, LoggedModelOutput, LoggedModelStatus, Metric, Run, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
+from mlflow.store.db import utils as database
+from sqlalchemy.exc import SQLAlchemyError
 
 from gscnn_platform.names import metric_key, original_key, sqlite_path
 from gscnn_platform.tracking.journal import ROWS, Entry, Journal, TrackingError, entries, parts, read_json, write_json
@@ -57,9 +59,14 @@ def client_of(uri: str) -> mlflow.MlflowClient:
     # Both raise as well, and the outbox says it in one line: a locked SQLite file printed a traceback of 60.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+    # It would try ten times, for 100 s, also where the file is no database or the password is wrong.
+    database.MAX_RETRY_COUNT = 3
     check_listening(uri)
-    with _alone(uri):
-        return mlflow.MlflowClient(uri)
+    try:
+        with _alone(uri):
+            return mlflow.MlflowClient(uri)
+    except (ImportError, SQLAlchemyError) as error:  # A driver that is not installed, or what a database says.
+        raise MlflowException(f"the database cannot be opened: {error}".splitlines()[0]) from error
 
 
 class Delivery:
@@ -253,15 +260,15 @@ _opening = threading.Lock()
 @contextmanager
 def _alone(uri: str) -> Iterator[None]:
     """No other process of this machine opens a SQLite store meanwhile: four that made the tables at once broke it."""
-    database = sqlite_path(uri)
-    if database is None:
+    file = sqlite_path(uri)
+    if file is None:
         yield
         return
-    database.parent.mkdir(parents=True, exist_ok=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
     with _opening, ExitStack() as stack:
         # A disk without locks, or a folder that is only read, is used all the same.
         with suppress(OSError):
-            lock = stack.enter_context(database.with_name(f"{database.name}.lock").open("w", encoding="utf-8"))
+            lock = stack.enter_context(file.with_name(f"{file.name}.lock").open("w", encoding="utf-8"))
             flock(lock, LOCK_EX)
             # Closing it would not do: a process forked meanwhile has it open as well.
             stack.callback(flock, lock, LOCK_UN)

@@ -16,11 +16,11 @@ import mlflow
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from gscnn_platform.names import MOST_KEY, filter_pattern, metric_key, original_key, sqlite_path
+from gscnn_platform.names import MOST_KEY, filter_pattern, metric_key, original_key
 from gscnn_platform.tracking.delivery import client_of
 from gscnn_platform.tracking.journal import TrackingError
 from gscnn_platform.tracking.refusals import reason
-from gscnn_platform.tracking.uri import check_no_password
+from gscnn_platform.tracking.uri import check_database, check_no_password
 
 SWEEP: Final = "gscnn.sweep"
 """Tag of a sweep's parent run: the name of its search space."""
@@ -166,10 +166,7 @@ def picture(uri: str, run_id: str, epoch: int | None) -> tuple[int, bytes] | Non
 def _reading(uri: str, what: str) -> Iterator[mlflow.MlflowClient]:
     check_no_password(uri, "the tracking URI (--uri or that of the run's folder)")
     try:
-        # SQLite would make an empty store of a name with a typing error.
-        database = sqlite_path(uri)
-        if database is not None and not database.is_file():
-            raise FileNotFoundError("there is no such file")
+        check_database(uri)
         yield client_of(uri)
     except (MlflowException, OSError) as error:
         raise TrackingError(

@@ -7,7 +7,7 @@ from mlflow.utils.credentials import read_mlflow_creds
 from requests import HTTPError
 
 from gscnn_platform.tracking.journal import TrackingError
-from gscnn_platform.tracking.uri import CREDENTIALS, does_not_work
+from gscnn_platform.tracking.uri import CREDENTIALS, brief, does_not_work
 
 
 def check_credentials() -> None:
@@ -45,7 +45,7 @@ def refusal(error: Exception) -> str | None:
 
 def reason(error: Exception) -> str:
     """Why a request failed."""
-    return refusal(error) or str(error)
+    return refusal(error) or brief(error)
 
 
 def unusable(uri: str, error: Exception) -> TrackingError:

@@ -26,7 +26,7 @@ from gscnn_platform.tracking.journal import TrackingError
 from gscnn_platform.tracking.outbox import Left, Outbox, Say, silent
 from gscnn_platform.tracking.refusals import reason
 from gscnn_platform.tracking.sync import deliver
-from gscnn_platform.tracking.uri import artifact_link
+from gscnn_platform.tracking.uri import artifact_link, check_database
 
 
 def reopen_run(outbox: str | Path, uri: str, run_id: str) -> None:
@@ -157,6 +157,7 @@ def log_evaluation(
         TrackingError: the run is not at `uri`, or that does not answer.
     """
     try:
+        check_database(uri)
         client = client_of(uri)
         now = int(time.time() * 1000)
         rows = [(0, metrics), *by_distance.items()]
@@ -186,6 +187,7 @@ def checkpoint_of_run(uri: str, run_id: str) -> Iterator[str]:
     """
     with tempfile.TemporaryDirectory() as folder:
         try:
+            check_database(uri)
             client = client_of(uri)
             place = client.get_run(run_id).data.tags.get(FOLDER)
             if client.list_artifacts(run_id, CHECKPOINT):

@@ -15,7 +15,7 @@ from gscnn_platform.tracking.delivery import client_of
 from gscnn_platform.tracking.journal import TrackingError
 from gscnn_platform.tracking.reading import PARENT, SWEEP
 from gscnn_platform.tracking.refusals import reason, unusable
-from gscnn_platform.tracking.uri import MODELS
+from gscnn_platform.tracking.uri import MODELS, check_database
 
 OVERRIDES: Final = "gscnn.overrides"
 """Tag of a trial: what the sweep set in it, as JSON."""
@@ -129,6 +129,7 @@ def run_of_model(uri: str, reference: str) -> str:
     """
     path = reference.removeprefix(MODELS)
     try:
+        check_database(uri)
         client = client_of(uri)
         if "@" in path:
             name, _, alias = path.rpartition("@")

@@ -102,8 +102,14 @@ def sync(folders: Iterable[Path], uri: str | None, say: Say, restore_deleted: bo
     done = True
     from_now_on("what was delivered stays delivered; run the same command to deliver the rest")
     for outbox in find_outboxes(folders):
-        before, began = left_in(outbox), time.monotonic()
-        left = _deliver_if_possible(outbox, uri or before.tracking_uri, restore_deleted) if before.waiting else before
+        try:
+            before, began = left_in(outbox), time.monotonic()
+            there = uri or before.tracking_uri
+            left = _deliver_if_possible(outbox, there, restore_deleted) if before.waiting else before
+        except (OSError, TrackingError) as error:  # A colleague's folder, say, keeps no other from being delivered.
+            say(f"{outbox} cannot be delivered: {error}")
+            done = False
+            continue
         if before.waiting and not left.waiting:
             say(f"{outbox}: {before.waiting} delivered to {left.tracking_uri} in {time.monotonic() - began:.1f} s")
         elif not before.waiting:

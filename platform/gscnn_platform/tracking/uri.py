@@ -22,6 +22,8 @@ SCHEMES: Final = (
 """Of the tracking URIs that MLflow takes by itself."""
 CREDENTIALS: Final = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or ~/.mlflow/credentials"
 """Where MLflow takes a user's name and password from, at every request anew."""
+MOST_SAID: Final = 200
+"""Characters of a server's answer that a message quotes."""
 MODELS: Final = "models:/"
 """What a reference to a registered model begins with."""
 
@@ -30,13 +32,13 @@ def tracking_uri(config: TrackingConfig, storage: str) -> str:
     """The config's URI, else MLFLOW_TRACKING_URI, else SQLite in the storage folder (or here, for a remote one).
 
     Raises:
-        TrackingError: MLFLOW_TRACKING_URI carries a password.
+        TrackingError: MLFLOW_TRACKING_URI carries a password, or is a database in memory.
     """
     uri = _named_uri(config)
     if uri:
         return uri
+    # Not made here: a job that only reads leaves no folder behind, and needs none that it can write.
     folder = machine.lasting_folder() if "://" in storage else Path(storage)
-    folder.mkdir(parents=True, exist_ok=True)
     return sqlite_uri(folder / "mlflow.db")
 
 
@@ -64,7 +66,13 @@ def _check_scheme(uri: str) -> None:
 
 def does_not_work(uri: str, error: Exception) -> TrackingError:
     """What is said of a tracking URI at which no run can be made."""
-    return TrackingError(f"tracking URI {uri} does not work: {error}; set --tracking.uri or MLFLOW_TRACKING_URI")
+    return TrackingError(f"tracking URI {uri} does not work: {brief(error)}; set --tracking.uri or MLFLOW_TRACKING_URI")
+
+
+def brief(error: Exception) -> str:
+    """What an error says, in a line: a proxy answers with a whole page, which MLflow quotes."""
+    said = " ".join(str(error).split())
+    return said if len(said) <= MOST_SAID else f"{said[:MOST_SAID]}..."
 
 
 def _named_uri(config: TrackingConfig) -> str | None:
@@ -72,7 +80,9 @@ def _named_uri(config: TrackingConfig) -> str | None:
     if uri:
         check_no_password(uri, "MLFLOW_TRACKING_URI")
         database = sqlite_path(uri)
-        if database is not None and not database.is_absolute() and database.name != ":memory:":
+        if uri.rstrip("/") == "sqlite:" or (database is not None and database.name in ("", ":memory:")):
+            raise TrackingError(f"tracking URI {uri} is kept in memory and lost at once: name a file, sqlite:///FILE")
+        if database is not None and not database.is_absolute():
             # Workers run in other folders, where a relative path would be another file.
             return sqlite_uri(Path(cluster.resolve(str(database), "the path of --tracking.uri")))
     return uri
@@ -98,10 +108,20 @@ def check_no_password(uri: str, field: str) -> None:
 
 def check_listening(uri: str) -> None:
     """Raises OSError where nothing listens at an http(s) URI: MLflow itself would retry for minutes."""
-    address = urlsplit(uri)
-    if address.scheme in ("http", "https") and address.hostname:
-        port = address.port or {"http": 80, "https": 443}[address.scheme]
-        socket.create_connection((address.hostname, port), timeout=5).close()
+    try:
+        address = urlsplit(uri)
+        if address.scheme in ("http", "https") and address.hostname:
+            port = address.port or {"http": 80, "https": 443}[address.scheme]
+            socket.create_connection((address.hostname, port), timeout=5).close()
+    except ValueError as error:  # A port that is none, or a name that no host can have.
+        raise OSError(f"{uri} is no address of a server: {error}") from error
+
+
+def check_database(uri: str) -> None:
+    """Raises FileNotFoundError where a SQLite file is missing: to look for a run there would make an empty one."""
+    database = sqlite_path(uri)
+    if database is not None and not database.is_file():
+        raise FileNotFoundError("there is no such file")
 
 
 def artifact_link(run_id: str, file: str, text: str) -> str:

@@ -91,7 +91,7 @@ def run_training(config: ExperimentConfig, trial: Trial | None = None) -> Traini
         ValueError: another value of the config that cannot work here.
     """
     store = _open_store(config)
-    storage = cluster.resolve(config.storage, "--storage") if config.storage else cluster.default_storage()
+    storage = cluster.default_storage() if config.storage is None else cluster.resolve(config.storage, "--storage")
     with resume.usable(storage):
         run_name, before = resume.choose_run(config, storage, store.manifest.fingerprint, is_trial=trial is not None)
     folder = f"{storage}/{run_name}"

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from gscnn_platform import cluster, tracking
 from gscnn_platform.data.store import StoreError, open_store
 from gscnn_platform.domains import SearchSpace, check
+from gscnn_platform.training.resume import usable
 from gscnn_platform.tuning.config import SweepConfig, SweepError
 from gscnn_platform.tuning.record import choose_sweep
 
@@ -23,6 +24,7 @@ def run_sweep(config: SweepConfig, space: SearchSpace) -> "SweepResult":
         SweepError: the sweep that is named cannot be resumed, the search does not fit the scheduler, there is nothing
             to validate on, or no trial has a score in the end.
         StoreError: the store is missing, damaged or another than the recipe asks for.
+        StorageError: the storage cannot be read.
         ClusterError: there is no cluster to run on.
         ResourcesError: the cluster is too small for one trial.
         TrackingError: the tracking URI does not work.
@@ -40,8 +42,9 @@ def run_sweep(config: SweepConfig, space: SearchSpace) -> "SweepResult":
     val = None if config.data.val_share else store.manifest.splits[config.data.val_split or ""]
     if val is not None and val.all_void == val.samples:
         raise SweepError(f"every label of split {config.data.val_split} is void: there is no score to choose by")
-    storage = cluster.resolve(config.storage, "--storage") if config.storage else cluster.default_storage()
-    name, before = choose_sweep(config, space, storage, store.manifest.fingerprint)
+    storage = cluster.default_storage() if config.storage is None else cluster.resolve(config.storage, "--storage")
+    with usable(storage):
+        name, before = choose_sweep(config, space, storage, store.manifest.fingerprint)
     if before is None:
         tracking.check_named_uri(config.tracking)
         cluster.check_can_write(storage, "--storage")

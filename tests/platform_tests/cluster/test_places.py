@@ -41,3 +41,20 @@ def test_a_folder_that_cannot_be_written_is_refused_by_its_option(
     monkeypatch.undo()
     cluster.check_can_write(str(tmp_path / "not" / "yet"), "--storage")
     cluster.check_can_write("s3://bucket/runs", "--storage")
+
+
+def test_an_empty_path_as_of_a_variable_that_is_not_set_is_refused_by_its_option() -> None:
+    with pytest.raises(ValueError, match="--store is empty"):
+        cluster.resolve("", "--store")
+
+
+def test_a_page_is_written_to_a_file_or_what_a_link_names_and_to_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "page.html").touch()
+    (tmp_path / "link.html").symlink_to("folder/page.html")
+    assert cluster.resolve_local(f"{tmp_path}/page.html", "--report") == tmp_path / "page.html"
+    assert cluster.resolve_local(f"{tmp_path}/link.html", "--report") == tmp_path / "link.html"
+    with pytest.raises(ValueError, match=r"--report is .*folder., which is a folder: name a file"):
+        cluster.resolve_local(f"{tmp_path}/folder", "--report")
+    with pytest.raises(ValueError, match="--out is '/dev/null', which is no file that can be replaced"):
+        cluster.resolve_local("/dev/null", "--out")

@@ -8,6 +8,7 @@ import pytest
 
 from gscnn_platform.cluster import ResourcesError
 from gscnn_platform.config import ExperimentConfig, with_overrides
+from gscnn_platform.data.storage import StorageError
 from gscnn_platform.data.store import StoreError
 from gscnn_platform.domains import SearchSpace, SearchSpaceError
 from gscnn_platform.search_spaces import SEARCH_SPACES
@@ -31,6 +32,9 @@ def test_what_cannot_work_is_found_before_a_cluster_is_busy(tiny_run: Experiment
     with pytest.raises(StoreError, match="--store is missing"):
         run_sweep(sweep_of(tiny_run, storage, store=None), space)
     assert not storage.exists()
+    storage.touch()
+    with pytest.raises(StorageError, match=f"--storage {storage} cannot be used: "):
+        run_sweep(sweep_of(tiny_run, storage), space)
 
 
 @pytest.mark.usefixtures("ray_cluster")
