@@ -48,7 +48,7 @@ def end_at_once() -> None:
     An exception would do before the first import has ended, too: Python prints a traceback of it, or drops it in a
     callback of the import system and the job goes on as if nothing had been pressed.
     """
-    for number in _heard():
+    for number in heard():
         signal.signal(number, _end)
 
 
@@ -61,7 +61,7 @@ def from_now_on(says: str) -> None:
     _says = says
 
 
-def _heard() -> list[signal.Signals]:
+def heard() -> list[signal.Signals]:
     """Those of SIGNALS that end a job: `nohup` has it ignore a terminal that is closed."""
     return [each for each in SIGNALS if each != signal.SIGHUP or signal.getsignal(each) != signal.SIG_IGN]
 
@@ -89,19 +89,18 @@ def leaving_nothing_behind(after: str) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    heard = False
+    stopping = False
 
     def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal heard
-        if heard:
+        nonlocal stopping
+        if stopping:
             _last_line(number, "ended in the middle of its clean-up: what was half-made may be left")
             os._exit(exit_status(number))
-        heard = True
-        if number == signal.SIGHUP:
-            _leave_terminal()
+        stopping = True
+        leave_terminal()
         raise InterruptedJobError(number, after)
 
-    before = {number: signal.signal(number, stop) for number in _heard()}
+    before = {number: signal.signal(number, stop) for number in heard()}
     try:
         yield
     finally:
@@ -109,7 +108,7 @@ def leaving_nothing_behind(after: str) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _leave_terminal() -> None:
+def leave_terminal() -> None:
     """What is printed to a terminal that is gone goes nowhere; it would raise in the middle of a clean-up."""
     for stream in (1, 2):
         try:

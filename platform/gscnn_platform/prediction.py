@@ -209,8 +209,9 @@ class Predictor:
         self.raw_ids = self.loaded.dataset.raw_ids
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """`name` and `file` of some images -> `file`, `seconds` and `peak_gib`; and, empty where all is well, `error` of
-        the image and `unwritten` of the output folder."""
+        """`name` and `file` of some images -> `file`, `seconds` and `peak_gib`; and, empty where all is well, `error`
+        of the image and `unwritten` of the output folder.
+        """
         rows, unwritten = [], ""
         with ThreadPoolExecutor(2) as pool:
             reads = [pool.submit(read_image, as_path(str(file))) for file in batch["file"]]

@@ -1,5 +1,7 @@
 """Prediction of files without Ray; the job itself is tested end to end in jobs_tests."""
 
+import errno
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -101,6 +103,25 @@ def test_a_bad_file_is_reported_and_the_others_are_written(
     assert [bool(error) for error in result["error"]] == [False, True, False]
     assert str(bad) in result["error"][1]
     assert sorted(path.name for path in (tmp_path / "out/label").iterdir()) == ["a.png", "b.png"]
+
+
+def test_an_output_folder_that_takes_no_more_is_told_and_leaves_whole_pictures(
+    tmp_path: Path, tiny_run: ExperimentConfig, streets_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = predictor(tmp_path, tiny_run, streets_store)
+    write = Path.write_bytes
+
+    def full(file: Path, content: bytes) -> int:
+        write(file, content[:1])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    image = image_file(tmp_path / "a.png")
+    worker(rows({"a": image}))
+    monkeypatch.setattr(Path, "write_bytes", full)
+    result = worker(rows({"b": image}))
+    assert result["unwritten"].tolist() == ["No space left on device"]
+    assert result["error"].tolist() == [""]
+    assert {path.name for path in (tmp_path / "out").rglob("*.*")} == {"a.png"}
 
 
 def test_a_model_without_shape_stream_writes_no_edges(

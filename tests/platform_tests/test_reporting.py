@@ -11,10 +11,11 @@ import torch
 from PIL import Image
 
 from gscnn.constants import IGNORE_INDEX
+from gscnn_platform.config import EvaluateConfig
 from gscnn_platform.evaluation import Counts, EvalReport
 from gscnn_platform.figures import Panels
 from gscnn_platform.machine import MachineError
-from gscnn_platform.reporting.job import chosen_frames
+from gscnn_platform.reporting.job import chosen_frames, page_path
 from gscnn_platform.reporting.page import FramePicture, render
 from gscnn_platform.reporting.pictures import (
     BOTH_COLOUR,
@@ -204,3 +205,17 @@ def test_a_page_that_a_full_disk_does_not_take_leaves_the_one_before_and_names_t
         write_page(page, "after", "--report")
     assert [file.name for file in page.parent.iterdir()] == ["page.html"]
     assert page.read_text(encoding="utf-8") == "again"
+
+
+def test_the_page_of_two_models_of_long_names_has_a_name_that_a_disk_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = [f"{'x' * 200} {end}" for end in ("a1b2c3", "d4e5f6")]
+    config = EvaluateConfig(checkpoint="unused", store="unused", split="s" * 200)
+    pages = {page_path(config, order) for order in (names, names[::-1], names[:1])}
+    for page in pages:
+        write_page(page, "page", "--report")
+    assert len(list((tmp_path / "runs" / "evaluation").iterdir())) == 3
+    with pytest.raises(ValueError, match=r"--report is .*, which is a folder: name a file"):
+        page_path(config.model_copy(update={"report": str(tmp_path)}), names)

@@ -5,6 +5,7 @@ import os
 import resource
 import secrets
 import shutil
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -78,10 +79,22 @@ def join_or_start(dashboard: bool) -> None:
     with _quiet(), doing(what):
         address = "local" if named is None else check_answers(named)
         arguments = _own_cluster(dashboard) if named is None else {}
-        with _readable_errors(named), environment(OF_OWN_CLUSTER if named is None else {}):
+        own = OF_OWN_CLUSTER if named is None else {}
+        with _readable_errors(named), environment(own), _deaf_to_hangup():
             ray.init(address, runtime_env=_runtime_env(), logging_level=logging.WARNING, **arguments)
     global _is_own
     _is_own = named is None
+
+
+@contextmanager
+def _deaf_to_hangup() -> Iterator[None]:
+    """Processes that start meanwhile do not hear that the terminal is closed, as Ray's do not hear Ctrl-C: a run that
+    stops after a checkpoint needs them until then."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
 
 def _runtime_env() -> dict[str, Any]:

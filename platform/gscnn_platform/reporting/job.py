@@ -60,7 +60,7 @@ def evaluate_checkpoint(config: EvaluateConfig) -> Evaluation:
     loaded = [find_model(reference, uri) for reference in references]
     store = _open_store(config, loaded)
     names = _names(loaded)
-    path = _page_path(config, names)
+    path = page_path(config, names)
     workers = _workers(config)
     device = torch.device("cpu") if workers else _device(config)
     models: list[Evaluated] = []
@@ -170,7 +170,8 @@ def _names(loaded: Sequence[LoadedModel]) -> list[str]:
     return [f"{name} epoch {model.metrics['epoch']:.0f}" for name, model in zip(names, loaded, strict=True)]
 
 
-def _page_path(config: EvaluateConfig, names: Sequence[str]) -> Path:
+def page_path(config: EvaluateConfig, names: Sequence[str]) -> Path:
+    """Where the page of these models goes. Raises ValueError where it cannot be written there."""
     stem = "-vs-".join(map(file_name, names))
     by_default = f"{cluster.default_storage()}/evaluation/{stem}-{file_name(config.split)}.html"
     return cluster.resolve_local(by_default if config.report is None else config.report, "--report")

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C at the driver -> a checkpoint on all workers at the same step."""
+"""SIGTERM, Ctrl-C and a closed terminal at the driver -> a checkpoint on all workers at the same step."""
 
 import signal
 import threading
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from gscnn_platform.interrupts import InterruptedJobError
+from gscnn_platform.interrupts import InterruptedJobError, heard, leave_terminal
 from gscnn_platform.training.step_signal import Signal
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class DriverLink:
 
 
 class Stopper:
-    """Turns the first SIGTERM or SIGINT into a request to stop; the second ends the driver at once."""
+    """Turns the first SIGTERM, SIGINT or SIGHUP into a request to stop; the second ends the driver at once."""
 
     def __init__(self) -> None:
         self.number: int | None = None
@@ -83,7 +83,7 @@ class Stopper:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        before = {number: signal.signal(number, self._stop) for number in heard()}
         try:
             yield
         finally:
@@ -94,6 +94,7 @@ class Stopper:
         if self.number is not None:
             raise InterruptedJobError(number, "ended at once; run the same command to resume from the last checkpoint")
         self.number = number
+        leave_terminal()
         print(f"\n{signal.Signals(number).name}: stopping after a checkpoint; again to end at once", flush=True)
         self.stop()
 

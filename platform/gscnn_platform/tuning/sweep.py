@@ -22,7 +22,14 @@ from gscnn_platform.comparison import CURVES, Sweep, Table, compare
 from gscnn_platform.config import EXECUTION, with_overrides
 from gscnn_platform.data.store import Store
 from gscnn_platform.domains import SearchSpace
-from gscnn_platform.interrupts import InterruptedJobError, TrainingStoppedError, from_now_on, leaving_nothing_behind
+from gscnn_platform.interrupts import (
+    InterruptedJobError,
+    TrainingStoppedError,
+    from_now_on,
+    heard,
+    leave_terminal,
+    leaving_nothing_behind,
+)
 from gscnn_platform.training import resume
 from gscnn_platform.training.execution import check_sync_bn
 from gscnn_platform.training.progress import say
@@ -286,25 +293,26 @@ def _of_a_trial(config: SweepConfig) -> dict[str, float]:
 
 @contextmanager
 def _interrupted_by_sigterm() -> Iterator[list[int]]:
-    """Ends Tune's loop in order at SIGTERM and Ctrl-C, which it would hear as SIGUSR1; holds the signal's number."""
-    heard: list[int] = []
+    """Ends Tune's loop in order at SIGTERM, Ctrl-C and SIGHUP, which it would hear as SIGUSR1; holds the signal's number."""
+    numbers: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield heard
+        yield numbers
         return
 
     def stop(number: int, _: object) -> None:
-        if heard:
+        if numbers:
             raise InterruptedJobError(number, "ended at once; run the same command to resume the sweep")
-        heard.append(number)
+        numbers.append(number)
+        leave_terminal()
         print(f"\n{signal.Signals(number).name}: stopping the trials; again to end at once", flush=True)
         os.kill(os.getpid(), signal.SIGUSR1)
 
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, stop) for number in heard()}
     # Until Tune listens.
     before[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, signal.default_int_handler)
     try:
-        yield heard
+        yield numbers
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
