@@ -7,7 +7,9 @@ checkpoint instead (gscnn_platform.training.stopping).
 """
 
 import os
+import select
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -67,14 +69,15 @@ def heard() -> list[signal.Signals]:
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:
-    _last_line(number, _says)
+    tell_of_signal(number, _says)
     os._exit(exit_status(number))
 
 
-def _last_line(number: int, says: str) -> None:
-    """Past sys.stderr, which may be in the middle of a write, and without an error where nobody reads it any more."""
+def tell_of_signal(number: int, says: str, stream: int = 2) -> None:
+    """Prints a line from a signal's handler: past sys.stdout and sys.stderr, one of which may be in the middle of a
+    write, and without an error where nobody reads it any more."""
     with suppress(OSError):
-        os.write(2, f"\n{signal.Signals(number).name}: {says}\n".encode(errors="backslashreplace"))
+        os.write(stream, f"\n{signal.Signals(number).name}: {says}\n".encode(errors="backslashreplace"))
 
 
 @contextmanager
@@ -94,10 +97,10 @@ def leaving_nothing_behind(after: str) -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal stopping
         if stopping:
-            _last_line(number, "ended in the middle of its clean-up: what was half-made may be left")
+            tell_of_signal(number, "ended in the middle of its clean-up: what was half-made may be left")
             os._exit(exit_status(number))
         stopping = True
-        leave_terminal()
+        drop_dead_output()
         raise InterruptedJobError(number, after)
 
     before = {number: signal.signal(number, stop) for number in heard()}
@@ -108,10 +111,27 @@ def leaving_nothing_behind(after: str) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def leave_terminal() -> None:
-    """What is printed to a terminal that is gone goes nowhere; it would raise in the middle of a clean-up."""
+_heard_one = False
+
+
+def drop_dead_output() -> None:
+    """After a signal, what is printed goes nowhere where nobody reads it any more: a terminal is closed, or Ctrl-C has
+    ended `| tee` as well. It would raise in the middle of a clean-up, or keep a run from its checkpoint."""
+    global _heard_one
+    _heard_one = True
     for stream in (1, 2):
-        try:
-            os.write(stream, b"")
-        except OSError:
+        errors = select.poll()
+        errors.register(stream, 0)
+        if errors.poll(0):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+
+
+def tell(line: str) -> None:
+    """Prints a line at once; raises BrokenPipeError where nobody reads it any more, but not after a signal."""
+    try:
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not _heard_one:
+            raise
+        drop_dead_output()

@@ -144,3 +144,32 @@ def test_a_closed_terminal_does_not_keep_a_job_from_its_clean_up(tmp_path: Path)
     process.send_signal(signal.SIGHUP)
     assert process.wait(20) == 129
     assert (tmp_path / "cleaned").exists()
+
+
+def test_ctrl_c_that_ends_tee_as_well_does_not_keep_a_run_from_its_checkpoint(tmp_path: Path) -> None:
+    """The reader may be gone as the signal arrives, or a moment later."""
+    code = """
+        from gscnn_platform.training.stopping import Stopper
+        stopper = Stopper()
+        with user_errors(), stopper.listening():
+            tell("ready")
+            while not stopper.stopping:
+                time.sleep(0.01)
+            time.sleep(0.5)
+            tell("a line of progress")
+            Path("checkpoint").touch()
+            raise TrainingStoppedError("stopped after step 3", stopper.number)
+    """
+    for seconds in (-0.2, 0.2):
+        process = started(code, tmp_path, subprocess.PIPE)
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline() == "ready\n"
+        if seconds < 0:
+            process.stdout.close()
+        process.send_signal(signal.SIGINT)
+        time.sleep(abs(seconds))
+        process.stdout.close()
+        assert process.wait(20) == 130
+        assert process.stderr.read() == "\nstopped after step 3\n"
+        process.stderr.close()
+        (tmp_path / "checkpoint").unlink()

@@ -19,6 +19,7 @@ from gscnn_platform import tracking
 from gscnn_platform.config import ExperimentConfig, TrackingConfig, with_overrides
 from gscnn_platform.data.store import Store
 from gscnn_platform.tracking import writer
+from gscnn_platform.tracking.uri import check_listening
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +84,16 @@ def test_an_address_that_no_server_can_have_is_named(uri: str) -> None:
     for look in (lambda: tracking.read_run(uri, "f" * 32), lambda: tracking.find_run(uri, "a run")):
         with pytest.raises(tracking.TrackingError, match=re.escape(f"{uri} is no address of a server: ")):
             look()
+
+
+def test_a_server_behind_a_proxy_is_looked_for_at_the_proxy(
+    answering: Answering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("https_proxy", answering(200, ""))
+    check_listening("https://tracking.invalid")
+    monkeypatch.setenv("no_proxy", "tracking.invalid")
+    with pytest.raises(OSError, match=r"not known|resolution|resolve"):
+        check_listening("https://tracking.invalid")
 
 
 @pytest.mark.parametrize("kind", ["garbage", "folder", "no such driver", "no such kind"])

@@ -90,11 +90,11 @@ def join_or_start(dashboard: bool) -> None:
 def _deaf_to_hangup() -> Iterator[None]:
     """Processes that start meanwhile do not hear that the terminal is closed, as Ray's do not hear Ctrl-C: a run that
     stops after a checkpoint needs them until then."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _runtime_env() -> dict[str, Any]:

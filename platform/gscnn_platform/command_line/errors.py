@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from pydantic import ValidationError
@@ -51,7 +51,9 @@ def _end(message: str, status: int) -> None:
         sys.stdout.flush()
     except OSError:
         _drop_output()
-    sys.stderr.write(f"\n{message}\n")
+    with suppress(BrokenPipeError):  # As of `2>&1 | tee`, which Ctrl-C has ended.
+        sys.stderr.write(f"\n{message}\n")
+        sys.stderr.flush()
     sys.exit(status)
 
 

@@ -318,6 +318,8 @@ def _agreed(folder: Path, address: Address | None) -> Address:
 
 def _lines(part: Path, start: int, end: int | None, prefix: bytes = b"") -> Iterator[tuple[Entry | None, int]]:
     position = start
+    if not (part / JOURNAL).exists():
+        return  # The process that made the part was killed before it had anything to enter.
     with (part / JOURNAL).open("rb") as file:
         file.seek(start)
         for line in file:

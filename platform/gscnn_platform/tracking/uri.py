@@ -7,7 +7,8 @@ import shlex
 import socket
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from gscnn_platform import cluster, machine
 from gscnn_platform.config import TrackingConfig, has_password
@@ -24,6 +25,7 @@ CREDENTIALS: Final = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or 
 """Where MLflow takes a user's name and password from, at every request anew."""
 MOST_SAID: Final = 200
 """Characters of a server's answer that a message quotes."""
+PORTS: Final = {"http": 80, "https": 443}
 MODELS: Final = "models:/"
 """What a reference to a registered model begins with."""
 
@@ -111,10 +113,21 @@ def check_listening(uri: str) -> None:
     try:
         address = urlsplit(uri)
         if address.scheme in ("http", "https") and address.hostname:
-            port = address.port or {"http": 80, "https": 443}[address.scheme]
-            socket.create_connection((address.hostname, port), timeout=5).close()
+            socket.create_connection(_first_hop(address), timeout=5).close()
     except ValueError as error:  # A port that is none, or a name that no host can have.
         raise OSError(f"{uri} is no address of a server: {error}") from error
+
+
+def _first_hop(server: SplitResult) -> tuple[str, int]:
+    """Host and port that a request to a server goes to: the proxy that HTTPS_PROXY names, as for MLflow's requests."""
+    assert server.hostname is not None
+    proxies = getproxies()
+    proxy = proxies.get(server.scheme) or proxies.get("all")
+    hop = urlsplit(proxy if proxy and "://" in proxy else f"http://{proxy}") if proxy else server
+    if hop.hostname is None or proxy_bypass(server.hostname):
+        hop = server
+    assert hop.hostname is not None
+    return hop.hostname, hop.port or PORTS.get(hop.scheme, 1080)
 
 
 def check_database(uri: str) -> None:

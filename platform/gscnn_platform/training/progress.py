@@ -1,8 +1,9 @@
 """The progress line: where a run is, how fast, and how long it will take."""
 
-import sys
 import time
 from collections.abc import Mapping
+
+from gscnn_platform.interrupts import tell
 
 
 class Progress:
@@ -53,5 +54,4 @@ def duration(seconds: float) -> str:
 
 def say(line: str) -> None:
     """Prints a line at once. Ray Train replaces `print` in its workers by a logger, which showed each line twice."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    tell(line)

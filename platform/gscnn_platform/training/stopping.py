@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from gscnn_platform.interrupts import InterruptedJobError, heard, leave_terminal
+from gscnn_platform.interrupts import InterruptedJobError, drop_dead_output, heard, tell_of_signal
 from gscnn_platform.training.step_signal import Signal
 
 if TYPE_CHECKING:
@@ -94,8 +94,8 @@ class Stopper:
         if self.number is not None:
             raise InterruptedJobError(number, "ended at once; run the same command to resume from the last checkpoint")
         self.number = number
-        leave_terminal()
-        print(f"\n{signal.Signals(number).name}: stopping after a checkpoint; again to end at once", flush=True)
+        drop_dead_output()
+        tell_of_signal(number, "stopping after a checkpoint; again to end at once", stream=1)
         self.stop()
 
 

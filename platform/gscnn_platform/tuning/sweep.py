@@ -25,10 +25,11 @@ from gscnn_platform.domains import SearchSpace
 from gscnn_platform.interrupts import (
     InterruptedJobError,
     TrainingStoppedError,
+    drop_dead_output,
     from_now_on,
     heard,
-    leave_terminal,
     leaving_nothing_behind,
+    tell_of_signal,
 )
 from gscnn_platform.training import resume
 from gscnn_platform.training.execution import check_sync_bn
@@ -293,7 +294,7 @@ def _of_a_trial(config: SweepConfig) -> dict[str, float]:
 
 @contextmanager
 def _interrupted_by_sigterm() -> Iterator[list[int]]:
-    """Ends Tune's loop in order at SIGTERM, Ctrl-C and SIGHUP, which it would hear as SIGUSR1; holds the signal's number."""
+    """Ends Tune's loop in order at a signal, which it would hear as SIGUSR1; holds the signal's number."""
     numbers: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield numbers
@@ -303,8 +304,8 @@ def _interrupted_by_sigterm() -> Iterator[list[int]]:
         if numbers:
             raise InterruptedJobError(number, "ended at once; run the same command to resume the sweep")
         numbers.append(number)
-        leave_terminal()
-        print(f"\n{signal.Signals(number).name}: stopping the trials; again to end at once", flush=True)
+        drop_dead_output()
+        tell_of_signal(number, "stopping the trials; again to end at once", stream=1)
         os.kill(os.getpid(), signal.SIGUSR1)
 
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
