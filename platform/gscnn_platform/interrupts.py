@@ -11,6 +11,7 @@ import select
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -18,6 +19,9 @@ from typing import Final, NoReturn
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C; what `kill`, `ray job stop` and Kubernetes send first; and what comes as a terminal or its ssh is closed."""
+SAME_SECONDS: Final = 1.0
+"""Within which a signal that arrives again is the same one: `timeout` sends its SIGTERM to a job and to the job's group,
+and a terminal that is closed its SIGHUP."""
 NOTHING_MADE: Final = "nothing was made or changed; run the same command to start again"
 
 
@@ -68,6 +72,11 @@ def heard() -> list[signal.Signals]:
     return [each for each in SIGNALS if each != signal.SIGHUP or signal.getsignal(each) != signal.SIG_IGN]
 
 
+def is_again(number: int, first: float) -> bool:
+    """Whether a signal was sent to end at once what the first one, at `first` by time.monotonic, has asked to end."""
+    return number != signal.SIGHUP and time.monotonic() - first > SAME_SECONDS
+
+
 def _end(number: int, frame: FrameType | None) -> NoReturn:
     tell_of_signal(number, _says)
     os._exit(exit_status(number))
@@ -92,14 +101,16 @@ def leaving_nothing_behind(after: str) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    stopping = False
+    first: float | None = None
 
     def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal stopping
-        if stopping:
+        nonlocal first
+        if first is not None:
+            if not is_again(number, first):
+                return
             tell_of_signal(number, "ended in the middle of its clean-up: what was half-made may be left")
             os._exit(exit_status(number))
-        stopping = True
+        first = time.monotonic()
         drop_dead_output()
         raise InterruptedJobError(number, after)
 

@@ -15,14 +15,14 @@ from gscnn_platform.interrupts import InterruptedJobError, leaving_nothing_behin
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def interrupted(code: str, folder: Path, number: int, times: int = 1) -> tuple[int, str]:
+def interrupted(code: str, folder: Path, number: int, times: int = 1, apart: float = 0.2) -> tuple[int, str]:
     """Status and standard error of a program that says "ready" and is then sent a signal."""
     process = started(code, folder, subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     for _ in range(times):
         process.send_signal(number)
-        time.sleep(0.2)
+        time.sleep(apart)
     _, error = process.communicate(timeout=20)
     return process.returncode, error
 
@@ -91,11 +91,25 @@ def test_a_second_signal_ends_a_clean_up_that_hangs(tmp_path: Path) -> None:
                 time.sleep(30)
     """
     began = time.monotonic()
-    assert interrupted(code, tmp_path, signal.SIGINT, times=2) == (
+    assert interrupted(code, tmp_path, signal.SIGINT, times=2, apart=1.2) == (
         130,
         "\nSIGINT: ended in the middle of its clean-up: what was half-made may be left\n",
     )
     assert time.monotonic() - began < 15
+
+
+def test_a_signal_that_arrives_twice_as_from_timeout_leaves_a_clean_up_its_time(tmp_path: Path) -> None:
+    code = """
+        with user_errors(), leaving_nothing_behind("nothing is left"):
+            try:
+                print("ready", flush=True)
+                time.sleep(30)
+            finally:
+                time.sleep(0.5)
+                Path("cleaned").touch()
+    """
+    assert interrupted(code, tmp_path, signal.SIGTERM, times=2, apart=0.1) == (143, "\nSIGTERM: nothing is left\n")
+    assert (tmp_path / "cleaned").exists()
 
 
 def test_signal_handlers_are_as_before_after_the_block() -> None:

@@ -2,12 +2,13 @@
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from gscnn_platform.interrupts import InterruptedJobError, drop_dead_output, heard, tell_of_signal
+from gscnn_platform.interrupts import InterruptedJobError, drop_dead_output, heard, is_again, tell_of_signal
 from gscnn_platform.training.step_signal import Signal
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Stopper:
 
     def __init__(self) -> None:
         self.number: int | None = None
+        self._first = 0.0
         self.by_sweep = False
         self._raised = threading.Event()
 
@@ -92,7 +94,10 @@ class Stopper:
 
     def _stop(self, number: int, _: FrameType | None) -> None:
         if self.number is not None:
+            if not is_again(number, self._first):
+                return
             raise InterruptedJobError(number, "ended at once; run the same command to resume from the last checkpoint")
+        self._first = time.monotonic()
         self.number = number
         drop_dead_output()
         tell_of_signal(number, "stopping after a checkpoint; again to end at once", stream=1)

@@ -28,6 +28,7 @@ from gscnn_platform.interrupts import (
     drop_dead_output,
     from_now_on,
     heard,
+    is_again,
     leaving_nothing_behind,
     tell_of_signal,
 )
@@ -296,13 +297,18 @@ def _of_a_trial(config: SweepConfig) -> dict[str, float]:
 def _interrupted_by_sigterm() -> Iterator[list[int]]:
     """Ends Tune's loop in order at a signal, which it would hear as SIGUSR1; holds the signal's number."""
     numbers: list[int] = []
+    first = 0.0
     if threading.current_thread() is not threading.main_thread():
         yield numbers
         return
 
     def stop(number: int, _: object) -> None:
+        nonlocal first
         if numbers:
+            if not is_again(number, first):
+                return
             raise InterruptedJobError(number, "ended at once; run the same command to resume the sweep")
+        first = time.monotonic()
         numbers.append(number)
         drop_dead_output()
         tell_of_signal(number, "stopping the trials; again to end at once", stream=1)
