@@ -20,8 +20,8 @@ from typing import Final, NoReturn
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C; what `kill`, `ray job stop` and Kubernetes send first; and what comes as a terminal or its ssh is closed."""
 SAME_SECONDS: Final = 1.0
-"""Within which a signal that arrives again is the same one: `timeout` sends its SIGTERM to a job and to the job's group,
-and a terminal that is closed its SIGHUP."""
+"""Within which a signal that arrives again is the same one: `timeout` sends its SIGTERM to a job and to its group, and
+a terminal that is closed its SIGHUP."""
 NOTHING_MADE: Final = "nothing was made or changed; run the same command to start again"
 
 

@@ -11,10 +11,12 @@ import torch
 from PIL import Image
 
 from gscnn.constants import IGNORE_INDEX
-from gscnn_platform.config import EvaluateConfig
+from gscnn_platform.config import EvaluateConfig, ExperimentConfig
+from gscnn_platform.data.store import Store
 from gscnn_platform.evaluation import Counts, EvalReport
 from gscnn_platform.figures import Panels
 from gscnn_platform.machine import MachineError
+from gscnn_platform.reporting import job
 from gscnn_platform.reporting.job import chosen_frames, page_path
 from gscnn_platform.reporting.page import FramePicture, render
 from gscnn_platform.reporting.pictures import (
@@ -29,6 +31,7 @@ from gscnn_platform.reporting.pictures import (
     worst_windows,
 )
 from gscnn_platform.reporting.templates import write_page
+from tests.saved import save_checkpoint
 
 CLASSES = ("road", "<b>sky</b>", "never")
 COLOURS = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
@@ -219,3 +222,17 @@ def test_the_page_of_two_models_of_long_names_has_a_name_that_a_disk_takes(
     assert len(list((tmp_path / "runs" / "evaluation").iterdir())) == 3
     with pytest.raises(ValueError, match=r"--report is .*, which is a folder: name a file"):
         page_path(config.model_copy(update={"report": str(tmp_path)}), names)
+
+
+def test_a_checkpoint_against_itself_and_a_page_that_cannot_be_are_refused_before_anything_is_counted(
+    tmp_path: Path, tiny_run: ExperimentConfig, streets_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(job, "evaluate", None)
+    save_checkpoint(tmp_path / "checkpoint", tiny_run, streets_store)
+    config = EvaluateConfig(checkpoint=str(tmp_path / "checkpoint"), store=str(streets_store.path))
+    with pytest.raises(ValueError, match="--checkpoint and --compare are the same checkpoint, streets "):
+        job.evaluate_checkpoint(config.model_copy(update={"compare": config.checkpoint}))
+    with pytest.raises(ValueError, match=r"--report is .*, which is a folder: name a file"):
+        job.evaluate_checkpoint(config.model_copy(update={"report": str(tmp_path)}))
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]

@@ -68,7 +68,7 @@ def test_the_uri_is_the_configs_then_the_environments_then_sqlite_beside_the_che
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     assert tracking.tracking_uri(TrackingConfig(), str(tmp_path)) == f"sqlite:///{tmp_path}/mlflow.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracker")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracker\n")
     assert tracking.tracking_uri(TrackingConfig(), str(tmp_path)) == "http://tracker"
     assert tracking.tracking_uri(TrackingConfig(uri="http://mine"), str(tmp_path)) == "http://mine"
 

@@ -167,7 +167,10 @@ def _names(loaded: Sequence[LoadedModel]) -> list[str]:
     names = [f"{model.config.run_name or model.config.name} {model.run_id[:6]}" for model in loaded]
     if len(set(names)) == len(names):
         return names
-    return [f"{name} epoch {model.metrics['epoch']:.0f}" for name, model in zip(names, loaded, strict=True)]
+    names = [f"{name} epoch {model.metrics['epoch']:.0f}" for name, model in zip(names, loaded, strict=True)]
+    if len(set(names)) < len(names):
+        raise ValueError(f"--checkpoint and --compare are the same checkpoint, {names[0]}: name another one")
+    return names
 
 
 def page_path(config: EvaluateConfig, names: Sequence[str]) -> Path:

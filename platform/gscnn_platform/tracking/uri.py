@@ -78,7 +78,8 @@ def brief(error: Exception) -> str:
 
 
 def _named_uri(config: TrackingConfig) -> str | None:
-    uri = config.uri or os.environ.get("MLFLOW_TRACKING_URI")
+    # Without the end of the line that `$(cat FILE)` and YAML files leave.
+    uri = (config.uri or os.environ.get("MLFLOW_TRACKING_URI", "")).strip()
     if uri:
         check_no_password(uri, "MLFLOW_TRACKING_URI")
         database = sqlite_path(uri)
@@ -87,7 +88,7 @@ def _named_uri(config: TrackingConfig) -> str | None:
         if database is not None and not database.is_absolute():
             # Workers run in other folders, where a relative path would be another file.
             return sqlite_uri(Path(cluster.resolve(str(database), "the path of --tracking.uri")))
-    return uri
+    return uri or None
 
 
 def ui_command(uri: str) -> str:

@@ -21,7 +21,7 @@ class SweepConfig(ExperimentConfig):
     """Search space: loss, loss-small, optimizer, seeds, ablation; None: what `set` names."""
     set: tuple[str, ...] = ()
     """Further keys to search, or other domains, as 'loss.edge=loguniform(1, 50)'."""
-    num_trials: int | None = Field(default=None, ge=1)
+    num_trials: int | None = Field(default=None, ge=1, le=100_000)
     """Trials; None: all of a grid, else 16."""
     search: Literal["random", "optuna", "grid"] | None = None
     """How the next trial is chosen; None: as fits the space."""
