@@ -21,6 +21,7 @@ from gscnn_platform.config import EdgeConfig, ExportConfig
 from gscnn_platform.data.formats.decoding import read_image
 from gscnn_platform.data.formats.streets import Streets
 from gscnn_platform.data.images import edge_prior, find_images
+from gscnn_platform.data.storage import is_full, readable
 from gscnn_platform.interrupts import from_now_on, leaving_nothing_behind
 from gscnn_platform.training.checkpoints import LoadedModel, find_model
 
@@ -59,7 +60,8 @@ def export_checkpoint(config: ExportConfig) -> ExportResult:
     """Exports and checks a model; the file appears under its name only when the check has passed.
 
     Raises:
-        ExportError: another ending, a missing package, a file that is there, or one that differs from PyTorch.
+        ExportError: another ending, a missing package, a file that is there, one that differs from PyTorch, or a disk
+            that is full.
         CheckpointError, TrackingError: no such checkpoint or run.
         InputError, BadSampleError: frames that are not there or cannot be read.
     """
@@ -81,6 +83,14 @@ def export_checkpoint(config: ExportConfig) -> ExportResult:
                 )
             partial.replace(path)
             from_now_on(f"{path} is whole")
+        except (OSError, RuntimeError) as error:
+            if not is_full(error):
+                raise
+            free = readable(shutil.disk_usage(path.parent).free)
+            raise ExportError(
+                f"--out {path}: the disk or its quota is full, {free} are free in {path.parent}. Nothing half-made is "
+                "left: make space and run the same command again, or name a file on another disk"
+            ) from error
         finally:
             partial.unlink(missing_ok=True)
     return ExportResult(path, checks)
@@ -151,13 +161,8 @@ def _probabilities(key: str, logits: Tensor) -> Tensor:
 
 def _write_program(loaded: LoadedModel, path: Path) -> Runner:
     program = export_program(loaded.model)
-    try:
-        torch.export.save(program, path, extra_files={METADATA: json.dumps(_metadata(loaded))})
-    except RuntimeError as error:
-        if "writ" not in str(error):  # PytorchStreamWriter has no class of its own for a disk that is full.
-            raise
-        free = shutil.disk_usage(path.parent).free / 1e6
-        raise ExportError(f"--out cannot be written, {free:.1f} MB are free in {path.parent}: make space") from error
+    with path.open("wb") as file:  # By path, torch does not say that a disk is full.
+        torch.export.save(program, file, extra_files={METADATA: json.dumps(_metadata(loaded))})
     return torch.export.load(path).module()
 
 

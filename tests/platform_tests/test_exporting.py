@@ -1,6 +1,7 @@
+import errno
 import json
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import cv2
 import numpy as np
@@ -91,6 +92,23 @@ def test_a_file_that_differs_from_the_model_is_not_kept(checkpoint: Path, monkey
     with pytest.raises(ExportError, match=r"differs from PyTorch by .* more than --tolerance 0\.001: not written"):
         export_checkpoint(config(checkpoint, "model.pt2"))
     assert [path.name for path in checkpoint.parent.iterdir()] == ["checkpoint"]
+
+
+def test_a_full_disk_is_told_with_what_is_free_and_leaves_nothing(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(program: object, file: IO[bytes], **others: object) -> None:
+        file.write(b"half")
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        except OSError as error:
+            raise RuntimeError("PytorchStreamWriter failed writing file") from error
+
+    monkeypatch.setattr(torch.export, "save", full)
+    there = sorted(checkpoint.parent.iterdir())
+    with pytest.raises(ExportError, match=r"^--out .*model\.pt2: the disk or its quota is full, .*B are free in"):
+        export_checkpoint(config(checkpoint, "model.pt2"))
+    assert sorted(checkpoint.parent.iterdir()) == there
 
 
 def test_what_cannot_work_is_said_at_once(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:

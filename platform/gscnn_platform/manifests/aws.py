@@ -84,7 +84,8 @@ def _size_faults(document: Document, name: str, is_head: bool) -> Iterator[Fault
         return
     if document.get(*node, "resources", "CPU") != 0:
         yield document.fault((*node, "resources"), "must be {CPU: 0}, so that no task lands on the head")
-    for index, command in enumerate(document.get("head_start_ray_commands") or []):
+    commands = document.get("head_start_ray_commands")
+    for index, command in enumerate(commands if isinstance(commands, list) else []):
         if "ray start" in str(command) and not re.search(r"--num-cpus[= ]0\b", str(command)):
             yield document.fault(
                 ("head_start_ray_commands", index), "lacks --num-cpus=0, so that no task lands on the head"

@@ -79,7 +79,8 @@ def _start_faults(document: Document, role: str) -> Iterator[Fault]:
     if not isinstance(commands, list):
         yield document.fault((field,), "is not given: Ray's default asks for no token and shows its dashboard to all")
         return
-    starts = [(index, command) for index, command in enumerate(commands) if "ray start" in str(command)]
+    # What has a colon in it, YAML reads as a mapping.
+    starts = [(index, str(command)) for index, command in enumerate(commands) if "ray start" in str(command)]
     if not starts:
         yield document.fault((field,), "has no `ray start`")
     for index, command in starts:
