@@ -270,6 +270,8 @@ def chosen_frames(scores: Sequence[Sequence[float]]) -> Mapping[str, int]:
 def _track(uri: str, evaluated: Evaluated, config: EvaluateConfig, page_name: str, page: str) -> None:
     report, split = evaluated.report, config.split
     stem, run_id = file_name(split), evaluated.loaded.run_id
+    if tracking.fate_of(uri, run_id) == "gone":
+        raise tracking.TrackingError(f"MLflow run {run_id} is not at {uri}: say where it is by --tracking.uri")
     if tracking.needs_new_run(uri, run_id, config.tracking.on_deleted):
         raise tracking.DeletedError(
             f"MLflow run {run_id} was deleted, and a new one is for trainings that resume: restore it with "

@@ -78,7 +78,10 @@ def find_outboxes(folders: Iterable[Path]) -> list[Path]:
     for folder in folders:
         headers = [path for depth in range(1, 4) for path in folder.absolute().glob("*/" * depth + HEADER)]
         if not headers:
-            raise TrackingError(f"{folder} holds no outbox: name a run's folder, or a storage folder with runs")
+            raise TrackingError(
+                f"{folder} holds no outbox: name a run's folder, or a storage folder with runs; those of runs whose "
+                "storage is a URI are in ~/gscnn-runs/outbox of the machine that started them"
+            )
         found += sorted(path.parent.parent for path in headers)
     return list(dict.fromkeys(found))
 
