@@ -1,6 +1,7 @@
 """How a job ends that cannot go its way: one message, and a status that says why."""
 
 import errno
+import json
 import os
 import signal
 import sys
@@ -26,11 +27,13 @@ def user_errors() -> Iterator[None]:
     try:
         try:
             yield
-        finally:
-            sys.stdout.flush()  # Here, where it can be said that this failed.
+        except SystemExit:
+            sys.stdout.flush()  # Here and below, where it can be said that this failed.
+            raise
+        sys.stdout.flush()
     except (TrainingStoppedError, InterruptedJobError) as stopped:
         _end(str(stopped), stopped.exit_status)
-    except UnicodeError:
+    except (UnicodeError, json.JSONDecodeError):
         raise  # A ValueError that says nothing to a user: a fault of ours.
     except BrokenPipeError:
         # Who reads our output has left, as `| head` does: nobody is there to be told.

@@ -1,5 +1,6 @@
 """How a job ends: one message for what a user can fix, a traceback for a fault of ours."""
 
+import json
 import signal
 from collections.abc import Callable
 
@@ -44,7 +45,12 @@ def test_what_a_user_can_fix_is_one_message_without_a_class_name(
 
 @pytest.mark.parametrize(
     "error",
-    [UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), KeyError("x"), OSError("of a network")],
+    [
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
+        json.JSONDecodeError("Expecting value", "", 0),
+        KeyError("x"),
+        OSError("of a network"),
+    ],
 )
 def test_a_fault_of_ours_keeps_its_traceback(error: Exception) -> None:
     with pytest.raises(type(error)), user_errors():
