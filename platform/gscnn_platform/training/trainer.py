@@ -119,8 +119,8 @@ def run_training(config: ExperimentConfig, trial: Trial | None = None) -> Traini
     with leaving_nothing_behind(f"run the same command to resume run {run_name}"), resume.alive(folder):
         if before is None:
             record = _new_run(config, run_name, storage, store, trial)
-            resume.write_record(folder, record)  # From here on the same command finds it, whatever ends this one.
             tracking.make_way(outbox, record.run_id, say)
+            resume.write_record(folder, record)  # From here on the same command finds it, whatever ends this one.
             say(f"run {run_name} · store {store.path} ({record.fingerprint}) · tracked at {record.tracking_uri}")
             for notice in void_notices(store.manifest, (config.data.train_split, config.data.val_split or "")):
                 say(f"note: {notice}")

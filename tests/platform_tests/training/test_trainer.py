@@ -1,0 +1,31 @@
+"""The driver's side of a training, without Ray and without a worker."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from gscnn_platform import cluster, tracking
+from gscnn_platform.config import ExperimentConfig, with_overrides
+from gscnn_platform.interrupts import InterruptedJobError
+from gscnn_platform.training import execution, resume, trainer
+
+
+def test_a_start_that_is_interrupted_once_its_mlflow_run_is_made_is_resumed_by_the_same_command(
+    tiny_run: ExperimentConfig, storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise InterruptedJobError(signal.SIGINT, "now")
+
+    monkeypatch.setattr(cluster, "check_can_connect", lambda: None)
+    monkeypatch.setattr(cluster, "connect", lambda: None)
+    monkeypatch.setattr(execution, "resources", lambda config: (False, 1))
+    monkeypatch.setattr(trainer, "void_notices", interrupted)
+    config = with_overrides(tiny_run, {"storage": str(storage), "run_name": None, "model.weights": None})
+    with pytest.raises(InterruptedJobError):
+        trainer.run_training(config)
+    [folder] = [path for path in storage.iterdir() if path.name.startswith("streets-")]
+    left = resume.read_record(str(folder))
+    assert left is not None
+    assert resume.choose_run(config, str(storage), left.fingerprint) == (folder.name, left)
+    assert tracking.fate_of(left.tracking_uri, left.run_id) == "active"
