@@ -23,6 +23,8 @@ from gscnn_platform.invalid_values import did_you_mean, explain, shown
 KINDS: Final = {"INT": "a whole number", "FLOAT": "a number", "{True,False}": "True or False", "{None}": "None"}
 """tyro's name of what an option takes, in words."""
 
+DASHES: Final = "\N{EN DASH}\N{EM DASH}\N{MINUS SIGN}\N{NON-BREAKING HYPHEN}"
+
 
 class Refusals:
     """tyro's hook: prints what is wrong and ends with status 2. What it does not know falls through to tyro.
@@ -83,6 +85,9 @@ class Refusals:
         if "--" in sys.argv:
             self._end("-- is no option: leave it out", f"all options: {self._all_options()}")
         typed = tokens[0].partition("=")[0]
+        plain = typed.lstrip(DASHES)
+        if plain != typed:  # As a text processor makes it of two hyphens.
+            self._end(f"{typed} begins with a dash that is no hyphen: write --{plain.lstrip('-')}")
         if not typed.startswith("-"):
             before = sys.argv[sys.argv.index(typed) - 1] if typed in sys.argv else ""
             switch = next((option for option in self.options.all if before in option.switches), None)

@@ -23,7 +23,7 @@ SCHEMES: Final = (
 """Of the tracking URIs that MLflow takes by itself."""
 CREDENTIALS: Final = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or ~/.mlflow/credentials"
 """Where MLflow takes a user's name and password from, at every request anew."""
-MOST_SAID: Final = 200
+MOST_SAID: Final = 300
 """Characters of a server's answer that a message quotes."""
 PORTS: Final = {"http": 80, "https": 443}
 MODELS: Final = "models:/"
