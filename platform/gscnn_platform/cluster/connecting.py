@@ -146,9 +146,14 @@ def check_folder(folder: Path) -> None:
     """Refuses a folder that Ray cannot keep its sockets and logs in.
 
     Raises:
-        ClusterError: its path is too long, its disk is full, or this user cannot write it.
+        ClusterError: its path is relative or too long, its disk is full, or this user cannot write it.
     """
     setting = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), "RAY_TMPDIR")
+    if not folder.is_absolute():
+        raise ClusterError(
+            f"{setting} is {os.environ.get(setting)!r}, no absolute path, and Ray's processes run in other folders: "
+            f"unset it, or export {setting}=FOLDER, such as /tmp"
+        )
     most = LONGEST_SOCKET - len("/" + SOCKET.format(os.getpid()))
     length = len(os.fsencode(folder.parent))
     if length > most:

@@ -1,10 +1,14 @@
 import os
 import shutil
+import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import ray
+from ray._common.utils import get_default_ray_temp_dir
 
 from gscnn_platform.cluster import ClusterError, connecting
 from gscnn_platform.cluster.address import has_token
@@ -47,6 +51,21 @@ def test_a_folder_that_is_too_long_is_called_by_the_variable_that_names_it(monke
     monkeypatch.setenv("TMPDIR", str(folder.parent))
     with pytest.raises(ClusterError, match=f"^TMPDIR is {folder.parent}, of 105 bytes: .*; export RAY_TMPDIR=FOLDER"):
         connecting.check_folder(folder)
+
+
+@pytest.mark.parametrize("value", ["", "tmp"])
+def test_a_variable_that_is_empty_or_relative_is_named(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv("TMPDIR", value)
+    with pytest.raises(ClusterError, match=f"^TMPDIR is {value!r}, no absolute path, .*: unset it, or export TMPDIR="):
+        connecting.check_folder(Path(get_default_ray_temp_dir()))
+
+
+def test_a_closed_terminal_is_not_heard_by_what_starts_with_ray() -> None:
+    look = "import signal; print(signal.SIGHUP in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+    with connecting._deaf_to_hangup():
+        assert subprocess.check_output([sys.executable, "-c", look]) == b"True\n"
+    assert signal.SIGHUP not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 def test_too_few_open_files_are_refused_with_the_command_that_helps() -> None:
