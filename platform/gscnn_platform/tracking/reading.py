@@ -236,7 +236,6 @@ def _time(milliseconds: int) -> datetime:
 
 def _shown(uri: str) -> str:
     """The URI without user and password."""
-    address = urlsplit(uri)
-    if "@" not in address.netloc:
+    if "@" not in uri or "@" not in (address := urlsplit(uri)).netloc:
         return uri
     return address._replace(netloc=address.netloc.rpartition("@")[2]).geturl()
