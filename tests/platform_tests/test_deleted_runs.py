@@ -193,6 +193,13 @@ def test_an_outbox_that_cannot_be_read_keeps_no_other_from_being_delivered(
     assert client.get_run(run_id).data.metrics["train/total"] == 0.5
 
 
+def test_a_part_whose_process_was_killed_before_its_first_entry_holds_nothing(tmp_path: Path) -> None:
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "outbox.json").write_text(json.dumps({"tracking_uri": "http://127.0.0.1:9", "run_id": "f" * 32}))
+    assert not tracking.left_in(tmp_path)
+    assert not tracking.deliver(tmp_path, patience=1)
+
+
 def test_an_outbox_of_an_earlier_run_of_the_name_makes_way_and_loses_nothing(
     uri: str, run_id: str, tmp_path: Path
 ) -> None:

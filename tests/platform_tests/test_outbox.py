@@ -348,10 +348,3 @@ def test_the_journal_belongs_to_its_address_even_where_the_server_moves(outbox: 
     Journal(part, moved).close()
     assert journals.address_of(part) == moved
     assert not tracking.deliver(outbox.folder, patience=20, uri=f"sqlite:///{database}")
-
-
-def test_a_part_whose_process_was_killed_before_its_first_entry_holds_nothing(folder: Path, run_id: str) -> None:
-    (folder / "0").mkdir(parents=True)
-    journals.write_json(folder / "0" / "outbox.json", {"tracking_uri": "http://127.0.0.1:9", "run_id": run_id})
-    assert not tracking.deliver(folder, patience=1)
-    assert not tracking.left_in(folder)
