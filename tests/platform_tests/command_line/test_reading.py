@@ -78,7 +78,7 @@ def test_options_change_the_fields_that_they_name_and_no_other(monkeypatch: pyte
         ("two words", "two belongs to no option"),
         ("--min-workers 3", "--min-workers is 3: must be at most --num-workers, 1"),
         ("--loss.edge 0 --loss.seg 0 --loss.attention 0", "--loss.seg, --loss.edge, --loss.attention and --loss.dual"),
-        ("--model.architecture deeplabv3plus", "--loss.edge is 5 and --loss.attention is 1, and deeplabv3plus has"),
+        ("--model.architecture deeplabv3plus", "--loss.edge is 5 and --loss.attention is "),
         ("--training.batch-size 1", "--training.batch-size is 1: must be 2 or more for --num-workers 1 x "),
         ("--tracking.uri=", "--tracking.uri is '': must not be empty: name one, or leave the option out"),
         ("--tracking.uri http://me:secret@host", "--tracking.uri is http://***:***@host: "),
