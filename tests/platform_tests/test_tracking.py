@@ -45,7 +45,7 @@ def answering() -> Iterator[Answering]:
                 self.end_headers()
                 self.wfile.write(body.encode())
 
-            def log_message(self, *_: object) -> None:
+            def log_message(self, format: str, *args: object) -> None:
                 pass
 
         servers.append(HTTPServer(("127.0.0.1", 0), Handler))

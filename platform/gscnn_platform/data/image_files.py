@@ -163,7 +163,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         raise InputError(f"{folder}: the folder cannot be read ({error.strerror})") from error
 
 
-def _walk(folder: Path, above: list[tuple[int, int]], leave: tuple[int, int] | None) -> Iterator[Path]:
+def _walk(folder: Path, above: list[tuple[int, int]], leave: tuple[int, int] | None) -> Iterator[AnyPath]:
     for entry in _entries(folder):
         path = folder / entry.name
         require_utf8(path)

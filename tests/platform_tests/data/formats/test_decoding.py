@@ -170,7 +170,7 @@ def test_label_tiffs_of_floats_or_bands_are_named(tmp_path: Path) -> None:
     ],
 )
 def test_a_label_tiff_whose_values_would_change_on_reading_is_refused(
-    tmp_path: Path, options: dict[str, int], message: str
+    tmp_path: Path, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(BadSampleError, match=rf"a\.tif: the label is {message}"):
         read_label(tiff(tmp_path / "a.tif", 1, **options))
