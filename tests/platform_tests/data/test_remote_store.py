@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from gscnn_platform import remote_errors
 from gscnn_platform.config import CacheConfig, DataConfig, ExperimentConfig, VerifyConfig, with_overrides
 from gscnn_platform.data import part_cache
 from gscnn_platform.data.formats import FORMATS
