@@ -23,6 +23,15 @@ from ray.util import get_node_ip_address
 from tests.faults.driven import ROOT
 
 PROVIDER = "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider"
+COMMANDS = (
+    "initialization_commands",
+    "setup_commands",
+    "head_setup_commands",
+    "worker_setup_commands",
+    "head_start_ray_commands",
+    "worker_start_ray_commands",
+)
+"""Fields that Ray's autoscaler reads whether a provider runs commands or not."""
 OBJECT_STORE = 100_000_000
 START_SECONDS = 90
 
@@ -105,6 +114,10 @@ class GrowingCluster:
             },
             "upscaling_speed": 1.0,
             "idle_timeout_minutes": 5,
+            "auth": {},
+            "docker": {},
+            "file_mounts": {},
+            **dict.fromkeys(COMMANDS, []),
         }
 
     @staticmethod
