@@ -23,7 +23,8 @@ from ray.util import get_node_ip_address
 from tests.faults.driven import ROOT
 
 PROVIDER = "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider"
-COMMANDS = (
+UNUSED = (
+    "cluster_synced_files",
     "initialization_commands",
     "setup_commands",
     "head_setup_commands",
@@ -31,9 +32,9 @@ COMMANDS = (
     "head_start_ray_commands",
     "worker_start_ray_commands",
 )
-"""Fields that Ray's autoscaler reads whether a provider runs commands or not."""
+"""Lists that Ray's autoscaler wants in the file, and that this provider has no use for."""
 OBJECT_STORE = 100_000_000
-START_SECONDS = 90
+START_SECONDS = 150
 
 
 def free_ports(count: int) -> list[int]:
@@ -117,7 +118,7 @@ class GrowingCluster:
             "auth": {},
             "docker": {},
             "file_mounts": {},
-            **dict.fromkeys(COMMANDS, []),
+            **{key: [] for key in UNUSED},
         }
 
     @staticmethod
