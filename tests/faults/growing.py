@@ -23,8 +23,18 @@ from ray.util import get_node_ip_address
 from tests.faults.driven import ROOT
 
 PROVIDER = "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider"
+UNUSED = (
+    "cluster_synced_files",
+    "initialization_commands",
+    "setup_commands",
+    "head_setup_commands",
+    "worker_setup_commands",
+    "head_start_ray_commands",
+    "worker_start_ray_commands",
+)
+"""Lists that Ray's autoscaler wants in the file, and that this provider has no use for."""
 OBJECT_STORE = 100_000_000
-START_SECONDS = 90
+START_SECONDS = 150
 
 
 def free_ports(count: int) -> list[int]:
@@ -105,6 +115,10 @@ class GrowingCluster:
             },
             "upscaling_speed": 1.0,
             "idle_timeout_minutes": 5,
+            "auth": {},
+            "docker": {},
+            "file_mounts": {},
+            **{key: [] for key in UNUSED},
         }
 
     @staticmethod
