@@ -212,7 +212,7 @@ def test_a_run_in_anothers_experiment_is_refused_in_a_line_that_says_what_to_do(
 
 @pytest.mark.parametrize(
     ("user", "message"),
-    [(None, "asks who you are"), (("alice", "wrong"), "does not take this password of user 'alice'")],
+    [(None, "requires a user and a password"), (("alice", "wrong"), "rejects this password of user 'alice'")],
 )
 def test_a_run_without_the_right_password_is_refused_in_a_line_that_names_the_credentials(
     server: TeamServer,
@@ -239,7 +239,7 @@ def test_a_password_that_stops_working_is_said_and_loses_nothing(
         pen.log_steps([(1, {"train/total": 1.0})])
         time.sleep(1.5)
     left = tracking.close_run(outbox, server.uri, run_of_alice, patience=1)
-    assert "does not take this password of user 'alice' (401)" in said[0] and "training continues" in said[0]
+    assert "rejects this password of user 'alice' (401)" in said[0] and "training continues" in said[0]
     assert left.waiting == "metrics of 1 steps, status" and "(401)" in str(left) and "jobs.sync-tracking" in str(left)
     be(None)
     # What MLflow reads itself; a training that goes on takes up a change of it within ten seconds.

@@ -1,4 +1,4 @@
-"""Requests that a tracking server refuses for want of rights, in the words of who can mend that."""
+"""Requests that a tracking server refuses for lack of rights, as messages to the person who can fix that."""
 
 import configparser
 
@@ -32,11 +32,11 @@ def refusal(error: Exception) -> str | None:
         return None
     user = read_mlflow_creds().username
     if status == 401 and user is None:
-        return f"the server asks who you are (401): set {CREDENTIALS} (deploy/mlflow.md)"
+        return f"the server requires a user and a password (401): set {CREDENTIALS} (deploy/mlflow.md)"
     if status == 401:
-        return f"the server does not take this password of user {user!r} (401): mend {CREDENTIALS} (deploy/mlflow.md)"
+        return f"the server rejects this password of user {user!r} (401): fix {CREDENTIALS} (deploy/mlflow.md)"
     if "Invalid Host header" in str(error):
-        return "the server is not to be called by this name (403): its MLFLOW_SERVER_ALLOWED_HOSTS must have it"
+        return "this host is not in the server's MLFLOW_SERVER_ALLOWED_HOSTS (403): add it there and restart the server"
     return (
         f"the server does not let user {user!r} do this, or there is no such run (403): ask the experiment's owner for "
         "EDIT, or take another one by --tracking.experiment (deploy/mlflow.md)"
