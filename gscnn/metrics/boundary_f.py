@@ -74,7 +74,7 @@ class BoundaryF:
     def update(self, prediction: Labels, truth: Labels) -> None:
         """Scores a frame [H, W] or a batch of frames [B, H, W]; after an error nothing is added.
 
-        Frames that are void everywhere are left out.
+        Frames that are entirely void are left out.
 
         Raises:
             ValueError: the shapes differ or are neither of these, no integers, or a value that is neither a class nor,
@@ -87,7 +87,7 @@ class BoundaryF:
             raise ValueError(f"truth is {list(true.shape)}: need [H, W] or [B, H, W]")
         if true.ndim == 2:
             predicted, true = predicted[None], true[None]
-        # A frame that is void everywhere says nothing of a prediction: the official 1 would flatter every class.
+        # A frame that is entirely void says nothing of a prediction: the official 1 would flatter every class.
         frames = [pair for pair in zip(predicted, true, strict=True) if (pair[1] != self.ignore_index).any()]
         for counts in [boundary_counts(*pair, self.num_classes, self.radii, self.ignore_index) for pair in frames]:
             self.add(counts)

@@ -71,7 +71,7 @@ def export_checkpoint(config: ExportConfig) -> ExportResult:
     batches = _batches(config, loaded.config.data.edges)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.stem}.partial{path.suffix}")
-    with leaving_nothing_behind("nothing of this export is left; run the same command to start it again"):
+    with leaving_nothing_behind("nothing of this export is left; rerun the command to start again"):
         try:
             runner = _write_onnx(loaded, partial) if path.suffix == ONNX else _write_program(loaded, partial)
             checks = tuple(_check(loaded.model, runner, *batch) for batch in batches)

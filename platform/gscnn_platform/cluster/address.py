@@ -210,6 +210,6 @@ def _refused(named: Named) -> str:
             f"copy its head's {TOKEN_FILE} to this machine, or name a copy by RAY_AUTH_TOKEN_PATH"
         )
     return (
-        f"the cluster at {named.address}, which {named.source} names, asks for a token: export RAY_AUTH_MODE=token, "
+        f"the cluster at {named.address}, which {named.source} names, requires a token: export RAY_AUTH_MODE=token, "
         f"with its head's token in {TOKEN_FILE}"
     )

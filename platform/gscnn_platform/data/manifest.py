@@ -74,7 +74,7 @@ class Split(Config):
     """Pixels of each train id."""
     void_pixels: int
     all_void: int = 0
-    """Samples whose labels are void everywhere; 0 also in stores from before they were counted."""
+    """Samples whose labels are entirely void; 0 also in stores from before they were counted."""
 
 
 class Skipped(Config):
@@ -119,14 +119,14 @@ class Manifest(Config):
     skipped: tuple[Skipped, ...] = ()
 
     def command(self, path: str | AnyPath, edges: EdgeConfig, *flags: str) -> str:
-        """The command that builds this store anew at `path` with other edge settings."""
+        """The command that rebuilds this store at `path` with other edge settings."""
         return precompute_command(self.identity.dataset, path, edges, *flags)
 
     def how_to_fix(self, folder: AnyPath) -> str:
         """The end of a message about a damaged store: what to do."""
         rebuild = self.command(folder, self.identity.edges, "--overwrite")
         store = shlex.quote(str(folder))
-        return f"python -m jobs.verify --store {store} lists every fault, and this builds the store anew: {rebuild}"
+        return f"python -m jobs.verify --store {store} lists every fault, and this rebuilds the store: {rebuild}"
 
 
 def read_manifest(folder: AnyPath) -> Manifest:

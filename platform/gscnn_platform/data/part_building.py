@@ -55,7 +55,7 @@ class PartReport(Config):
     pixels: tuple[int, ...]
     """Pixels of each train id, 256 long."""
     all_void: int
-    """Samples written whose labels are void everywhere."""
+    """Samples written whose labels are entirely void."""
     bad: tuple[Skipped, ...]
     failure: Failure | None
     """Why nothing could be written; no file is left then."""

@@ -129,7 +129,7 @@ def precompute(config: PrecomputeConfig) -> PrecomputeResult:
         return PrecomputeResult(out, existing, False, notices(existing, said))
     place = destination(out)
     progress = Progress(out, place.disk, total=sum(len(of_split) for of_split in samples.values()))
-    with leaving_nothing_behind("nothing of this build is left; run the same command to start it again"):
+    with leaving_nothing_behind("nothing of this build is left; rerun the command to start again"):
         try:
             manifest = _build(config, identity, samples, place, progress)
             from_now_on(f"the store {out} is whole")
@@ -204,7 +204,7 @@ def _check_root(config: PrecomputeConfig) -> AnyPath | None:
 
 
 def _content(samples: dict[str, list[Sample]]) -> tuple[str, int]:
-    """Hash over all samples' digests, and how many are turned upright; what cannot be read counts by its absence."""
+    """Hash over all samples' digests, and how many are rotated upright; what cannot be read counts by its absence."""
     flat = [(split, sample) for split, of_split in samples.items() for sample in of_split]
 
     def digest(item: tuple[str, Sample]) -> str:
@@ -243,13 +243,13 @@ def _existing(out: AnyPath, identity: Identity, overwrite: bool) -> Manifest | N
         return existing
     changed = list(differences(existing.identity.model_dump(), identity.model_dump()))
     raise StoreError(
-        f"--out {out} holds another store: {'; '.join(changed)}; add --overwrite to build it anew, or name another "
+        f"--out {out} holds another store: {'; '.join(changed)}; add --overwrite to rebuild it, or name another "
         "folder"
     )
 
 
 def _is_whole(out: AnyPath, manifest: Manifest) -> bool:
-    """Whether each file has the bytes that were written, so that what reading finds damaged is built anew."""
+    """Whether each file has the bytes that were written, so that what reading finds damaged is rebuilt."""
     parts = [part for split in manifest.splits.values() for part in split.parts]
     with ThreadPoolExecutor(max_workers=machine.cores()) as pool:
         digests = pool.map(lambda part: file_digest(out / part.file), parts)

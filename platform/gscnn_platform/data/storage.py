@@ -74,7 +74,7 @@ def storage_error(progress: Progress, failure: Failure) -> StorageError:
     return StorageError(
         f"--out {out}: the disk or its quota was full after {progress.samples} of {progress.total} samples "
         f"({failure.reason}). Needed: {needed}; free in {progress.disk}: {free}. "
-        f"{unharmed} Make space and run the same command again, or name a folder on another disk"
+        f"{unharmed} Free space and rerun the command, or name a folder on another disk"
     )
 
 

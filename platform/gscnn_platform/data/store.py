@@ -203,7 +203,7 @@ def open_store(path: str | AnyPath, expected: DataConfig | None = None, num_clas
         if count < 2:
             raise StaleStoreError(
                 f"{folder} has the class {manifest.identity.classes[0]} alone, and a model needs two: name what is "
-                "around it as a class of the dataset (docs/datasets.md), and build the store anew"
+                "around it as a class of the dataset (docs/datasets.md), and rebuild the store"
             )
         raise StaleStoreError(
             f"{folder} has {count} classes ({', '.join(manifest.identity.classes)}), the model has model.num_classes "

@@ -147,7 +147,7 @@ def _space_for(run_folder: str, name: str) -> Iterator[None]:
         free = readable(shutil.disk_usage(folder).free)
         raise StorageError(
             f"checkpoint {name} cannot be written, the disk of {folder} or its quota is full: {free} are left. The "
-            "checkpoints before it are whole: make space, then the same command goes on from the last one"
+            "checkpoints before it are whole: free space, then rerun the command to resume from the last one"
         ) from error
 
 
@@ -166,7 +166,7 @@ def _last_whole_state(run_folder: str, rank: int, world_size: int) -> dict[str, 
             choice = ["" if found else name]
             if not found:
                 break
-            say(f"checkpoint {name} is damaged ({', '.join(found)}): going on from the one before it")
+            say(f"checkpoint {name} is damaged ({', '.join(found)}): resuming from the previous one")
     if world_size > 1:
         torch.distributed.broadcast_object_list(choice, src=0)
     if choice[0] is None:

@@ -168,7 +168,7 @@ def _result(job: WorkerJob, trial: Trial | None, stopper: Stopper) -> TrainingRe
     if trial is not None:
         tracking.log_best_scores(job.outbox, job.tracking_uri, job.run_id, of_best(scores))
     if done["step"] < done["total_steps"]:
-        how = " by the sweep" if stopper.by_sweep else "; run the same command to resume from there"
+        how = " by the sweep" if stopper.by_sweep else "; rerun the command to resume from there"
         raise TrainingStoppedError(f"stopped after step {done['step']}{how}", stopper.number, stopper.by_sweep)
     assert best is not None
     if trial is None:

@@ -49,7 +49,7 @@ def test_labels_that_are_void_everywhere_are_counted_by_split(tmp_path: Path) ->
         write_image(root / f"labels/train/{name}.png", np.full((40, 60), 255, np.uint8))
     store = build_store(tmp_path / "store", Folder(), root)
     told = (
-        "2 of 3 labels of split train are void everywhere: nothing is learnt from these samples, and they have no score"
+        "2 of 3 labels of split train are entirely void: nothing is learned from these samples, and they have no score"
     )
     assert notices(store.manifest) == (told,)
     assert list(void_notices(store.manifest, ["val"])) == []
@@ -62,7 +62,7 @@ def test_labels_that_are_void_everywhere_are_counted_by_split(tmp_path: Path) ->
 def test_turned_images_are_counted_and_others_need_no_word() -> None:
     assert list(turned_notice(0)) == []
     assert list(turned_notice(3)) == [
-        "3 samples are turned upright by their EXIF orientation; their labels must be upright as well"
+        "3 samples are rotated upright by their EXIF orientation; their labels must be upright as well"
     ]
 
 

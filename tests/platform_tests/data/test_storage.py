@@ -60,7 +60,7 @@ def test_the_error_names_folder_need_and_free_space_and_the_way_out(tmp_path: Pa
         "No space left on device",
         "Needed: about 200.0 MB",
         f"free in {tmp_path}: ",
-        "Make space and run the same command again, or name a folder on another disk",
+        "Free space and rerun the command, or name a folder on another disk",
         f"what was at {tmp_path}/store before is as it was",
     ):
         assert expected in message

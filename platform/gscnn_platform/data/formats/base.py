@@ -109,7 +109,7 @@ class FileSample:
             turned = orientation(file_bytes(self.image)) > 4
             if turned and image.shape[:2] == label.shape[::-1]:
                 raise BadSampleError(
-                    f"{sizes}the image is stored as {_size(label)} and turned upright by its EXIF orientation, its "
+                    f"{sizes}the image is stored as {_size(label)} and rotated upright by its EXIF orientation, its "
                     "label is not: label it upright, or remove the orientation (exiftool -n -Orientation=1 FILE)"
                 )
             raise BadSampleError(f"{sizes}image and label must be of one size")

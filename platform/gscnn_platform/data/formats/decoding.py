@@ -1,6 +1,6 @@
 """Image and label files -> arrays, upright, or an error that says what the file really is.
 
-Both are brought upright by their own EXIF orientation, as annotation tools show them. TIFF files are turned by their
+Both are rotated upright by their own EXIF orientation, as annotation tools show them. TIFF files are turned by their
 Orientation tag by OpenCV and Pillow themselves.
 """
 
