@@ -1,4 +1,4 @@
-"""What a job is doing before it has progress to show: one line at once, with seconds where more than three pass."""
+"""Says what a job is doing before it can show progress: one line at once, with seconds once three have passed."""
 
 import sys
 import threading

@@ -51,8 +51,8 @@ def exit_status(number: int) -> int:
 def end_at_once() -> None:
     """From now on a signal ends the process at once, with one line.
 
-    An exception would do before the first import has ended, too: Python prints a traceback of it, or drops it in a
-    callback of the import system and the job goes on as if nothing had been pressed.
+    An exception would not do: during an import, Python prints its traceback, or drops it in a callback of the import
+    system, and the job continues as if nothing had been pressed.
     """
     for number in heard():
         signal.signal(number, _end)

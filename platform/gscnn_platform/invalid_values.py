@@ -1,7 +1,7 @@
-"""What pydantic refuses, in the product's words: field, value, rule.
+"""Rewords pydantic's errors: field, value, rule.
 
-A validator of ours gives a field's rule alone, "a side needs 32 pixels or more", and of a whole model a sentence with
-its fields in backticks: "`min_workers` is 3: must be at most `num_workers`, 1".
+Our field validators give only the rule, "a side needs 32 pixels or more"; our model validators give a sentence with
+field names in backticks: "`min_workers` is 3: must be at most `num_workers`, 1".
 """
 
 import re

@@ -1,7 +1,7 @@
-"""What runs, recipes, experiments and registered models may be called, and how any text is written for other systems.
+"""Allowed names of runs, recipes, experiments and registered models, and how to escape text for other systems.
 
-One function a system: paths, MLflow's metric keys and filters, SQLite URIs, Markdown, matplotlib. Imports nothing of
-this project, no torch, no Ray and no MLflow.
+One function per system: paths, MLflow's metric keys and filters, SQLite URIs, Markdown, matplotlib. Imports nothing
+else of this project, no torch, no Ray and no MLflow.
 """
 
 import difflib

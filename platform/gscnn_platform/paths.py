@@ -269,9 +269,9 @@ def remove_if_empty(folder: str) -> None:
 def _check(location: str) -> None:
     if has_password(location):
         hidden = f"{location.partition('://')[0]}://...@{location.rpartition('@')[2]}"
-        raise LocationError(f"{hidden}: a URI is logged: put its secret into the environment")
+        raise LocationError(f"{hidden}: a URI is logged: put the secret into the environment instead")
     if re.search(r"\?\w+=", location):
-        raise LocationError(f"{location}: options in a URI are not taken: name an endpoint by AWS_ENDPOINT_URL")
+        raise LocationError(f"{location}: options in a URI are not supported: set an endpoint in AWS_ENDPOINT_URL")
 
 
 def _anchor(uri: str) -> str:

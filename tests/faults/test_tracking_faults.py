@@ -204,7 +204,9 @@ def test_what_a_dead_server_did_not_get_is_named_and_sync_tracking_delivers_it(
     assert [file.path for file in client.list_logged_model_artifacts(output.model_id)] == ["MLmodel"]
     assert [file.path for file in client.list_artifacts(run_id, "checkpoint")] == ["checkpoint/MLmodel"]
     assert run.data.tags["mlflow.note.content"] == "epoch 1"
-    lost = "nothing: undelivered metrics are listed; `python -m jobs.sync-tracking FOLDER` delivers them and the run's end"
+    lost = (
+        "nothing: a list of what is undelivered; `python -m jobs.sync-tracking FOLDER` delivers it with the run's end"
+    )
     note("MLflow server killed for good", "SIGKILL to its processes before the first step", lost, 0)
 
 

@@ -58,9 +58,7 @@ def test_before_anything_is_made_a_signal_ends_a_job_at_once_with_one_line(
     """
     found, error = interrupted(code, tmp_path, number)
     assert found == status
-    assert (
-        error == f"\n{signal.Signals(number).name}: nothing was made or changed; rerun the command to start again\n"
-    )
+    assert error == f"\n{signal.Signals(number).name}: nothing was made or changed; rerun the command to start again\n"
 
 
 @pytest.mark.parametrize(("number", "status"), STATUS)

@@ -1,4 +1,4 @@
-"""Which cluster a job is to join, and whether it answers: found out in seconds, where Ray tries for minutes."""
+"""Finds the cluster that a job joins, and whether it answers, in seconds; Ray itself retries for minutes."""
 
 import os
 from collections.abc import Callable
@@ -73,7 +73,7 @@ def check_answers(named: Named) -> str:
     """The address to connect to, of a cluster that answers, takes this user's token and has a node here.
 
     Raises:
-        ClusterError: what is wrong, and how to get on.
+        ClusterError: what is wrong, and what to do.
     """
     place = named.address.removeprefix(CLIENT)
     if "://" in place:
@@ -199,7 +199,7 @@ def _asked(named: Named, ask: Callable[[], Reply]) -> Reply:
         if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
             says = f"no cluster answers at {named.address}, which {named.source} names"
         else:
-            says = f"{named.address}, which {named.source} names, is no Ray cluster's address"
+            says = f"{named.address}, which {named.source} names, is not the address of a Ray cluster"
         raise ClusterError(f"{says}: {named.way_out} to start one here, or name another by {ADDRESS}") from error
 
 

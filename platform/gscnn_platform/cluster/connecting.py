@@ -37,7 +37,7 @@ OF_WORKERS: Final = {"OMP_WAIT_POLICY": "PASSIVE"}
 """OpenMP's threads sleep while they wait for each other. Those that spin take a core from the thread that they wait for
 where another process is busy: `streets` on 2 cores then trains at 0.1 images/s instead of 5 (11 on quiet cores)."""
 OF_OWN_CLUSTER: Final = {"RAY_worker_niceness": "0"}
-"""Ray's default is 15: beside any other busy process its workers get next to nothing."""
+"""Ray's default is 15, which leaves its workers hardly any CPU time beside another busy process."""
 _WARNING: Final = ("_private.authentication.authentication_token_setup", "_private.services")
 """Ray's loggers that have something to say at its start."""
 
@@ -109,7 +109,7 @@ def _runtime_env() -> dict[str, Any]:
 
 @contextmanager
 def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables for the block, those apart that the user has set."""
+    """Sets environment variables for the block, except those that the user has set."""
     added = {key: value for key, value in variables.items() if key not in os.environ}
     os.environ.update(added)
     try:
@@ -158,8 +158,8 @@ def check_folder(folder: Path) -> None:
     length = len(os.fsencode(folder.parent))
     if length > most:
         raise ClusterError(
-            f"{setting} is {folder.parent}, of {length} bytes: Ray's sockets in it would have names too long for the "
-            f"system; export RAY_TMPDIR=FOLDER, one of {most} bytes at most, such as /tmp"
+            f"{setting} is {folder.parent}, of {length} bytes, which makes the names of Ray's sockets too long for the "
+            f"system; export RAY_TMPDIR=FOLDER, a path of {most} bytes at most, such as /tmp"
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -183,7 +183,7 @@ def check_open_files(most: int) -> None:
     if 0 <= most < FEWEST_FILES:
         raise ClusterError(
             f"this process may open {most} files, and Ray needs {FEWEST_FILES} or more: run `ulimit -n 8192` first, "
-            "or have the limit (nofile) raised for this user or container"
+            "or raise the limit (nofile) of this user or container"
         )
 
 
@@ -216,8 +216,8 @@ def _readable_errors(named: Named | None) -> Iterator[None]:
         logs = Path(get_default_ray_temp_dir()) / "session_latest/logs"
         raise ClusterError(
             f"Ray did not start on this machine: {said}\n"
-            f"free cores, memory and space in {logs.parents[1]} (or name another folder by RAY_TMPDIR), and run the "
-            f"same command again; Ray's logs: {logs}"
+            f"free cores, memory and space in {logs.parents[1]} (or set another folder in RAY_TMPDIR), then rerun the "
+            f"command; Ray's logs: {logs}"
         ) from error
 
 

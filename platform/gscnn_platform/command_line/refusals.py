@@ -1,4 +1,4 @@
-"""What a command line has wrong, in at most three lines: the option as typed, its value, the rule, the way out."""
+"""Errors of the command line, in at most three lines: the option as typed, its value, the rule, what to type."""
 
 import os
 import re
@@ -152,7 +152,7 @@ def _place_of(argument: Any) -> int | None:
 
 
 def _refused_value() -> str | None:
-    """pydantic's error of a nested config, in our words: tyro hands on its text alone, and is handling it right now."""
+    """pydantic's error of a nested config, reworded: tyro passes on only its text, while it handles the exception."""
     error, prefix = sys.exc_info()[1], ""
     while error is not None and not isinstance(error, ValidationError):
         prefix = str(getattr(error, "arg", prefix))

@@ -24,7 +24,7 @@ class EvaluateConfig(Config):
     report: str | None = None
     """The HTML page to write; None: evaluation/NAME-SPLIT.html in the storage folder."""
     batch_size: int = Field(default=1, ge=1)
-    """Whole images of one size at once, at most."""
+    """Maximum images per batch: whole images of one size."""
     precision: Literal["float32", "bf16"] = "float32"
     """Arithmetic of the forward pass."""
     inference: InferenceConfig = InferenceConfig()

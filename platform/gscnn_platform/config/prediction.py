@@ -15,11 +15,11 @@ class PredictConfig(Config):
     checkpoint: str = Field(min_length=1)
     """A checkpoint's or a run's folder, or an MLflow run id."""
     input: tuple[str, ...] = Field(min_length=1)
-    """Image files, folders that are searched to their depth, or glob patterns; paths or URIs, one or several."""
+    """Image files, folders that are searched recursively, or glob patterns; paths or URIs, one or several."""
     out: str
-    """Output folder, a path or URI; on a cluster, one that all nodes reach. What lies below it is never input."""
+    """Output folder, a path or URI; on a cluster, one that all nodes can reach. Files in it are never input."""
     overwrite: bool = False
-    """Replace pictures that are there already."""
+    """Replace existing pictures."""
     inference: InferenceConfig = InferenceConfig()
     precision: Literal["float32", "bf16"] = "float32"
     """Arithmetic of the forward pass."""

@@ -143,7 +143,7 @@ def _folder(cache: CacheConfig) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(
-            f"data.cache.folder {folder} cannot be made: {error.strerror}; name another by --data.cache.folder, or "
+            f"data.cache.folder {folder} cannot be created: {error.strerror}; name another by --data.cache.folder, or "
             "switch the cache off by --data.cache.gigabytes 0"
         ) from error
     return folder

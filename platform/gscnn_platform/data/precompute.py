@@ -243,8 +243,7 @@ def _existing(out: AnyPath, identity: Identity, overwrite: bool) -> Manifest | N
         return existing
     changed = list(differences(existing.identity.model_dump(), identity.model_dump()))
     raise StoreError(
-        f"--out {out} holds another store: {'; '.join(changed)}; add --overwrite to rebuild it, or name another "
-        "folder"
+        f"--out {out} holds another store: {'; '.join(changed)}; add --overwrite to rebuild it, or name another folder"
     )
 
 

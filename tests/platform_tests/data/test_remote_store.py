@@ -271,5 +271,5 @@ def test_a_disk_that_is_full_ends_nothing(
 def test_a_cache_that_cannot_be_made_is_an_error_with_the_way_out(uri: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     config = DataConfig(cache=CacheConfig(folder=str(tmp_path / "file" / "cache")))
-    with pytest.raises(StoreError, match=r"data.cache.folder .* cannot be made: .* --data.cache.gigabytes 0"):
+    with pytest.raises(StoreError, match=r"data.cache.folder .* cannot be created: .* --data.cache.gigabytes 0"):
         open_store(uri, config).split("train")
