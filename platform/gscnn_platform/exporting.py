@@ -1,4 +1,4 @@
-"""A trained model -> ONNX or torch.export's file, checked against PyTorch before it gets its name."""
+"""Exports a trained model to ONNX or torch.export's format; the file is checked against PyTorch before it appears."""
 
 import importlib.util
 import json
@@ -35,7 +35,7 @@ Runner = Callable[[Tensor, Tensor], dict[str, Tensor]]
 
 
 class ExportError(ValueError):
-    """The model cannot be exported, or the exported file says something else than the model."""
+    """The model cannot be exported, or the exported file differs from the model."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def export_checkpoint(config: ExportConfig) -> ExportResult:
     batches = _batches(config, loaded.config.data.edges)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.stem}.partial{path.suffix}")
-    with leaving_nothing_behind("nothing of this export is left; rerun the command to start again"):
+    with leaving_nothing_behind("this export was removed; rerun the command to start again"):
         try:
             runner = _write_onnx(loaded, partial) if path.suffix == ONNX else _write_program(loaded, partial)
             checks = tuple(_check(loaded.model, runner, *batch) for batch in batches)
@@ -114,7 +114,7 @@ def _refuse(path: Path, overwrite: bool) -> None:
     if path.is_dir():
         raise ExportError(f"--out {path} is a folder: name a file, one that is not there")
     if path.exists() and not overwrite:
-        raise ExportError(f"--out {path} is there already: add --overwrite, or name another file")
+        raise ExportError(f"--out {path} exists already: add --overwrite, or choose another file")
     if path.suffix == ONNX:
         missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
         if missing:

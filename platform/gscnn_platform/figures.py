@@ -1,4 +1,4 @@
-"""Pictures of what a model sees: image, truth, prediction, predicted edge and edge prior side by side."""
+"""Pictures of a model's view: image, ground truth, prediction, predicted edge and edge prior side by side."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

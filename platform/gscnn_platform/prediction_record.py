@@ -1,6 +1,6 @@
-"""predictions.json: what a folder of predictions was made with, and whether all of it is there.
+"""predictions.json: what a folder of predictions was made with, and whether it is complete.
 
-It is written before the first picture, so that the same command resumes a prediction that was interrupted.
+It is written before the first picture, so that rerunning the command resumes an interrupted prediction.
 """
 
 from collections.abc import Mapping, Sequence

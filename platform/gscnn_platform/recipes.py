@@ -1,4 +1,4 @@
-"""RECIPES: name -> a whole ExperimentConfig. A variant copies one and changes fields."""
+"""RECIPES: name -> a complete ExperimentConfig. A variant copies one and changes fields."""
 
 from typing import Final
 
@@ -160,5 +160,5 @@ def describe(recipe: ExperimentConfig) -> str:
     model, training = recipe.model, recipe.training
     return (
         f"{model.architecture} on {model.backbone}, {model.num_classes} classes, {training.epochs} epochs "
-        f"of {training.batch_size} images a step"
+        f"of {training.batch_size} images per step"
     )

@@ -1,4 +1,4 @@
-"""Text that people wrote elsewhere: lists, YAML. The one place that decides which encodings are read."""
+"""Reads text files written by users: lists, YAML. The one place that decides which encodings are read."""
 
 import codecs
 import difflib
@@ -82,7 +82,7 @@ def read_text(file: File, utf8_alone: bool = False) -> str:
             None if mark else data.count(b"\n", 0, error.start) + 1,
         ) from error
     if "\0" in text:
-        what = "holds NUL bytes, as UTF-16 without a byte order mark does, or a file that is no text: save it as UTF-8"
+        what = "holds NUL bytes, as UTF-16 without a byte order mark does, or a file that is not text: save it as UTF-8"
         raise TextError(file, what)
     return text.replace("\r\n", "\n").replace("\r", "\n")
 

@@ -159,10 +159,10 @@ def test_bad_input_ends_in_the_first_seconds_with_the_way_out(
         return failing(job, monkeypatch, capsys, *arguments)
 
     assert "--store is missing" in message(train, "streets")
-    assert "is no store, there is no such folder" in message(train, "streets", "--store", tmp_path / "no")
+    assert "is not a store, there is no such folder" in message(train, "streets", "--store", tmp_path / "no")
     assert "add --model.num-classes 9" in message(train, "camvid-tiny", "--store", store)
     stale = message(train, "streets", "--store", store, "--data.edges.radius", 5)
-    assert "edges.radius is 2 in the store, 5 is asked for; run: python -m jobs.precompute streets" in stale
+    assert "edges.radius is 2 in the store, expected 5; run: python -m jobs.precompute streets" in stale
     assert "add --root" in message(precompute, "camvid", "--out", tmp_path / "out")
     assert "camvid" in message(precompute, "camvid", "--root", tmp_path / "no", "--out", tmp_path / "out")
     assert "is no folder" in message(evaluate, "--checkpoint", tmp_path / "no", "--store", store)

@@ -183,7 +183,7 @@ def test_what_lies_below_the_output_folder_is_never_input(tmp_path: Path) -> Non
         assert (list(found.files), found.in_output) == (["a"], 2), text
     assert find_images([f"{drive}/*.png"], "--input", out).in_output == 0
     for text in (out, drive):
-        with pytest.raises(InputError, match=r"images lie below --out .*, where pictures are written and never read"):
+        with pytest.raises(InputError, match=r"images are below --out .*, where pictures are written and never read"):
             names(text, out=drive)
 
 

@@ -1,4 +1,4 @@
-"""Where a build writes its parts, and how they become the store at once: on a file system, and on an object store."""
+"""Where a build writes its parts, and how they become the store atomically, on a file system or an object store."""
 
 import shutil
 import tempfile
@@ -43,12 +43,12 @@ class LocalDestination:
             (self.folder / split).mkdir(parents=True)
 
     def abort(self) -> bool:
-        """Whether the tasks that are left end at once, where one could not write: they have no folder to write to."""
+        """Whether the remaining tasks end at once if one cannot write: they have no folder to write to."""
         shutil.rmtree(self.folder, ignore_errors=True)
         return True
 
     def publish(self, manifest: Manifest) -> None:
-        """Makes the parts the store at `out`. Raises OSError; what was there before is then as it was."""
+        """Makes the parts the store at `out`. Raises OSError; `out` is then unchanged."""
         parts = {part.file for split in manifest.splits.values() for part in split.parts}
         for file in self.folder.glob("*/*.parquet"):
             # A task that Ray had to run twice leaves the first attempt's file behind.
@@ -67,7 +67,7 @@ class LocalDestination:
         shutil.rmtree(old, ignore_errors=True)
 
     def discard(self) -> None:
-        """Removes all that this build has written, unless it was published."""
+        """Removes everything that this build has written, unless it was published."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -129,7 +129,7 @@ def destination(out: AnyPath) -> Destination:
 
 
 def check_writable(out: AnyPath) -> None:
-    """Refuses a folder without a store that cannot be written, before all of the raw data are read for one.
+    """Refuses a folder that cannot be written, before all of the raw data is read.
 
     Raises:
         StorageError: it cannot be written or replaced, or does not answer.

@@ -1,4 +1,4 @@
-"""Which samples a run trains on and which it validates on: two splits, or one of which a share is held out."""
+"""Chooses the samples that a run trains and validates on: two splits, or one with a held-out share."""
 
 from typing import Final
 
@@ -53,6 +53,6 @@ def _held_out(reader: SplitReader, data: DataConfig) -> list[int]:
     if len(reader) < 2:
         raise StaleStoreError(
             f"data.val_share is {data.val_share:g}, and split {data.train_split} has {len(reader)} sample: two or more "
-            "are needed to hold one out; go without validation: --data.val-share 0 --data.val-split None"
+            "are needed to hold one out; train without validation: --data.val-share 0 --data.val-split None"
         )
     return held_out(len(reader), data.val_share, data.val_seed)

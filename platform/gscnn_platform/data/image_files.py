@@ -1,7 +1,7 @@
-"""Which files are images and which are clutter, and all files below a folder: the one rule for every reader of folders.
+"""Tells images from clutter, and lists the files below a folder: one rule for every reader of folders.
 
-Hidden files and folders, and those that systems and editors leave behind, are no data. Links are followed; one that
-leads to a folder above itself is not, since all of that is read already.
+Hidden files and folders, and those that systems and editors leave behind, are ignored. Links are followed, except one
+to a parent folder of its own, whose files are read already.
 """
 
 import difflib
@@ -35,7 +35,7 @@ SYSTEM: Final = {
 
 
 class InputError(ValueError):
-    """A folder or file of a user's that cannot be taken; the message names it and the way out."""
+    """A user's folder or file that cannot be used; the message names it and what to do."""
 
 
 def is_clutter(name: str) -> bool:
@@ -135,7 +135,7 @@ def named_files(folder: AnyPath, endings: tuple[str, ...], error: Callable[[str]
         if has_ending(file.name, endings):
             name = name_of(file, folder)
             if name in found:
-                raise error(f"{found[name]} and {file.name} have one name, {name!r}; rename or remove one of them")
+                raise error(f"{found[name]} and {file.name} have the same name, {name!r}; rename or remove one of them")
             found[name] = file
         elif has_ending(file.name, ANY_IMAGE):
             unread.setdefault(name_of(file, folder), file)

@@ -1,4 +1,4 @@
-"""Images that lie on disk outside of any store, and what a model needs of them."""
+"""Image files outside of a store, prepared for a model."""
 
 import os
 import re
@@ -71,8 +71,8 @@ def find_images(inputs: Sequence[str], option: str, out: AnyPath | None = None) 
     files = [file for file in found if file not in in_output]
     if not files and found:
         raise InputError(
-            f"{option} {_shown(inputs)}: all {len(found)} images lie below --out {out}, where pictures are written and "
-            "never read: name another --out"
+            f"{option} {_shown(inputs)}: all {len(found)} images are below --out {out}, where pictures are written and "
+            "never read: choose another --out"
         )
     if not files:
         raise InputError(_nothing(option, inputs[0]))

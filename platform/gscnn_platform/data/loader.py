@@ -1,8 +1,8 @@
-"""Store -> SegBatch, for one training worker.
+"""Reads a store as SegBatches, for one training worker.
 
-The order of an epoch is a pure function of seed and epoch, and a sample's augmentation one of seed, epoch, sample and
-how often the epoch has had it: a run can be repeated, with any number of loader processes, and every worker knows its
-share without asking.
+The order of an epoch is a pure function of seed and epoch. A sample's augmentation is a pure function of seed, epoch,
+sample and how often the epoch has had it. So a run can be reproduced with any number of loader processes, and every
+worker knows its share without communication.
 """
 
 import shutil
@@ -175,7 +175,7 @@ def check_shared_memory(processes: int, images: int, crop: tuple[int, int], fold
     if needed > free:
         raise StorageError(
             f"{folder} has {readable(free)} free, and --data.loader-processes {processes} needs {readable(needed)}: "
-            "take fewer, 0 needs none, or give the container more (docker run --shm-size 8g)"
+            "use fewer (0 needs none), or give the container more (docker run --shm-size 8g)"
         )
 
 

@@ -35,7 +35,7 @@ ENVELOPE: Final = ("store_version", "checksum")
 
 
 class StoreError(ValueError):
-    """There is no store, or its files do not fit its manifest."""
+    """There is no store, or its files do not match its manifest."""
 
 
 class NoStoreError(StoreError):
@@ -43,7 +43,7 @@ class NoStoreError(StoreError):
 
 
 class StaleStoreError(StoreError):
-    """A whole store, but not the one that this run asks for."""
+    """An intact store, but not the one that this run needs."""
 
 
 class Part(Config):
@@ -173,7 +173,7 @@ def parse_manifest(folder: AnyPath) -> tuple[Manifest, list[str]]:
         raise StoreError(f"{file} is no manifest: {what}; build the store anew with jobs.precompute") from error
     faults = [] if fits else ["its checksum does not fit its contents: it was edited, or is damaged"]
     if manifest.fingerprint != manifest.identity.fingerprint:
-        faults.append(f"fingerprint {manifest.fingerprint} does not fit its contents")
+        faults.append(f"fingerprint {manifest.fingerprint} does not match its contents")
     for name, split in manifest.splits.items():
         rows = sum(part.rows for part in split.parts)
         if rows != split.samples:
@@ -207,7 +207,7 @@ def precompute_command(dataset: str, out: str | AnyPath, edges: EdgeConfig, *fla
 
 
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """`field: ours, theirs` for every leaf in which two nested mappings differ."""
+    """A message for every leaf in which two nested mappings differ."""
     for key in ours:
         if (
             isinstance(ours[key], Mapping)
@@ -216,7 +216,7 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str 
         ):
             yield from differences(ours[key], theirs[key], f"{prefix}{key}.")
         elif ours[key] != theirs[key]:
-            yield f"{prefix}{key} is {ours[key]} in the store, {theirs[key]} is asked for"
+            yield f"{prefix}{key} is {ours[key]} in the store, expected {theirs[key]}"
 
 
 def _no_store(folder: AnyPath) -> str:

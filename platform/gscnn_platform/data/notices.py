@@ -1,4 +1,4 @@
-"""What a store lacks and what that means for training, for people: said when it is built and when it is trained on."""
+"""Notes on what a store lacks and what that means for training, shown when it is built and when it is trained on."""
 
 import shlex
 from collections.abc import Collection, Iterator
@@ -54,6 +54,6 @@ def _missing_classes(manifest: Manifest) -> Iterator[str]:
     if names:
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
         yield (
-            f"no label of split {TRAIN} has class {', '.join(names[:SHOWN])}{more}: nothing can learn it; "
-            "check the raw values that stand for it"
+            f"no label of split {TRAIN} has class {', '.join(names[:SHOWN])}{more}, so no model can learn it; "
+            "check the raw values that map to it"
         )

@@ -1,4 +1,4 @@
-"""One part of a store: raw samples -> a Parquet file and a report. What every task of precompute runs."""
+"""Builds one part of a store: raw samples -> a Parquet file and a report. Every task of precompute runs this."""
 
 import tempfile
 import uuid

@@ -1,4 +1,4 @@
-"""All parts of a store, built on all nodes by Ray Data, under a progress bar that moves by the sample."""
+"""Builds all parts of a store on all nodes with Ray Data, with a progress bar that counts samples."""
 
 import logging
 from functools import partial

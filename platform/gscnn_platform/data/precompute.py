@@ -51,7 +51,7 @@ OF_A_BUILD: Final = re.compile(r"part-[0-9a-f]{8}-[0-9a-f]{32}\.parquet")
 
 
 class BadDatasetError(ValueError):
-    """Samples of the raw dataset cannot be used; the message lists them."""
+    """Some samples of the raw dataset cannot be used; the message lists them."""
 
 
 class PrecomputeConfig(Config):
@@ -60,16 +60,16 @@ class PrecomputeConfig(Config):
     format: SerializeAsAny[DatasetFormat]
     """The raw dataset's layout."""
     out: str
-    """Output folder, a path or URI; on a cluster, one that all nodes reach."""
+    """Output folder, a path or URI; on a cluster, one that all nodes can reach."""
     root: str | None = None
-    """Folder of the raw dataset, a path or URI; none for streets, which are drawn."""
+    """Folder of the raw dataset, a path or URI; not for streets, which is drawn."""
     edges: EdgeConfig = EdgeConfig()
     on_bad_sample: Literal["error", "skip"] = "error"
-    """Whether a sample that cannot be used ends the build, or is left out and listed in the manifest."""
+    """If a sample cannot be used: fail, or skip it and list it in the manifest."""
     overwrite: bool = False
-    """Replace a store that is damaged, or of other settings or contents."""
+    """Replace an existing store that is damaged or has other settings or contents."""
     part_rows: int = Field(default=PART_ROWS, ge=1)
-    """Samples a Parquet file at most, and a Ray task."""
+    """Maximum samples per Parquet file and Ray task."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,9 @@ class PrecomputeResult:
 
 
 def precompute(config: PrecomputeConfig) -> PrecomputeResult:
-    """Builds the store that `config` describes, unless it is there already.
+    """Builds the store that `config` describes, unless it exists already.
 
-    Nothing at `config.out` changes until the new store is whole: it is written beside it and then moved.
+    Nothing at `config.out` changes until the new store is complete: it is written beside it and then moved.
 
     Raises:
         DatasetError, InputError, TextError: the raw dataset is not where or what it should be.
@@ -129,7 +129,7 @@ def precompute(config: PrecomputeConfig) -> PrecomputeResult:
         return PrecomputeResult(out, existing, False, notices(existing, said))
     place = destination(out)
     progress = Progress(out, place.disk, total=sum(len(of_split) for of_split in samples.values()))
-    with leaving_nothing_behind("nothing of this build is left; rerun the command to start again"):
+    with leaving_nothing_behind("this build was removed; rerun the command to start again"):
         try:
             manifest = _build(config, identity, samples, place, progress)
             from_now_on(f"the store {out} is whole")
@@ -196,7 +196,7 @@ class _Written:
 def _check_root(config: PrecomputeConfig) -> AnyPath | None:
     if not config.format.needs_root:
         if config.root is not None:
-            raise DatasetError(f"--root is {config.root!r}, but {config.format.name} is drawn, not read: leave it out")
+            raise DatasetError(f"--root is {config.root!r}, but {config.format.name} is drawn, not read: remove --root")
         return None
     if config.root is None:
         raise DatasetError(f"{config.format.name} is read from files: add --root FOLDER_OF_THE_RAW_DATA")
@@ -221,13 +221,13 @@ def _content(samples: dict[str, list[Sample]]) -> tuple[str, int]:
 
 
 def _existing(out: AnyPath, identity: Identity, overwrite: bool) -> Manifest | None:
-    """The manifest at `out` if it is whole and what was asked for; None where the way is free."""
+    """The manifest at `out` if it is complete and as requested; None if a build may write there."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
     if not (out / MANIFEST).is_file():
         if isinstance(out, RemotePath) and all(OF_A_BUILD.fullmatch(file.name) for file in out.files()):
             return None  # What a build left there that was killed.
-        raise StoreError(f"--out {out} exists and is no store: name another folder, or remove it")
+        raise StoreError(f"--out {out} exists and is not a store: choose another folder, or remove it")
     if overwrite:
         try:
             existing = read_manifest(out)

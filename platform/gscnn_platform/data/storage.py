@@ -16,7 +16,7 @@ FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 class StorageError(ValueError):
-    """A folder cannot be written; the message names it, what is free, what is unharmed, and the way out."""
+    """A folder cannot be written; the message names it, the free space, what is unchanged, and what to do."""
 
 
 def is_full(error: BaseException) -> bool:
@@ -65,8 +65,8 @@ class Progress:
 def storage_error(progress: Progress, failure: Failure) -> StorageError:
     """The error for a user, to be made when what was written of the new store is removed again."""
     out = progress.out
-    left = "No part of this build is read" if isinstance(out, RemotePath) else "Nothing half-made is left"
-    unharmed = f"{left}, and what was at {out} before is as it was."
+    left = "No part of this build is read" if isinstance(out, RemotePath) else "No partial output is left"
+    unharmed = f"{left}, and what was at {out} before is unchanged."
     if failure.number not in FULL:
         return StorageError(f"--out {out} cannot be written: {failure.reason}. {unharmed}")
     free = readable(shutil.disk_usage(progress.disk).free)

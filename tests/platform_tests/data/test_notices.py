@@ -76,9 +76,7 @@ def test_a_store_of_one_class_from_before_is_told_what_to_do_rather_than_a_setti
         manifest["fingerprint"] = Identity.model_validate(manifest["identity"]).fingerprint
 
     edit_manifest(tmp_path / "store", with_one_class)
-    with pytest.raises(
-        StaleStoreError, match="has the class road alone, and a model needs two: name what is around it"
-    ):
+    with pytest.raises(StaleStoreError, match="has only the class road, and a model needs two: name the background"):
         open_store(tmp_path / "store", num_classes=11)
 
 
@@ -89,7 +87,7 @@ def test_masks_of_0_and_255_without_a_table_are_told(tmp_path: Path) -> None:
     store = build_store(tmp_path / "store", Folder(), root)
     assert notices(store.manifest, ["said before"]) == (
         "said before",
-        "no label of split train has class road: nothing can learn it; check the raw values that stand for it",
+        "no label of split train has class road, so no model can learn it; check the raw values that map to it",
     )
 
 

@@ -173,9 +173,7 @@ def test_a_part_that_rots_in_the_store_is_an_error_that_names_it(parts_of_two: S
     copy.write_bytes(place.read_bytes())
     flip_bit(copy, 300)
     upload(copy, place)
-    with pytest.raises(
-        StoreError, match=rf"{place} has other bytes than .*; python -m jobs.verify --store {uri} lists"
-    ):
+    with pytest.raises(StoreError, match=rf"{place} differs from what .*; python -m jobs.verify --store {uri} lists"):
         open_with(uri, 1).split("train")
     reader = open_with(uri, 0).split("train")
     with pytest.raises(StoreError, match=rf"{place}, row 0 \(sample .*\) cannot be read"):
@@ -262,7 +260,7 @@ def test_a_disk_that_is_full_ends_nothing(
     reader = open_store(uri, DataConfig(cache=CacheConfig(folder=str(disk / "cache")))).split("train")
     assert any(isinstance(file, RemotePath) for file in reader.files)
     said = capfd.readouterr().err
-    assert f"have no room in {disk}/cache, and are read from the store row by row" in said
+    assert f"do not fit in {disk}/cache and are read from the store row by row" in said
     assert (f"the disk of {disk}/cache is full" in said) is not known_before
     assert_same(reader, parts_of_two.split("train"))
     assert not list((disk / "cache").glob("*.partial"))

@@ -88,7 +88,7 @@ def test_a_manifest_that_may_not_be_read_is_not_called_damaged(copy: Path, monke
 
 def test_a_stale_store_names_the_field_and_the_command_that_mends_it(streets_store: Store) -> None:
     expected = DataConfig(edges=EdgeConfig(radius=3))
-    with pytest.raises(StaleStoreError, match=r"edges.radius is 2 in the store, 3 is asked for") as error:
+    with pytest.raises(StaleStoreError, match=r"edges.radius is 2 in the store, expected 3") as error:
         open_store(streets_store.path, expected)
     command = f"python -m jobs.precompute streets --out {streets_store.path} --edges.radius 3 --overwrite"
     assert command in str(error.value)
@@ -100,7 +100,7 @@ def test_another_class_count_names_the_flag_that_mends_it(streets_store: Store) 
 
 
 def test_a_pinned_fingerprint_refuses_other_data(streets_store: Store) -> None:
-    with pytest.raises(StaleStoreError, match="this run asks for 0123"):
+    with pytest.raises(StaleStoreError, match="this run expects 0123"):
         open_store(streets_store.path, DataConfig(fingerprint="0123"))
     assert open_store(streets_store.path, DataConfig(fingerprint=streets_store.manifest.fingerprint))
 

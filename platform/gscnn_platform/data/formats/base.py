@@ -1,4 +1,4 @@
-"""What every dataset format gives the rest of the platform: a description, and samples that read themselves.
+"""The interface of a dataset format: a description, and samples that read their files.
 
 Shapes: H and W are the rows and columns of one frame. Images are uint8 [H, W, 3] RGB; raw labels are uint8 or
 uint16 [H, W] as they lie on disk; train ids are uint8 [H, W] in 0..K-1, with IGNORE_INDEX where a pixel is void.
@@ -34,12 +34,12 @@ SHOWN_VALUES: Final = 10
 
 
 class DatasetError(ValueError):
-    """The layout as a whole is wrong; the message names the file, the field, the value and the way out."""
+    """The layout of the dataset is wrong; the message names the file, the field, the value and what to do."""
 
 
 @dataclass(frozen=True)
 class DatasetDescription:
-    """What holds for every frame of a dataset.
+    """A dataset's classes, colours, label table and splits.
 
     `classes` and `colours` (RGB, 0..255) run in the order of the train ids; `label_table` takes a raw label value
     to its train id, or to IGNORE_INDEX for void. Raises DatasetError where these contradict each other.
@@ -50,12 +50,12 @@ class DatasetDescription:
     label_table: dict[int, int]
     splits: tuple[str, ...]
     left_out: tuple[str, ...] = ()
-    """What lies below the root and is in none of the splits, a sentence each, for people."""
+    """Messages for users, one for everything below the root that is in no split."""
 
     def __post_init__(self) -> None:
         count = len(self.classes)
         if not 2 <= count <= IGNORE_INDEX:
-            raise DatasetError(f"classes: {count} classes; a dataset has 2 to {IGNORE_INDEX}, ids above that are void")
+            raise DatasetError(f"classes: {count} classes; a dataset has 2 to {IGNORE_INDEX}, higher ids are void")
         if len(set(self.classes)) != count:
             twice = sorted({name for name in self.classes if self.classes.count(name) > 1})
             raise DatasetError(f"classes: {twice} named more than once; give every class its own name")
@@ -110,9 +110,9 @@ class FileSample:
             if turned and image.shape[:2] == label.shape[::-1]:
                 raise BadSampleError(
                     f"{sizes}the image is stored as {_size(label)} and rotated upright by its EXIF orientation, its "
-                    "label is not: label it upright, or remove the orientation (exiftool -n -Orientation=1 FILE)"
+                    "label is not: draw the label upright, or remove the orientation (exiftool -n -Orientation=1 FILE)"
                 )
-            raise BadSampleError(f"{sizes}image and label must be of one size")
+            raise BadSampleError(f"{sizes}image and label must have the same size")
         return image, label
 
     def digest(self) -> str:

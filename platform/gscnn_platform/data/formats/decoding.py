@@ -1,4 +1,4 @@
-"""Image and label files -> arrays, upright, or an error that says what the file really is.
+"""Decodes image and label files to upright arrays, or raises an error that says what the file is.
 
 Both are rotated upright by their own EXIF orientation, as annotation tools show them. TIFF files are turned by their
 Orientation tag by OpenCV and Pillow themselves.
@@ -74,7 +74,7 @@ PNG_EXIF: Final = (b"Raw profile type exif", b"XML:com.adobe.xmp")
 
 
 class BadSampleError(ValueError):
-    """One sample cannot be used; the message names its file and the reason."""
+    """A sample cannot be used; the message names the file and the reason."""
 
 
 def read_image(path: AnyPath) -> np.ndarray:
@@ -132,7 +132,7 @@ def read_label(path: AnyPath) -> np.ndarray:
     kind = "a TIFF compressed as JPEG" if layout is not None and layout.is_jpeg else _kind(data)
     if kind in ("a JPEG", "a WebP", "a TIFF compressed as JPEG"):
         raise BadSampleError(
-            f"{path}: the label is {kind}, which blurs values: its pixels are no exact class numbers any more; export "
+            f"{path}: the label is {kind}, which changes values: its pixels are no longer exact class numbers; export "
             f"the labels again as PNG (converting {kind} to PNG keeps the wrong values)"
         )
     _check_size(path, data, "label")

@@ -150,7 +150,7 @@ def _present(root: AnyPath) -> tuple[bool, tuple[str, ...]]:
     loose = sorted(path for path in (root / "images").iterdir() if has_ending(path.name, ANY_IMAGE))
     loose = [path for path in loose if not is_clutter(path.name) and path.name not in folders]
     if loose:
-        raise DatasetError(f"{loose[0]}: this image lies in no split; move it into images/train/ or another split")
+        raise DatasetError(f"{loose[0]}: this image is in no split; move it to images/train/ or another split")
     return True, tuple(sorted(folders, key=lambda split: (LISTS.index(split) if split in LISTS else len(LISTS), split)))
 
 
@@ -190,10 +190,10 @@ def _listed(list_file: AnyPath, by_name: dict[str, AnyPath], images: AnyPath) ->
                 f"add it or drop the line{suggestion(entry, by_path)}"
             )
         if name in found:
-            raise DatasetError(f"{list_file}: line {number}: {entry!r} is listed twice; drop one of the lines")
+            raise DatasetError(f"{list_file}: line {number}: {entry!r} is listed twice; remove one of the lines")
         found[name] = None
     if not found:
-        raise DatasetError(f"{list_file}: no names; write one image name a line, relative to {images}")
+        raise DatasetError(f"{list_file}: no names; write one image name per line, relative to {images}")
     return list(found)
 
 

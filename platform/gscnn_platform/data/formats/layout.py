@@ -1,4 +1,4 @@
-"""What formats that read files share: which splits have labels, and which image belongs to which label."""
+"""Shared by formats that read files: which splits have labels, and which image belongs to which label."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
@@ -112,8 +112,8 @@ def pair(
     if not images.keys() & labels.keys():
         image, label = images[min(images)], labels[min(labels)]
         raise DatasetError(
-            f"no label is named like an image: there are images such as {image} and labels such as {label}; give "
-            f"each label its image's name: {label_at(min(images))}"
+            f"no label has the name of an image: there are images such as {image} and labels such as {label}; give "
+            f"each label the name of its image: {label_at(min(images))}"
         )
     return list(_pairs(images, labels, image_at, label_at))
 

@@ -72,7 +72,7 @@ def test_a_split_without_labels_is_left_out_with_words_and_the_others_are_built(
     assert described.splits == ("train", "val")
     lack = "has no label" if emptied else "is missing"
     assert described.left_out == (
-        f"split test is left out, since {root}/testannot {lack}: its 3 images are not in the store",
+        f"split test is left out because {root}/testannot {lack}: its 3 images are not in the store",
     )
     assert len(CamVid().samples(root, "val")) == 3
 
@@ -124,7 +124,7 @@ def test_labels_that_are_named_otherwise_than_all_images_are_told_once(root: Pat
     for file in (root / "trainannot").iterdir():
         file.rename(file.with_name(f"{file.stem}_mask.png"))
     with pytest.raises(
-        DatasetError, match=r"no label is named like an image: .*train000\.png and .*train000_mask\.png"
+        DatasetError, match=r"no label has the name of an image: .*train000\.png and .*train000_mask\.png"
     ):
         CamVid().samples(root, "train")
 

@@ -232,7 +232,7 @@ def test_labels_of_lossy_formats_are_refused_with_the_true_reason(tmp_path: Path
         write_image(path.with_suffix(ending), np.asarray(Image.open(path)))
         path.unlink()
     message = (
-        rf"labels/train: none of its 2 labels can be used; .*\n.*train_0\{ending}: the label is {kind}, which blurs"
+        rf"labels/train: none of its 2 labels can be used; .*\n.*train_0\{ending}: the label is {kind}, which changes"
     )
     with pytest.raises(DatasetError, match=message):
         Folder().samples(root, "train")
@@ -253,7 +253,7 @@ def test_one_jpeg_among_the_labels_is_a_bad_sample_by_whatever_name(tmp_path: Pa
     second.with_suffix(".jpg").rename(second)
     samples = Folder().samples(root, "train")
     for sample, name in zip(samples, (r"train_0\.jpg", r"train_1\.png"), strict=False):
-        with pytest.raises(BadSampleError, match=rf"{name}: the label is a JPEG, which blurs values"):
+        with pytest.raises(BadSampleError, match=rf"{name}: the label is a JPEG, which changes values"):
             sample.read()
     samples[2].read()
 
