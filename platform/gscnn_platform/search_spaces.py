@@ -1,4 +1,4 @@
-"""SEARCH_SPACES: name -> what a sweep tries. Pure data; docs/search-spaces.md says how to add one."""
+"""SEARCH_SPACES: name -> search space. Pure data; docs/search-spaces.md says how to add one."""
 
 from typing import Final
 

@@ -99,7 +99,7 @@ def test_other_settings_under_the_same_name(run: Driven) -> None:
     run.start()
     began = time.monotonic()
     assert run.end() == 1
-    assert run.said(r"ResumeError: --run-name .* optimizer\.lr was 0\.05, is 0\.5\. Give the same values")
+    assert run.said(r"ResumeError: --run-name .* optimizer\.lr was 0\.05, is 0\.5\. Pass the same values")
     note("other settings under a run's name", "--optimizer.lr", "nothing: refused", time.monotonic() - began)
 
 

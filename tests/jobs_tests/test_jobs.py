@@ -135,7 +135,7 @@ def test_the_whole_path_from_drawn_scenes_to_a_tracked_model(
     assert "pictures are there already" in failing(predict, monkeypatch, capfd, *to_predict)
 
     run_again = ("streets", "--store", "store", "--run-name", "mine", *flags(SMALL))
-    assert "--run-name 'mine' is used already" in failing(train, monkeypatch, capfd, *run_again)
+    assert "--run-name 'mine' is already used" in failing(train, monkeypatch, capfd, *run_again)
     too_many = ("streets", "--store", "store", "--num-workers", 64, "--training.batch-size", 128)
     assert "--num-workers 64 needs 64 x 1 CPU, and the cluster has" in failing(train, monkeypatch, capfd, *too_many)
 
@@ -165,4 +165,4 @@ def test_bad_input_ends_in_the_first_seconds_with_the_way_out(
     assert "edges.radius is 2 in the store, expected 5; run: python -m jobs.precompute streets" in stale
     assert "add --root" in message(precompute, "camvid", "--out", tmp_path / "out")
     assert "camvid" in message(precompute, "camvid", "--root", tmp_path / "no", "--out", tmp_path / "out")
-    assert "is no folder" in message(evaluate, "--checkpoint", tmp_path / "no", "--store", store)
+    assert "is not a folder" in message(evaluate, "--checkpoint", tmp_path / "no", "--store", store)

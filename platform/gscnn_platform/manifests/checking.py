@@ -1,4 +1,4 @@
-"""Which check a file gets, and how its outcome reads."""
+"""Chooses the check of a file, and formats the result."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What `ray up` takes, on AWS and on machines of one's own: Ray's schema, and what keeps a cluster closed and small."""
+"""Checks a file for `ray up`, on AWS or on your own machines: Ray's schema, open ports, and idle costs."""
 
 import importlib.util
 import ipaddress
@@ -77,7 +77,7 @@ def _start_faults(document: Document, role: str) -> Iterator[Fault]:
     field = START_COMMANDS[role]
     commands = document.get(field)
     if not isinstance(commands, list):
-        yield document.fault((field,), "is not given: Ray's default asks for no token and shows its dashboard to all")
+        yield document.fault((field,), "is not given: Ray's default requires no token and opens the dashboard to all")
         return
     # What has a colon in it, YAML reads as a mapping.
     starts = [(index, str(command)) for index, command in enumerate(commands) if "ray start" in str(command)]
@@ -87,7 +87,7 @@ def _start_faults(document: Document, role: str) -> Iterator[Fault]:
         if TOKEN_MODE not in command and not any(TOKEN_MODE in option for option in docker_options(document, role)):
             yield document.fault(
                 (field, index),
-                f"starts Ray without {TOKEN_MODE}: whoever reaches a port could run code; "
+                f"starts Ray without {TOKEN_MODE}: anyone who reaches a port could run code; "
                 f"put it before `ray start`, or `--env {TOKEN_MODE}` into docker.run_options",
             )
         if role == "head":
@@ -103,7 +103,7 @@ def _head_faults(document: Document, index: int, command: str) -> Iterator[Fault
         )
     if "--autoscaling-config" not in command:
         yield document.fault(
-            field, "lacks --autoscaling-config=~/ray_bootstrap_config.yaml: no worker would ever be started"
+            field, "lacks --autoscaling-config=~/ray_bootstrap_config.yaml: no worker would ever start"
         )
 
 
@@ -162,7 +162,7 @@ def _local_faults(document: Document) -> Iterator[Fault]:
     }
     for field, address in addresses.items():
         if not unfilled(address) and not _is_address(address):
-            yield document.fault(field, f"is {address}; give the machine's IP address, for Ray goes by those")
+            yield document.fault(field, f"is {address}; set the machine's IP address, which is how Ray identifies it")
     if not isinstance(workers, list):
         yield document.fault(("provider", "worker_ips"), "is not given: list the other machines, or []")
     key = document.get("auth", "ssh_private_key")

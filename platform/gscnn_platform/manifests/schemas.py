@@ -1,4 +1,4 @@
-"""Holds a document against a JSON schema, and says what differs in words of its own."""
+"""Validates a document against a JSON schema, with readable messages."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

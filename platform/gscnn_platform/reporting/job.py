@@ -1,4 +1,4 @@
-"""jobs.evaluate without its command line: checkpoints and a store in, tables, a page and tracked scores out."""
+"""jobs.evaluate without its command line: evaluates checkpoints on a store; prints, writes and tracks the scores."""
 
 import json
 import sys
@@ -40,7 +40,7 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation came to, and where its page lies."""
+    """The result of an evaluation, and the path of its page."""
 
     models: tuple[Evaluated, ...]
     page: Path
@@ -121,7 +121,7 @@ def _check_held_out(store: Store, model: LoadedModel, first: LoadedModel) -> Non
     if store.manifest.fingerprint != model.dataset.fingerprint:
         raise StaleStoreError(
             f"--split {HELD_OUT}: run {model.run_id} held out samples of store {model.dataset.fingerprint}, and "
-            f"{store.path} is {store.manifest.fingerprint}: name the store that it was trained on"
+            f"{store.path} is {store.manifest.fingerprint}: pass the store that it was trained on"
         )
     chosen = [(each.train_split, each.val_share, each.val_seed) for each in (data, of_first)]
     if chosen[0] != chosen[1]:

@@ -56,7 +56,7 @@ def confusion_picture(confusions: Mapping[str, np.ndarray], classes: Sequence[st
         axes.set_xticks(range(count), labels, rotation=90, fontsize=7)
         axes.set_yticks(range(count), labels, fontsize=7)
         axes.set_xlabel("predicted")
-        axes.set_ylabel("truth")
+        axes.set_ylabel("ground truth")
         axes.set_title(picture_text(name), fontsize=9)
         for (row, column), share in np.ndenumerate(shares):
             if share >= 0.005:
@@ -87,7 +87,7 @@ def distance_picture(curves: Mapping[str, Mapping[int, Mapping[str, float]]]) ->
 def frame_picture(
     views: Mapping[str, Panels], name: str, colours: Sequence[tuple[int, int, int]], windows: Sequence[Window]
 ) -> bytes:
-    """One frame: image, truth and each model's prediction; below, the enlarged crops with both outlines a model."""
+    """One frame: image, ground truth and each model's prediction; below, enlarged crops with the outlines."""
     panels = next(iter(views.values()))
     height, width = panels.truth.shape
     columns = max(2 + len(views), ZOOMS)
@@ -134,7 +134,7 @@ def worst_windows(truth: UInt8[np.ndarray, "H W"], predictions: Sequence[UInt8[n
 
 
 def outlined(panels: Panels, window: Window) -> UInt8[np.ndarray, "h w 3"]:
-    """The crop of the image, enlarged, under the outlines of truth and prediction."""
+    """The crop of the image, enlarged, under the outlines of ground truth and prediction."""
     scale = max(1, ZOOM_PIXELS // window.height)
     size = (window.width * scale, window.height * scale)
     picture = cv2.resize(panels.image[window.slices], size, interpolation=cv2.INTER_LINEAR)

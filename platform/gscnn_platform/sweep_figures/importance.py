@@ -1,4 +1,4 @@
-"""Which key of a sweep moves its metric: shares of variance by optuna's fANOVA."""
+"""How much each key of a sweep affects its metric: shares of variance by Optuna's fANOVA."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence

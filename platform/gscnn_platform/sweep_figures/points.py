@@ -1,4 +1,4 @@
-"""The trials of a sweep as its figures see them, and what those have in common."""
+"""The trials of a sweep for its figures, and the elements that the figures share."""
 
 import math
 from collections.abc import Mapping, Sequence

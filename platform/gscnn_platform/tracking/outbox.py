@@ -1,4 +1,4 @@
-"""The outbox of a run: takes metrics, pictures and models at once, and delivers them when the server answers."""
+"""The outbox of a run: accepts metrics, pictures and models at once, and delivers them when the server answers."""
 
 import shlex
 import socket
@@ -46,7 +46,7 @@ def silent(line: str) -> None:
 
 @dataclass(frozen=True)
 class Left:
-    """What an outbox still holds, and how to deliver it; false where that is nothing."""
+    """What an outbox still holds, and how to deliver it; false if it is empty."""
 
     outbox: Path
     tracking_uri: str
@@ -103,7 +103,7 @@ def left_in(outbox: Path, error: str | None = None, lost: str | None = None) -> 
 
 
 class Outbox:
-    """Takes what a run wants tracked, at the cost of a write to a file, and delivers it in a thread of its own.
+    """Accepts a run's entries at the cost of a file write, and delivers them in its own thread.
 
     No method but `close` waits for the server, and none raises because of it.
 

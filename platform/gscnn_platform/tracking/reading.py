@@ -1,4 +1,4 @@
-"""Runs as MLflow has them, read back: what a comparison needs, without checkpoints, stores or the run's machine."""
+"""Reads runs back from MLflow: what a comparison needs, without checkpoints, stores or the run's machine."""
 
 import json
 import re
@@ -104,9 +104,9 @@ def find_run(uri: str, reference: str) -> str:
         return found[0].info.run_id
     if found:
         ids = ", ".join(f"{run.info.run_id} of {_time(run.info.start_time):%Y-%m-%d %H:%M} UTC" for run in found)
-        raise TrackingError(f"{len(found)} runs at {_shown(uri)} are named {reference!r}: name one by its id: {ids}")
+        raise TrackingError(f"{len(found)} runs at {_shown(uri)} are named {reference!r}: choose one by its id: {ids}")
     raise TrackingError(
-        f"no run at {_shown(uri)} has the id or the name {reference!r}: look for it in the MLflow UI, or name another "
+        f"no run at {_shown(uri)} has the id or the name {reference!r}: look for it in the MLflow UI, or pass another "
         "tracking URI with --uri or MLFLOW_TRACKING_URI"
     )
 
@@ -170,7 +170,7 @@ def _reading(uri: str, what: str) -> Iterator[mlflow.MlflowClient]:
         yield client_of(uri)
     except (MlflowException, OSError) as error:
         raise TrackingError(
-            f"{what} cannot be read at {_shown(uri)}: {reason(error)}; name another tracking URI with --uri or "
+            f"{what} cannot be read at {_shown(uri)}: {reason(error)}; pass another tracking URI with --uri or "
             "MLFLOW_TRACKING_URI"
         ) from error
 

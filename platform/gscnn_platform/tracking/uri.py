@@ -1,4 +1,4 @@
-"""Where runs are tracked: the tracking URI, and what can be known of it without MLflow."""
+"""The tracking URI, and the checks of it that need no MLflow."""
 
 import importlib.metadata
 import os

@@ -1,4 +1,4 @@
-"""What each step had to say, kept on the device until it is told to people and to MLflow."""
+"""The values of each step, kept on the device until they are printed and logged to MLflow."""
 
 from collections.abc import Mapping, Sequence
 from math import isfinite, nan
@@ -40,7 +40,7 @@ class StepLog:
         self._extra.append({"lr": lr, **({"skipped": skipped} if skipped else {})})
 
     def last_of_this_worker(self, back: int = 0) -> dict[str, float]:
-        """The values of the last step, or of `back` steps before it, of this worker's part alone."""
+        """This worker's values of the last step, or of `back` steps before it."""
         return dict(zip(self._names, self._values[-1 - back].tolist(), strict=True))
 
     def flush(self, step: int) -> None:

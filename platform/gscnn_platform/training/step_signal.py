@@ -1,4 +1,4 @@
-"""What all workers do after a step. Apart from `control`, so that the driver's checks need no torch."""
+"""The signals after a step. Separate from `control`, so that the driver's checks need no torch."""
 
 from enum import IntEnum
 
@@ -8,6 +8,6 @@ class Signal(IntEnum):
 
     GO_ON = 0
     LOOK = 1
-    """All workers look together whether one of their nodes is about to be taken away."""
+    """All workers check together whether one of their nodes is about to be taken away."""
     SAVE = 2
     STOP = 3

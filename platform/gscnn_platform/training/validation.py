@@ -1,4 +1,4 @@
-"""How a validation is told and pictured."""
+"""The text and the pictures of a validation."""
 
 import math
 

@@ -73,11 +73,11 @@ def test_a_named_run_of_other_settings_is_refused_with_both_values(tmp_path: Pat
 
 def test_a_finished_name_and_a_folder_that_is_no_run_are_refused(tmp_path: Path) -> None:
     leave(tmp_path, "done", state="finished")
-    with pytest.raises(ResumeError, match=r"is used already in .* by a run that is finished"):
+    with pytest.raises(ResumeError, match=r"is already used in .* by a run that is finished"):
         chosen(tmp_path, with_overrides(STREETS, {"run_name": "done"}))
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").touch()
-    with pytest.raises(ResumeError, match="exists and is no run"):
+    with pytest.raises(ResumeError, match="exists and is not a run"):
         chosen(tmp_path, with_overrides(STREETS, {"run_name": "photos"}))
     assert chosen(tmp_path, with_overrides(STREETS, {"run_name": "new"})) is None
 
