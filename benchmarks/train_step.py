@@ -96,7 +96,7 @@ class Candidate:
         return steps * len(self.batches[0]) / (self.stepper.now() - began)
 
     def deviation_from(self, baseline: "Candidate") -> float | None:
-        """Largest relative distance of the loss curves; None where the losses are others."""
+        """Largest relative distance of the loss curves; None if the losses are others."""
         if self.stepper.config.loss != baseline.stepper.config.loss:
             return None
         ours, theirs = np.array(self.losses), np.array(baseline.losses)

@@ -40,7 +40,7 @@ class _Window(NamedTuple):
     target: slice
     low_weight: Float32[Tensor, " T"]
     low: Int64[Tensor, " T"] | None
-    """None where the scaled image has the output's size: the window's pixels are the output's, none is resized."""
+    """None if the scaled image has the output's size: the window's pixels are the output's, none is resized."""
     high_weight: Float32[Tensor, " T"]
     high: Int64[Tensor, " T"]
 

@@ -44,7 +44,7 @@ class BoundaryCounts:
 
 
 def require_radii(radii: Sequence[int]) -> tuple[int, ...]:
-    """The radii as they are. Raises ValueError where there is none, or one that is no positive integer."""
+    """The radii as they are. Raises ValueError if there is none, or one that is no positive integer."""
     if not radii:
         raise ValueError("radii is empty: need one radius or more, in pixels")
     for radius in radii:

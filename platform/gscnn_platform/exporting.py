@@ -97,7 +97,7 @@ def export_checkpoint(config: ExportConfig) -> ExportResult:
 
 
 def describe(result: ExportResult) -> str:
-    """The check, batch by batch, for people."""
+    """The check, batch by batch, for users."""
     lines = [f"{result.path} · {result.path.stat().st_size / 1e6:.1f} MB · against PyTorch:"]
     for check in result.checks:
         batch, height, width = check.shape

@@ -31,7 +31,7 @@ RULES: Final[Mapping[str, str]] = {
     "dict_type": "must be a mapping of names to values",
     "model_type": "must be a mapping of names to values",
     "missing": "is missing",
-    "extra_forbidden": "is no field here",
+    "extra_forbidden": "is not a field here",
     "too_short": "needs {min_length} or more values",
     "too_long": "takes {max_length} values at most",
     "string_too_short": "must not be empty",

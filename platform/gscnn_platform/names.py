@@ -105,7 +105,7 @@ def check_experiment(name: str, option: str) -> str:
 
 
 def near_misses(text: str, known: Iterable[str]) -> str:
-    """`; did you mean A or B?` of what is written alike; empty where nothing is."""
+    """`; did you mean A or B?` of what is written alike; empty if nothing is."""
     found = difflib.get_close_matches(text, list(known), n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(found)}?" if found else ""
 

@@ -104,7 +104,7 @@ class RemotePath:
         return RemoteStat(info.size or 0)
 
     def files(self) -> dict["RemotePath", int]:
-        """All files below, with their bytes; none where there is no such folder."""
+        """All files below, with their bytes; none if there is no such folder."""
         root = self.path
         selector = FileSelector(root, allow_not_found=True, recursive=True)
         with naming(self.uri):
@@ -223,7 +223,7 @@ def filesystem_of(location: str) -> tuple[FileSystem, str]:
 
 
 def below(file: AnyPath, folder: AnyPath) -> PurePosixPath:
-    """The way from a folder to what lies below it. Raises ValueError where it does not."""
+    """The way from a folder to what lies below it. Raises ValueError if it does not."""
     return pure(file).relative_to(pure(folder))
 
 

@@ -62,7 +62,7 @@ class PredictionRecord(Config):
 
 
 def read_record(out: AnyPath) -> PredictionRecord | None:
-    """The record in an output folder; None where there is none that this code wrote."""
+    """The record in an output folder; None if there is none that this code wrote."""
     try:
         return PredictionRecord.model_validate_json((out / RECORD).read_bytes())
     except (FileNotFoundError, ValueError):

@@ -62,5 +62,5 @@ def find_space(name: str | None) -> SearchSpace | None:
         SearchSpaceError: there is none of that name.
     """
     if name is not None and name not in SEARCH_SPACES:
-        raise SearchSpaceError(f"--space {name!r}: there is none of that name; there are: {', '.join(SEARCH_SPACES)}")
+        raise SearchSpaceError(f"--space {name!r}: there is no such space; there are: {', '.join(SEARCH_SPACES)}")
     return None if name is None else SEARCH_SPACES[name]

@@ -56,7 +56,7 @@ def test_a_domain_reads_as_it_is_written_and_its_own_text_reads_as_the_same(
         ("uniform(0, 1abc)", 11, "'1' is not expected"),
         ("loguniform(0, 1)", 11, "no logarithm"),
         ("quniform(0, 1, 0)", 15, "step 0 is not above 0"),
-        ("quniform(0, 1, 0.3)", 12, "no multiple of the step"),
+        ("quniform(0, 1, 0.3)", 12, "not a multiple of the step"),
         ("randint(2, 9.5)", 11, "whole numbers, not 9.5"),
         ("choice()", 7, "needs at least one value"),
         ("choice(1,)", 9, "expected a value"),
@@ -161,8 +161,8 @@ def test_variants_can_be_narrowed_by_name() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("loss.egde=uniform(0, 1)", "'loss.egde' is no field of the config: did you mean loss.edge"),
-        ("loss=choice(1)", "'loss' is no field"),
+        ("loss.egde=uniform(0, 1)", "'loss.egde' is not a field of the config: did you mean loss.edge"),
+        ("loss=choice(1)", "'loss' is not a field"),
         (
             "loss.edge=uniform(-1, 1)",
             r"loss\.edge = -1, from uniform\(-1, 1\), does not fit streets: .* must be 0 or more",

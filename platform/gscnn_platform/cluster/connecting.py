@@ -245,7 +245,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _missing_pythonpath() -> str | None:
-    """What workers need on PYTHONPATH, or None where they import the packages already.
+    """What workers need on PYTHONPATH, or None if they import the packages already.
 
     Setting the same key in the job's runtime environment and here is an error of Ray, hence only where missing.
     """

@@ -52,7 +52,7 @@ def choices_help(doc: str | None, kind: str, choices: Mapping[str, str]) -> str:
 
 
 def short_help(doc: str | None, name: str, options: Options, first: Collection[str]) -> str:
-    """Help of a job, with the options of `first`; all where there are none."""
+    """Help of a job, with the options of `first`; all if there are none."""
     shown_options = options.first(tuple(first))
     lines = [
         what(doc),

@@ -53,7 +53,7 @@ class Options:
         return [flag for option in self.all for flag in option.switches or (option.flag,)]
 
     def first(self, keys: tuple[str, ...]) -> tuple[Option, ...]:
-        """Those of `keys`, in that order; all where there are none."""
+        """Those of `keys`, in that order; all if there are none."""
         by_key = {option.key: option for option in self.all}
         return tuple(by_key[key] for key in keys) or self.all
 

@@ -31,7 +31,7 @@ class Refusals:
 
     Args:
         doc: of the job.
-        choices: names of which the first word must be one; none where the job takes no name.
+        choices: names of which the first word must be one; none if the job takes no name.
         options: of the job.
     """
 
@@ -98,7 +98,7 @@ class Refusals:
                 "quote a value with spaces; all options: " + self._all_options(),
             )
         near = did_you_mean(typed.replace("_", "-"), self.options.flags())
-        self._end(f"{typed} is no option", f"{near} all options: {self._all_options()}".strip())
+        self._end(f"{typed} is not an option", f"{near} all options: {self._all_options()}".strip())
 
     def _all_options(self) -> str:
         name = next((f"{word} " for word in sys.argv[1:2] if word in self.choices), "")

@@ -41,7 +41,7 @@ class OptimizerConfig(Config):
         return self.lr * (growth if self.lr_scaling == "linear" else growth**0.5)
 
     def describe_lr(self, batch_size: int) -> str:
-        """`learning rate 0.04 (0.01 for 16 images, linear), warm-up over epochs: 5`, for people."""
+        """`learning rate 0.04 (0.01 for 16 images, linear), warm-up over epochs: 5`, for users."""
         how = f" ({self.lr:g} for {self.lr_base_batch} images, {self.lr_scaling})" if self.lr_scaling else ""
         rises = f", warm-up over epochs: {self.warmup_epochs:g}" if self.warmup_epochs else ""
         return f"learning rate {self.scaled_lr(batch_size):g}{how}{rises}"

@@ -111,7 +111,7 @@ class RemoteDestination:
                 file.unlink(missing_ok=True)
 
     def _parts_there(self) -> set[str]:
-        """Of the store that is at `out`; empty where there is none that can be read."""
+        """Of the store that is at `out`; empty if there is none that can be read."""
         if not (self.folder / MANIFEST).is_file():
             return set()
         try:

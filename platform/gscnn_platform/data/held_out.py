@@ -30,7 +30,7 @@ def training_samples(store: Store, data: DataConfig) -> SplitReader:
 
 
 def validation_samples(store: Store, data: DataConfig) -> SplitReader | None:
-    """Those that a run validates on; None where it does not. Raises StoreError as `Store.split` does."""
+    """Those that a run validates on; None if it does not. Raises StoreError as `Store.split` does."""
     if data.val_share:
         reader = store.split(data.train_split)
         return reader.subset(_held_out(reader, data))
@@ -38,7 +38,7 @@ def validation_samples(store: Store, data: DataConfig) -> SplitReader | None:
 
 
 def describe_validation(data: DataConfig, reader: SplitReader | None) -> str:
-    """What a run validates on, for people."""
+    """What a run validates on, for users."""
     if reader is None:
         return "no validation: the last checkpoint counts as the best"
     what = f"{len(reader)} samples"

@@ -143,7 +143,7 @@ def named_files(folder: AnyPath, endings: tuple[str, ...], error: Callable[[str]
 
 
 def require_utf8(path: str | AnyPath) -> None:
-    """Raises InputError where a path is not UTF-8, as names are that come out of a ZIP file of another system."""
+    """Raises InputError if a path is not UTF-8, as names are that come out of a ZIP file of another system."""
     try:
         str(path).encode()
     except UnicodeEncodeError as error:

@@ -58,7 +58,7 @@ def shares(step: NDArray[np.int64], accumulate: int, world_size: int) -> list[li
 
 
 def describe_epoch(num_samples: int, batch_size: int) -> str:
-    """What an epoch does with its samples, for people."""
+    """What an epoch does with its samples, for users."""
     steps = steps_per_epoch(num_samples, batch_size)
     repeated = steps * batch_size - num_samples
     last = f"; the last step repeats {repeated} of them to be full" if repeated else ""

@@ -47,7 +47,7 @@ class PartReport(Config):
 
     split: str
     part: Part | None
-    """None where no sample could be used, or where the part could not be written."""
+    """None if no sample could be used, or if the part could not be written."""
     samples: int
     """Samples written."""
     bytes: int

@@ -97,12 +97,12 @@ def read_arrays(
 
 
 def quick_fault(folder: AnyPath, part: Part) -> str | None:
-    """What is wrong with a part as its place, size and footer tell, without reading a row; None where nothing is."""
+    """What is wrong with a part as its place, size and footer tell, without reading a row; None if nothing is."""
     file = folder / part.file
     if not is_inside(folder, file):
         return "leads out of the store by a link"
     if not file.is_file():
-        return "is missing, or is no file"
+        return "is missing, or is not a file"
     try:
         with file.open("rb") as raw:
             size = raw.seek(0, os.SEEK_END)

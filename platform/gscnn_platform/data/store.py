@@ -68,7 +68,7 @@ class Store:
     def split(self, name: str) -> "SplitReader":
         """For reading; of a remote store, when its parts are fetched to this node.
 
-        Raises StoreError where there is no such split, or where its samples' names cannot be read.
+        Raises StoreError if there is no such split, or if its samples' names cannot be read.
         """
         if name not in self.manifest.splits:
             raise StoreError(f"{self.path} has no split {name!r}; it has: {', '.join(self.manifest.splits)}")

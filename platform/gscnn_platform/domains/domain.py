@@ -129,7 +129,7 @@ def parse_domain(text: str) -> Domain:
 
 
 def _fault(kind: str, args: Sequence[Value]) -> tuple[int, str] | None:
-    """Index of the argument that is wrong, or of the closing parenthesis, and why; None where all is well."""
+    """Index of the argument that is wrong, or of the closing parenthesis, and why; None if all is well."""
     for index, value in enumerate(args):
         if isinstance(value, float) and not math.isfinite(value):
             return index, f"{value} is not finite"
@@ -157,7 +157,7 @@ def _fault(kind: str, args: Sequence[Value]) -> tuple[int, str] | None:
             return 2, f"the step {step} is not above 0"
         for index, bound in enumerate((low, high)):
             if (Fraction(str(bound)) / Fraction(str(step))).denominator != 1:
-                return index, f"{bound} is no multiple of the step {step}"
+                return index, f"{bound} is not a multiple of the step {step}"
     return None
 
 

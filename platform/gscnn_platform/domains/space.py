@@ -151,7 +151,7 @@ def _check_key(key: str, config: ExperimentConfig) -> None:
         raise SearchSpaceError(f"{key} is not searched: {refusal}")
     near = get_close_matches(key, [field for field in fields if _refusal(field) is None], n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else "see --help of jobs.train for its fields"
-    raise SearchSpaceError(f"{key!r} is no field of the config: {hint}")
+    raise SearchSpaceError(f"{key!r} is not a field of the config: {hint}")
 
 
 def _refusal(key: str) -> str | None:

@@ -14,7 +14,7 @@ class Report:
     faults: tuple[Fault, ...] = ()
     """What is wrong beyond that."""
     summary: str = ""
-    """What the cluster is; empty where it is not ready."""
+    """What the cluster is; empty if it is not ready."""
 
     @property
     def ready(self) -> bool:

@@ -21,7 +21,7 @@ Field = tuple[str | int, ...]
 class Fault:
     file: str
     line: int | None
-    """Counted from 1; None where there is no file."""
+    """Counted from 1; None if there is no file."""
     field: str
     what: str
     """Which value is wrong, why, and the way out."""
@@ -56,7 +56,7 @@ class Document:
             raise UnreadableError(Fault(self.file, error.line, "", error.what)) from error
 
     def get(self, *field: str | int) -> Any:
-        """The value of a field, or None where it or what holds it is not there."""
+        """The value of a field, or None if it or what holds it is not there."""
         value = self.value
         for key in field:
             try:

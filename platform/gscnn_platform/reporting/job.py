@@ -88,7 +88,7 @@ def evaluate_checkpoint(config: EvaluateConfig) -> Evaluation:
 
 
 def _open_store(config: EvaluateConfig, loaded: Sequence[LoadedModel]) -> Store:
-    """Raises StaleStoreError where a model was trained on other classes or edge settings than the store's.
+    """Raises StaleStoreError if a model was trained on other classes or edge settings than the store's.
 
     Or where `held-out` asks for samples of a store that the model was not trained on, or that another one was trained
     on.
@@ -114,7 +114,7 @@ def _open_store(config: EvaluateConfig, loaded: Sequence[LoadedModel]) -> Store:
 
 
 def _check_held_out(store: Store, model: LoadedModel, first: LoadedModel) -> None:
-    """Raises StaleStoreError where a model was trained on some of what the first model's run has held out."""
+    """Raises StaleStoreError if a model was trained on some of what the first model's run has held out."""
     data, of_first = model.config.data, first.config.data
     if not data.val_share:
         raise StaleStoreError(f"--split {HELD_OUT}: run {model.run_id} held out nothing (data.val_share is 0)")

@@ -94,7 +94,7 @@ def _told(uri: str, run_id: str, fate: Fate) -> str:
             f"Track in a new MLflow run, which gets everything tracked before, with --tracking.on-deleted new."
         )
     return (
-        f"MLflow run {run_id} at {uri} was deleted, by itself or with its experiment.\n"
+        f"MLflow run {run_id} at {uri} was deleted, alone or with its experiment.\n"
         "Restore it with --tracking.on-deleted restore, or track in a new MLflow run, which gets everything tracked "
         "before, with --tracking.on-deleted new."
     )

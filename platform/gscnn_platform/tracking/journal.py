@@ -241,7 +241,7 @@ def refused(part: Path) -> list[str]:
 
 
 def address_of(part: Path) -> Address:
-    """Raises TrackingError where a crash left the file damaged; the run itself writes it anew when it is resumed."""
+    """Raises TrackingError if a crash left the file damaged; the run itself writes it anew when it is resumed."""
     known = read_json(part / HEADER)
     if known is None:
         raise TrackingError(f"{part / HEADER} is missing or damaged")
@@ -269,7 +269,7 @@ def delivered_bytes(part: Path) -> int:
 
 
 def read_json(file: Path) -> Mapping[str, Any] | None:
-    """None where there is no such file, or where a crash left it damaged."""
+    """None if there is no such file, or if a crash left it damaged."""
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):

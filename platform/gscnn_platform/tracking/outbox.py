@@ -66,7 +66,7 @@ class Left:
 
     @property
     def waiting(self) -> str:
-        """What can be delivered still: `metrics of 120 steps, artifact (2), status`; empty where that is nothing."""
+        """What can be delivered still: `metrics of 120 steps, artifact (2), status`; empty if that is nothing."""
         what = [f"metrics of {self.steps} steps"] if self.steps else []
         return ", ".join(what + [f"{kind} ({number})" if number > 1 else kind for kind, number in self.others.items()])
 

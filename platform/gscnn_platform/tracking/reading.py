@@ -58,7 +58,7 @@ class TrackedRun:
     """Metric -> step or epoch -> value, in order; of the metrics that were asked for."""
     dataset: str | None = None
     fingerprint: str | None = None
-    """Of the store; None where the run has no dataset input."""
+    """Of the store; None if the run has no dataset input."""
     profile: Mapping[str, Any] = field(default_factory=dict)
     """The store's counts: "samples" by split, and "pixels" by split and class."""
 
@@ -145,7 +145,7 @@ def picture(uri: str, run_id: str, epoch: int | None) -> tuple[int, bytes] | Non
     """The picture of a run's validation scenes at an epoch, or the last one where that has none.
 
     Returns:
-        Its epoch and the PNG file's bytes; None where the run has no picture.
+        Its epoch and the PNG file's bytes; None if the run has no picture.
 
     Raises:
         TrackingError: no such run, or `uri` does not answer.

@@ -57,7 +57,7 @@ def unusable(uri: str, error: Exception) -> TrackingError:
 
 
 def _status(error: Exception) -> int | None:
-    """The answer's HTTP status; None where there was no answer."""
+    """The answer's HTTP status; None if there was no answer."""
     if isinstance(error, HTTPError) and error.response is not None:  # What the proxy of artifacts answered.
         return error.response.status_code
     # Of other errors MLflow says 400 or 500.

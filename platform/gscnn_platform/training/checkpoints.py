@@ -175,7 +175,7 @@ def _whole(run_folder: str, prefix: str) -> list[str]:
 
 
 def _names(run_folder: str, prefix: str) -> list[str]:
-    """Folders in a run's whose names start with `prefix`, sorted; none where it is not there."""
+    """Folders in a run's whose names start with `prefix`, sorted; none if it is not there."""
     filesystem, root = filesystem_of(run_folder)
     with naming(run_folder):
         entries = filesystem.get_file_info(FileSelector(root, allow_not_found=True))

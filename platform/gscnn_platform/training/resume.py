@@ -99,7 +99,7 @@ def choose_run(
 
 
 def check_names(config: ExperimentConfig) -> None:
-    """Raises NamingError where a name that becomes a folder or an MLflow experiment cannot."""
+    """Raises NamingError if a name that becomes a folder or an MLflow experiment cannot."""
     check_name(config.name, "--name")
     check_experiment(config.tracking.experiment, "--tracking.experiment")
     if config.run_name is not None:
@@ -138,7 +138,7 @@ def write_record(folder: str, record: RunRecord) -> None:
 
 
 def read_record(folder: str) -> RunRecord | None:
-    """The record of a run's folder; None where there is none that this code reads."""
+    """The record of a run's folder; None if there is none that this code reads."""
     try:
         return RunRecord.model_validate(read_json(folder, RECORD))
     except (FileNotFoundError, ValidationError, ValueError):

@@ -19,7 +19,7 @@ class StepLog:
     """Loss terms, gradient norm and learning rate of every step since the last transfer to the host.
 
     Args:
-        progress: writes the lines for people.
+        progress: writes the lines for users.
         world_size: over which loss terms are averaged. A worker's term is its part of the step's times the number of
             workers (gscnn.losses.JointLoss), so the mean is the term of the whole step.
         writer: MLflow's, on rank 0 only.

@@ -42,7 +42,7 @@ class DatasetDescription:
     """A dataset's classes, colours, label table and splits.
 
     `classes` and `colours` (RGB, 0..255) run in the order of the train ids; `label_table` takes a raw label value
-    to its train id, or to IGNORE_INDEX for void. Raises DatasetError where these contradict each other.
+    to its train id, or to IGNORE_INDEX for void. Raises DatasetError if these contradict each other.
     """
 
     classes: tuple[str, ...]
@@ -100,7 +100,7 @@ class FileSample:
     def read(self) -> tuple[np.ndarray, np.ndarray]:
         """Image uint8 [H, W, 3] RGB and raw label uint8 or uint16 [H, W], both upright.
 
-        Raises BadSampleError, naming the file, where one is missing, empty, damaged or of the wrong kind, or where the
+        Raises BadSampleError, naming the file, if one is missing, empty, damaged or of the wrong kind, or where the
         two differ in size.
         """
         image, label = read_image(self.image), read_label(self.label)
@@ -181,7 +181,7 @@ def require_root(root: AnyPath | None, format_name: str) -> AnyPath:
 
 
 def require_split(split: str, splits: tuple[str, ...], where: AnyPath | str) -> None:
-    """Raises DatasetError, naming the splits there are, where `split` is none of them."""
+    """Raises DatasetError, naming the splits there are, if `split` is none of them."""
     if split not in splits:
         raise DatasetError(f"split: {split!r} does not exist in {where}; the splits are {', '.join(splits)}")
 

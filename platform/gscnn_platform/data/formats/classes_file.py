@@ -28,7 +28,7 @@ class ClassesFile:
     names: tuple[str, ...]
     """In the order of the train ids."""
     colours: tuple[Colour | None, ...]
-    """RGB, 0..255; None where the file has none."""
+    """RGB, 0..255; None if the file has none."""
     labels: dict[int, str] | None
     """Raw label value -> class name or `void`; None means that raw values are train ids."""
 

@@ -189,7 +189,7 @@ def upright(array: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def file_bytes(path: AnyPath) -> bytes:
-    """What is in the file. Raises BadSampleError where there is nothing."""
+    """What is in the file. Raises BadSampleError if there is nothing."""
     try:
         data = patiently(path.read_bytes)
     except FileNotFoundError as error:
@@ -203,7 +203,7 @@ def file_bytes(path: AnyPath) -> bytes:
 
 
 def _check_size(path: AnyPath, data: bytes, what: str) -> None:
-    """Raises BadSampleError where the header gives an absurd size, or none: before anything is decoded."""
+    """Raises BadSampleError if the header gives an absurd size, or none: before anything is decoded."""
     size = image_size(data)
     if size is None:
         kind = _kind(data)
@@ -221,7 +221,7 @@ def _check_size(path: AnyPath, data: bytes, what: str) -> None:
 
 
 def _check_bands(path: AnyPath, layout: TiffLayout | None) -> None:
-    """Raises BadSampleError where a TIFF image is neither grey nor RGB of 8 bits: what it is, and the way out."""
+    """Raises BadSampleError if a TIFF image is neither grey nor RGB of 8 bits: what it is, and the way out."""
     if layout is None:
         return
     if layout.colours in (1, 3) and layout.bits <= 8 and layout.kind == 1 and not layout.other_colours:

@@ -64,7 +64,7 @@ class Folder(DatasetFormat):
         return DatasetDescription(spec.names, _colours(spec.colours), table, *labelled(folders))
 
     def samples(self, root: AnyPath | None, split: str) -> list[Sample]:
-        """The split's samples. Raises DatasetError where a folder is missing or empty, or two files share a name."""
+        """The split's samples. Raises DatasetError if a folder is missing or empty, or two files share a name."""
         root = require_root(root, self.name)
         by_folder, splits = _present(root)
         require_split(split, splits, root)
@@ -125,7 +125,7 @@ def _lists(root: AnyPath) -> list[str]:
 def _present(root: AnyPath) -> tuple[bool, tuple[str, ...]]:
     """Whether the splits are folders rather than lists, and their names, train first.
 
-    Raises DatasetError where there is no train, or an image in no split.
+    Raises DatasetError if there is no train, or an image in no split.
     """
     for part in ("images", "labels"):
         if not followed(root / part).is_dir():

@@ -55,7 +55,7 @@ def labelled(splits: Mapping[str, tuple[AnyPath, AnyPath]]) -> tuple[tuple[str, 
 
 
 def image_files(folder: AnyPath) -> dict[str, AnyPath]:
-    """Name -> image, of all images below `folder`. Raises DatasetError where there is none, or two have one name."""
+    """Name -> image, of all images below `folder`. Raises DatasetError if there is none, or two have one name."""
     found = named_files(folder, IMAGE_ENDINGS, DatasetError)
     if not found:
         raise DatasetError(f"{folder}: no image there ({', '.join(IMAGE_ENDINGS)}); is it the right root?")

@@ -83,7 +83,7 @@ def is_tiff(data: bytes) -> bool:
 
 
 def tiff_layout(data: bytes) -> TiffLayout | None:
-    """The layout of a TIFF file's first picture; None where its header ends early or lacks a size."""
+    """The layout of a TIFF file's first picture; None if its header ends early or lacks a size."""
     pages: list[dict[int, list[int]]] = []
     try:
         reader = _Reader(data)

@@ -131,7 +131,7 @@ def test_labels_that_are_named_otherwise_than_all_images_are_told_once(root: Pat
 
 @pytest.mark.parametrize(
     ("given", "message"),
-    [(None, "pass the dataset's root folder"), ("nowhere", "is no folder: pass"), ("a.zip", "is a file: unpack it")],
+    [(None, "pass the dataset's root folder"), ("nowhere", "is not a folder: pass"), ("a.zip", "is a file: unpack it")],
 )
 def test_a_root_that_is_no_folder_is_refused(tmp_path: Path, given: str | None, message: str) -> None:
     (tmp_path / "a.zip").write_bytes(b"PK")
