@@ -165,7 +165,7 @@ class Scale:
 
     @property
     def checkpoint(self) -> float:
-        """The weights to use, the weights to go on from, and the momentum."""
+        """The weights to use, the weights to resume from, and the momentum."""
         return 3 * 4 * self.model.parameters / 1e6
 
     @property

@@ -1,4 +1,4 @@
-"""What every loss term is made of: its sums, and the counts it is divided by, which add over batches and workers."""
+"""The parts of every loss term: its sums, and the counts that normalize it, which add over batches and workers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -65,8 +65,8 @@ def without_void(
 ) -> Float[Tensor, "B C H W"]:
     """Logits in float32, or float64 where they are, and 0 on void.
 
-    Masked before anything is computed from them: a NaN or infinity on void that is masked later is gone from the value,
-    and comes back in the gradient as 0 * NaN.
+    They are masked before anything is computed from them: a NaN or infinity on void that is masked later disappears
+    from the value, but returns in the gradient as 0 * NaN.
     """
     valid = valid if valid.ndim == logits.ndim else valid.unsqueeze(1)
     return logits.where(valid, 0).to(torch.promote_types(logits.dtype, torch.float32))

@@ -43,7 +43,7 @@ def test_a_domain_reads_as_it_is_written_and_its_own_text_reads_as_the_same(
     ("text", "place", "reason"),
     [
         ("", 0, "expected a kind"),
-        ("unifrm(0, 1)", 0, "'unifrm' is no kind"),
+        ("unifrm(0, 1)", 0, "'unifrm' is not a kind"),
         ("uniform", 7, r"expected '\('"),
         ("uniform(0", 9, r"expected ',' or '\)'"),
         ("uniform(0, 1) x", 14, "nothing more"),

@@ -95,7 +95,7 @@ def frame_picture(
     heights = [cell * height / width, *([cell * height / width] * len(views))]
     figure = Figure(figsize=(12, sum(heights) + 0.25 * len(heights) + 0.5), dpi=110, layout="constrained")
     grid = figure.add_gridspec(len(heights), columns, height_ratios=heights)
-    overview = {"image": panels.image, "truth": colourise(panels.truth, colours)} | {
+    overview = {"image": panels.image, "ground truth": colourise(panels.truth, colours)} | {
         f"prediction {model}".strip(): colourise(_void_as_in(view.truth, view.prediction), colours)
         for model, view in views.items()
     }
@@ -109,7 +109,7 @@ def frame_picture(
         for column, window in enumerate(windows):
             axes = figure.add_subplot(grid[row, column])
             _show(axes, outlined(view, window), f"crop {column + 1} {model}".strip())
-    named = {"true outline": TRUTH_COLOUR, "predicted outline": PREDICTED_COLOUR, "both": BOTH_COLOUR}
+    named = {"ground truth outline": TRUTH_COLOUR, "predicted outline": PREDICTED_COLOUR, "both": BOTH_COLOUR}
     handles = [Line2D([], [], color=np.divide(rgb, 255), linewidth=3, label=label) for label, rgb in named.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8, facecolor="0.4", labelcolor="white")
     figure.suptitle(picture_text(name), fontsize=10)
