@@ -165,7 +165,7 @@ def test_patience_outlives_an_endpoint_that_fails_for_a_while(
     (folder / "a").write_bytes(b"1")
     s3.mode = Mode.OVERLOADED
     # Arrow gives up after 6 s.
-    threading.Timer(8, s3.mend).start()
+    threading.Timer(8, s3.recover).start()
     assert patiently((folder / "a").read_bytes) == b"1"
     assert "trying again in 0 s: " in capfd.readouterr().err
 

@@ -231,7 +231,7 @@ def test_an_endpoint_that_fails_under_a_build_leaves_the_old_store(
         StorageError, match=rf"--out {remote} cannot be written: .*ACCESS_DENIED.*No part of this build"
     ):
         build(root, remote, edges=EdgeConfig(radius=4), overwrite=True)
-    s3.mend()
+    s3.recover()
     assert open_store(remote).manifest == before
 
 

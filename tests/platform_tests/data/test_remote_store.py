@@ -205,7 +205,7 @@ def test_a_connection_that_breaks_while_a_part_is_fetched_costs_nothing_but_time
 def test_an_endpoint_that_fails_for_a_while_is_waited_for(uri: str, parts_of_two: Store, s3: Endpoint) -> None:
     reader = open_with(uri, 0).split("train")
     s3.mode = Mode.REFUSE
-    threading.Timer(7, s3.mend).start()
+    threading.Timer(7, s3.recover).start()
     assert_same(reader, parts_of_two.split("train"))
 
 

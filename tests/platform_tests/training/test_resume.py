@@ -20,7 +20,7 @@ DATA = "0123456789abcdef"
 
 
 def leave(storage: Path, name: str, config: ExperimentConfig = STREETS, state: State = "running") -> None:
-    """What a run leaves behind that died, or ended as `state` says."""
+    """What a run leaves behind that crashed, or ended as `state` says."""
     record = RunRecord(
         name=name, config=config, fingerprint=DATA, tracking_uri="sqlite:///x", run_id="0" * 32, state=state
     )
@@ -28,7 +28,7 @@ def leave(storage: Path, name: str, config: ExperimentConfig = STREETS, state: S
 
 
 def chosen(storage: Path, config: ExperimentConfig, data: str = DATA) -> str | None:
-    """Name of the run that is gone on with; None for a new one."""
+    """Name of the run that is resumed; None for a new one."""
     name, record = choose_run(config, str(storage), data)
     assert record is None or record.name == name
     return None if record is None else name
