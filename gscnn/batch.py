@@ -50,7 +50,7 @@ class SegBatch:
 
 
 class SegmentationOutput(NamedTuple):
-    """What a model returns for a batch, at the images' size."""
+    """A model's output for a batch, at the images' size."""
 
     seg_logits: Float[Tensor, "B K H W"]
     edge_logits: Float[Tensor, "B 1 H W"] | None

@@ -19,7 +19,7 @@ class Prediction(NamedTuple):
     """The prediction for a batch of images: float32, at the images' size, computed in inference mode (no autograd)."""
 
     probabilities: Float32[Tensor, "B K H W"]
-    """Of each class; they sum to 1."""
+    """Probability of each class; they sum to 1."""
     edge: Float32[Tensor, "B 1 H W"] | None
     """Probability that the pixel is on an outline; None for a model without shape stream."""
 

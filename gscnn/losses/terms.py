@@ -17,7 +17,7 @@ class Term(NamedTuple):
     """One loss term of a batch, not yet divided."""
 
     counts: Counts
-    """Of this batch alone."""
+    """Counts of this batch alone."""
     value: Callable[[Counts], Float[Tensor, ""]]
     """The batch's part of the term, given the counts of all batches that share in it; with its own counts, its mean."""
 

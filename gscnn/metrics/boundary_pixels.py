@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from gscnn.constants import IGNORE_INDEX
 
 STRIP_PIXELS: Final = 1 << 18
-"""Of one strip without its surroundings. At 2048x1024 twice as many took 1.5 times as long, half as many 1.2 times."""
+"""Pixels of a strip without its surroundings. At 2048x1024, twice as many took 1.5 times as long, half 1.2 times."""
 
 SIDE: Final = 4
-"""Of the square, in pixels, a power of two: a disk of 3 px takes 8 looks, not 29, and of 12 px 53, not 441."""
+"""Side of the square in pixels, a power of two: a disk of 3 px takes 8 lookups, not 29, and of 12 px 53, not 441."""
 
 MOST_BITS: Final = 64
 

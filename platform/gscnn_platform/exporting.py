@@ -40,12 +40,12 @@ class ExportError(ValueError):
 
 @dataclass(frozen=True)
 class Check:
-    """How far the file is from PyTorch on one batch."""
+    """The difference between the file and PyTorch on one batch."""
 
     shape: tuple[int, int, int]
     """Batch, height, width."""
     largest_difference: float
-    """Of a probability."""
+    """Largest difference of a probability."""
     same_label: float
     """Share of the pixels."""
 
@@ -197,7 +197,7 @@ def _write_onnx(loaded: LoadedModel, path: Path) -> Runner:
 
 
 def _metadata(loaded: LoadedModel) -> dict[str, Any]:
-    """What a program needs to know to feed the model and to read its answer."""
+    """Metadata that a program needs to use the model."""
     return {
         "classes": list(loaded.dataset.classes),
         "label_values": loaded.dataset.raw_ids.tolist(),

@@ -20,7 +20,7 @@ MOST_PART: Final = 60
 """Bytes that each of several texts gets in a file's name."""
 ALLOWED: Final = "letters, digits, spaces and _ - . + = , @"
 RESERVED: Final = ("mlartifacts", "evaluation", "outbox", "mlflow.db")
-"""What a storage folder holds beside its runs."""
+"""Names that a storage folder uses for other things than runs."""
 MOST_EXPERIMENT: Final = 500
 """Characters that MLflow takes of an experiment's name."""
 MOST_KEY: Final = 250

@@ -164,7 +164,7 @@ class RemotePath:
 
 
 class RemoteStat(NamedTuple):
-    """What a RemotePath knows of os.stat_result."""
+    """The part of os.stat_result that a RemotePath provides."""
 
     st_size: int
     """Bytes."""

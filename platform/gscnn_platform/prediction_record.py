@@ -15,7 +15,7 @@ RECORD: Final = "predictions.json"
 
 
 class PredictionSettings(Config):
-    """What the pictures depend on, apart from the images."""
+    """Settings that the pictures depend on, apart from the images."""
 
     run_id: str
     """MLflow's, of the run that trained the model."""
@@ -76,7 +76,7 @@ def pictures_in(out: AnyPath, kinds: Sequence[str]) -> set[str]:
 
 
 def changed(before: PredictionSettings, now: PredictionSettings) -> str:
-    """What differs, `step was 40, is 80`."""
+    """The differences: `step was 40, is 80`."""
     theirs: dict[str, Any] = before.model_dump()
     ours: dict[str, Any] = now.model_dump()
     return "; ".join(f"{key} was {theirs[key]}, is {ours[key]}" for key in ours if theirs[key] != ours[key])

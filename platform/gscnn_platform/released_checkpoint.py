@@ -19,7 +19,7 @@ NUMPY_SCALARS: Final[tuple[Any, ...]] = (
     np.dtype,
     *(type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8", "u1", "bool")),
 )
-"""What stands beside the tensors: the mean IoU, as a number of numpy's. To build one runs no code of the file's."""
+"""Types beside the tensors: the mean IoU is a numpy number. Building one runs no code from the file."""
 
 
 class ReleasedCheckpointError(ValueError):

@@ -33,7 +33,7 @@ PROBLEMS: Final = {
     "could not determine a constructor for the tag": "a tag, `!NAME`; put text that starts with ! in quotes",
     "found undefined alias": "an alias, `*NAME`, without its anchor; put text that starts with * in quotes",
 }
-"""What PyYAML says -> what a user can act on."""
+"""PyYAML's message -> a message that a user can act on."""
 
 
 class File(Protocol):
@@ -88,7 +88,7 @@ def read_text(file: File, utf8_alone: bool = False) -> str:
 
 
 def read_yaml(file: File) -> Any:
-    """What a YAML file holds. Raises TextError, also where a key occurs twice, of which YAML keeps the last."""
+    """The content of a YAML file. Raises TextError, also where a key occurs twice, of which YAML keeps the last."""
     return parse_yaml(file, read_text(file))
 
 

@@ -21,7 +21,7 @@ from gscnn_platform.cluster.errors import ClusterError
 
 ADDRESS: Final = "RAY_ADDRESS"
 PATIENCE_SECONDS: Final = 5.0
-"""How long an address may take to answer."""
+"""Seconds that an address may take to answer."""
 CLIENT: Final = "ray://"
 TOKEN_FILE: Final = "~/.ray/auth_token"
 
@@ -39,7 +39,7 @@ class Named(NamedTuple):
     address: str
     """`HOST:PORT`, or `ray://HOST:PORT`."""
     source: str
-    """What names it: RAY_ADDRESS, or the file that `ray start` left."""
+    """The source of the address: RAY_ADDRESS, or the file that `ray start` left."""
 
     @property
     def way_out(self) -> str:
@@ -131,7 +131,7 @@ def check_token_is_there(named: Named) -> None:
 
 
 def _any_of_this_machine() -> Named:
-    """What RAY_ADDRESS=auto means: the cluster that `ray start` left, or the only one that runs here."""
+    """The cluster of RAY_ADDRESS=auto: the one that `ray start` left, or the only one that runs here."""
     running = sorted(services.find_gcs_addresses())
     last = services.find_bootstrap_address(None)
     if last in running or (last and not running):

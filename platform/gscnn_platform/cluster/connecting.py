@@ -26,7 +26,7 @@ from gscnn_platform.cluster.worker_setup import set_up_worker
 LONGEST_SOCKET: Final = 103 if sys.platform == "darwin" else 107
 """Bytes that the path of a Unix socket may have."""
 SOCKET: Final = "ray/session_2026-11-26_01-18-55_533123_{}/sockets/plasma_store"
-"""What Ray appends to RAY_TMPDIR for the longest of its sockets' names; the last number is the process id."""
+"""The longest socket name that Ray appends to RAY_TMPDIR; the last number is the process id."""
 LEAST_FREE: Final = 50_000_000
 """Bytes of disk for sockets and logs; on a full one Ray's start hangs after a minute of its dashboard's lines."""
 FEWEST_FILES: Final = 1024
@@ -43,7 +43,7 @@ _WARNING: Final = ("_private.authentication.authentication_token_setup", "_priva
 
 
 def check() -> None:
-    """What `gscnn_platform.cluster.check_can_connect` does."""
+    """Implements `gscnn_platform.cluster.check_can_connect`."""
     if ray.is_initialized():
         return
     named = named_cluster()
@@ -59,12 +59,12 @@ _is_own = False
 
 
 def is_own() -> bool:
-    """What `gscnn_platform.cluster.is_own` does."""
+    """Implements `gscnn_platform.cluster.is_own`."""
     return _is_own and ray.is_initialized()
 
 
 def join_or_start(dashboard: bool) -> None:
-    """What `gscnn_platform.cluster.connect` does.
+    """Implements `gscnn_platform.cluster.connect`.
 
     Workers are given the import path that they lack, so that a local edit takes effect with no reinstall, and know
     their own cluster's address, so that another one on the same machine is never asked in its place.
@@ -245,7 +245,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _missing_pythonpath() -> str | None:
-    """What workers need on PYTHONPATH, or None if they import the packages already.
+    """The import path that workers need on PYTHONPATH, or None if they import the packages already.
 
     Setting the same key in the job's runtime environment and here is an error of Ray, hence only where missing.
     """

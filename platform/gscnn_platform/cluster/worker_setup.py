@@ -1,4 +1,4 @@
-"""What each worker process does first, by Ray's worker_process_setup_hook."""
+"""The setup of each worker process, by Ray's worker_process_setup_hook."""
 
 import logging
 import os

@@ -18,7 +18,7 @@ def example(doc: str | None) -> str:
 
 
 def what(doc: str | None) -> str:
-    """What the job does, in a line."""
+    """The job's purpose, in a line."""
     return " ".join((doc or "").partition(": ")[2].split("\n\n")[0].split())
 
 

@@ -17,7 +17,7 @@ class CacheConfig(Config):
 
 
 class DataConfig(Config):
-    """What a run expects of its store, and how its workers read it."""
+    """A run's requirements for its store, and how its workers read it."""
 
     edges: EdgeConfig = EdgeConfig()
     """Edge settings that the store must have been built with."""

@@ -103,7 +103,7 @@ class RemoteDestination:
         return where.rpartition("/")[2].startswith(self.prefix)
 
     def _remove(self, superfluous: Callable[[str], bool]) -> None:
-        """Of the parts that the manifest does not name, as it is now: a write of it may arrive that seemed to fail."""
+        """Removes parts that the current manifest does not list: a write of it that seemed to fail may have arrived."""
         named = self._parts_there()
         for file in self.folder.files():
             where = str(below(file, self.folder))
@@ -111,7 +111,7 @@ class RemoteDestination:
                 file.unlink(missing_ok=True)
 
     def _parts_there(self) -> set[str]:
-        """Of the store that is at `out`; empty if there is none that can be read."""
+        """Parts of the store at `out`; empty if there is no readable store."""
         if not (self.folder / MANIFEST).is_file():
             return set()
         try:

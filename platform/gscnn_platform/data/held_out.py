@@ -8,7 +8,7 @@ from gscnn_platform.config import DataConfig
 from gscnn_platform.data.store import SplitReader, StaleStoreError, Store
 
 HELD_OUT: Final = "held-out"
-"""How an evaluation names the samples that a run has held out."""
+"""The split name for the samples that a run has held out."""
 
 
 def held_out(count: int, share: float, seed: int) -> list[int]:
@@ -21,7 +21,7 @@ def held_out(count: int, share: float, seed: int) -> list[int]:
 
 
 def training_samples(store: Store, data: DataConfig) -> SplitReader:
-    """Those that a run trains on. Raises StoreError as `Store.split` does."""
+    """The samples that a run trains on. Raises StoreError as `Store.split` does."""
     reader = store.split(data.train_split)
     if not data.val_share:
         return reader
@@ -30,7 +30,7 @@ def training_samples(store: Store, data: DataConfig) -> SplitReader:
 
 
 def validation_samples(store: Store, data: DataConfig) -> SplitReader | None:
-    """Those that a run validates on; None if it does not. Raises StoreError as `Store.split` does."""
+    """The samples that a run validates on; None if it does not validate. Raises StoreError as `Store.split` does."""
     if data.val_share:
         reader = store.split(data.train_split)
         return reader.subset(_held_out(reader, data))
@@ -38,7 +38,7 @@ def validation_samples(store: Store, data: DataConfig) -> SplitReader | None:
 
 
 def describe_validation(data: DataConfig, reader: SplitReader | None) -> str:
-    """What a run validates on, for users."""
+    """A description of a run's validation samples, for users."""
     if reader is None:
         return "no validation: the last checkpoint counts as the best"
     what = f"{len(reader)} samples"

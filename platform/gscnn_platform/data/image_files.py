@@ -15,7 +15,7 @@ from typing import Final
 from gscnn_platform.paths import AnyPath, RemotePath, below, glob_pattern
 
 IMAGE_ENDINGS: Final = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-"""Of images that are read."""
+"""Extensions of images that can be read."""
 LABEL_ENDINGS: Final = (".png", ".tif", ".tiff", ".bmp")
 """Of labels that are read: formats that keep every value."""
 RAW_ENDINGS: Final = (".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw")
@@ -24,7 +24,7 @@ OTHER_ENDINGS: Final = (
     *(".jfif", ".jpe", ".gif", ".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".ppm", ".pgm", ".pnm", ".tga"),
     *(".exr", ".hdr", ".psd", ".npy", ".npz", ".mat", *RAW_ENDINGS),
 )
-"""Of images that are not read: they are listed, so that reading one says what it is rather than leave it out."""
+"""Extensions of images that cannot be read: they are listed, so that reading one fails instead of skipping it."""
 ANY_IMAGE: Final = (*IMAGE_ENDINGS, *OTHER_ENDINGS)
 
 SYSTEM: Final = {

@@ -129,7 +129,7 @@ def _matching(text: str) -> Iterator[tuple[AnyPath, bool]]:
 
 
 def _lying_in(folder: AnyPath | None, files: Iterable[AnyPath]) -> set[AnyPath]:
-    """Those of the files that lie below a folder, by whatever links."""
+    """The files that are below a folder, after following links."""
     if isinstance(folder, Path):
         target = folder.resolve()
         local = [file for file in files if isinstance(file, Path)]

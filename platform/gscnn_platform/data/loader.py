@@ -32,7 +32,7 @@ Key = tuple[int, int, int]
 PREFETCHED: Final = 4
 """Batches that each loader process has ready."""
 BYTES_PER_PIXEL: Final = 3 * 4 + 1 + 4 + 1
-"""Of a SegBatch: image and gradient as floats, label and boundary as bytes."""
+"""Bytes per pixel of a SegBatch: image and gradient as floats, label and boundary as bytes."""
 SHARED_MEMORY: Final = Path("/dev/shm")
 
 
@@ -58,7 +58,7 @@ def shares(step: NDArray[np.int64], accumulate: int, world_size: int) -> list[li
 
 
 def describe_epoch(num_samples: int, batch_size: int) -> str:
-    """What an epoch does with its samples, for users."""
+    """A description of an epoch, for users."""
     steps = steps_per_epoch(num_samples, batch_size)
     repeated = steps * batch_size - num_samples
     last = f"; the last step repeats {repeated} of them to be full" if repeated else ""

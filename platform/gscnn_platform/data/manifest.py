@@ -18,16 +18,16 @@ from gscnn_platform.paths import AnyPath, write_whole
 MANIFEST: Final = "manifest.json"
 
 SCHEMA_VERSION: Final = 1
-"""Of what a row's arrays mean: part of the fingerprint."""
+"""Version of the meaning of a row's arrays: part of the fingerprint."""
 
 STORE_VERSION: Final = 2
-"""Of how files and manifest are written: no part of the fingerprint. 2 has checksums."""
+"""Version of the file formats: not part of the fingerprint. 2 has checksums."""
 
 SHA256: Final = r"^[0-9a-f]{64}$"
 """A checksum: one from elsewhere must not lead a copy out of the cache's folder."""
 
 MOST_BYTES: Final = 1 << 26
-"""Of a manifest that is read: 64 MiB name the parts of about ten million samples."""
+"""Maximum size of a manifest: 64 MiB list the parts of about ten million samples."""
 
 
 ENVELOPE: Final = ("store_version", "checksum")
@@ -86,7 +86,7 @@ class Skipped(Config):
 
 
 class Identity(Config):
-    """What the numbers in a store depend on, and nothing else: no path, no machine, no checksum of a file."""
+    """Everything that the numbers in a store depend on: no path, no machine, no checksum of a file."""
 
     schema_version: int
     dataset: str

@@ -98,7 +98,7 @@ def _download(place: RemotePath, part: Part, copy: Path) -> None:
 
 
 class _Room:
-    """What the bound and the disk leave for a store's parts."""
+    """The room that the limit and the disk leave for a store's parts."""
 
     def __init__(self, folder: Path, bound: int, in_use: Collection[str]) -> None:
         there = {file: file.stat() for file in folder.glob("*.parquet")}

@@ -29,7 +29,7 @@ TAIL: Final = 8
 """Bytes at the end of a Parquet file: the length of its footer, little-endian, and PAR1."""
 
 READ_ERRORS: Final = (OSError, pa.ArrowException, UnicodeDecodeError)
-"""What damaged bytes become in Arrow; each of 15,104 single flipped bits of a part's pages was one of them."""
+"""Errors that damaged bytes cause in Arrow; each of 15,104 single flipped bits of a part's pages was one of them."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def read_arrays(
 
 
 def quick_fault(folder: AnyPath, part: Part) -> str | None:
-    """What is wrong with a part as its place, size and footer tell, without reading a row; None if nothing is."""
+    """The fault of a part by its path, size and footer, without reading a row; None if there is none."""
     file = folder / part.file
     if not is_inside(folder, file):
         return "leads out of the store by a link"

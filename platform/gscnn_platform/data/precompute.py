@@ -79,10 +79,10 @@ class PrecomputeResult:
     built: bool
     """False where the store was there already."""
     notices: tuple[str, ...]
-    """What the store lacks, and what that means for training; a sentence each."""
+    """Notes on what the store lacks, and what that means for training."""
 
     def __str__(self) -> str:
-        """What was done, where it is, what it holds, and a line for each thing that it lacks."""
+        """The result, its path, its contents, and a line for each thing that it lacks."""
         counts = ", ".join(f"{split.samples} {name}" for name, split in self.manifest.splits.items())
         done = "wrote" if self.built else "unchanged, nothing to do:"
         skipped = self.manifest.skipped
@@ -168,7 +168,7 @@ def _build(
 
 
 class _Written:
-    """What the tasks reported of one split."""
+    """The tasks' reports of one split."""
 
     def __init__(self) -> None:
         self.parts: dict[str, Part] = {}

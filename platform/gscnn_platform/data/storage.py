@@ -43,18 +43,18 @@ class Failure(Config):
 
 @dataclass
 class Progress:
-    """How far a build has come, to tell from it what the whole takes."""
+    """The progress of a build, from which its total size is estimated."""
 
     out: AnyPath
     """Output folder."""
     disk: Path
-    """What its parts are written to first."""
+    """The disk that its parts are written to first."""
     total: int
     """Samples of the whole store."""
     samples: int = 0
     """Samples written, also to a part that could not be finished."""
     bytes: int = 0
-    """What these take on disk."""
+    """Their size on disk."""
 
     @property
     def needed(self) -> int | None:

@@ -144,7 +144,7 @@ class SplitReader:
             raise StoreError(f"{place} cannot be read: {error}; {_way_out(error, self._fix)}") from error
 
     def _read(self, part: int, of: Callable[[pq.ParquetFile], Result]) -> Result:
-        """What `of` gives of a part, opened; of one that is read over the network, with patience."""
+        """The result of `of` for an opened part; retries a part that is read over the network."""
         if isinstance(self.files[part], RemotePath):
             return patiently(lambda: of(self._file(part)))
         try:

@@ -110,7 +110,7 @@ class _PartRead:
         self.faults: list[Fault] = []
         self.names: list[str] = []
         self.pixels = np.zeros(256, np.int64)
-        """Of each train id."""
+        """Pixels of each train id."""
         self.labels = 0
         """Rows whose label is among `pixels`."""
 

@@ -16,7 +16,7 @@ VARIANT: Final = "variant"
 """Key under which a sampled trial names its variant."""
 
 SEARCHABLE: Final = ("seed", "model.", "loss.", "augmentation.", "optimizer.", "training.", "data.boundary_radius")
-"""What the keys that may be searched begin with. The others name the run, its data or its machines."""
+"""Prefixes of the keys that can be searched. The others name the run, its data or its machines."""
 
 NOT_SEARCHED: Final = {
     "model.num_classes": "it is the store's, and all trials read one store",
@@ -30,7 +30,7 @@ class SearchSpace(Config):
     """A search space: every variant with every combination, or sample, of the domains."""
 
     description: str
-    """What the sweep finds out, in a line."""
+    """The purpose of the sweep, in a line."""
     domains: Mapping[str, str]
     """Dotted config key -> text of its domain."""
     variants: Mapping[str, Mapping[str, Any]] = {}
@@ -55,7 +55,7 @@ class SearchSpace(Config):
         return found if names is None else found | {VARIANT: names}
 
     def overrides(self, sampled: Mapping[str, Any]) -> dict[str, Any]:
-        """What `with_overrides` takes: the sampled values, with a variant's name replaced by what it stands for."""
+        """The overrides for `with_overrides`: the sampled values, with a variant's name replaced by its overrides."""
         variant = self.variants[sampled[VARIANT]] if VARIANT in sampled else {}
         return {**variant, **{key: value for key, value in sampled.items() if key != VARIANT}}
 

@@ -29,7 +29,7 @@ COMMANDS = {
 
 
 def faults(document: Document) -> Iterator[Fault]:
-    """All that is wrong with a file for AWS, beyond Ray's schema."""
+    """The faults of a file for AWS, beyond Ray's schema."""
     yield from _region_faults(document)
     if document.get("provider", "cache_stopped_nodes") is not False:
         yield document.fault(
@@ -117,7 +117,7 @@ def _id_faults(document: Document, field: Field, kind: str) -> Iterator[Fault]:
 
 
 def _request_faults(document: Document, field: Field, config: Mapping[str, Any]) -> Iterator[Fault]:
-    """What EC2 would refuse as a request: fields that it does not have, types, and values that are not in its lists."""
+    """Faults that EC2 would refuse in a request: unknown fields, wrong types, and values that are not in its lists."""
     # SubnetIds is Ray's own: it takes one of them for each request.
     request = {name: value for name, value in config.items() if name != "SubnetIds"}
     shape = _run_instances()

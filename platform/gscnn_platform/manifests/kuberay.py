@@ -18,11 +18,11 @@ SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "RAY_AUTH_TOKEN"
 """Environment variables whose value must come from a Secret."""
 
 LEAST_GRACE_S = 120
-"""What a checkpoint may take, as in jobs/runtime_env.yaml; Kubernetes' default is 30 s."""
+"""Seconds that a checkpoint may take, as in jobs/runtime_env.yaml; Kubernetes' default is 30 s."""
 
 
 def faults(document: Document) -> Iterator[Fault]:
-    """All that is wrong with a RayJob."""
+    """The faults of a RayJob."""
     wrong_shape = list(schema_faults(document, schema()))
     yield from wrong_shape
     if wrong_shape:
@@ -35,12 +35,12 @@ def faults(document: Document) -> Iterator[Fault]:
 
 @cache
 def schema() -> dict[str, Any]:
-    """Of a RayJob; every object of it refuses unknown fields."""
+    """The schema of a RayJob; every object refuses unknown fields."""
     return yaml.safe_load((Path(__file__).parent / "kuberay_schema.yaml").read_text(encoding="utf-8"))
 
 
 def summary(document: Document) -> str:
-    """What the cluster is, when it ends, and what of it runs while nothing does."""
+    """A description of the cluster: when it ends, and its idle cost."""
     groups = document.get(*CLUSTER, "workerGroupSpecs") or []
     workers = ", ".join(f"{group['groupName']} up to {group.get('maxReplicas')}" for group in groups)
     idle = document.get(*CLUSTER, "autoscalerOptions", "idleTimeoutSeconds")

@@ -17,7 +17,7 @@ TYPES = {
     "object": "a mapping",
     "string": "text",
 }
-"""What JSON schema calls a type -> what a user calls it."""
+"""JSON schema type -> readable name."""
 
 
 def schema_faults(document: Document, schema: Mapping[str, Any]) -> Iterator[Fault]:

@@ -132,7 +132,7 @@ def _check_held_out(store: Store, model: LoadedModel, first: LoadedModel) -> Non
 
 
 def _samples(config: EvaluateConfig, store: Store, loaded: LoadedModel) -> SplitReader:
-    """What is counted: a split, or what the run of this model has held out."""
+    """The samples to evaluate on: a split, or what the run of this model has held out."""
     reader = validation_samples(store, loaded.config.data) if config.split == HELD_OUT else store.split(config.split)
     assert reader is not None
     return reader

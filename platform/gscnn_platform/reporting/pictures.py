@@ -149,7 +149,7 @@ def outlined(panels: Panels, window: Window) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def _outline(label: UInt8[np.ndarray, "H W"], size: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
-    """Where an enlarged label changes, two pixels wide."""
+    """The outline of an enlarged label, two pixels wide."""
     large = _enlarged(label, size)
     return _neighbours(large) != cv2.erode(large, np.ones((3, 3), np.uint8))
 

@@ -35,7 +35,7 @@ ENDS: Final = ("failure", "stopped")
 MODEL_ID: Final = "gscnn.model"
 """Tag of a logged model by which it is found again."""
 MOST_ROWS: Final = 1000
-"""What MLflow takes in a request."""
+"""Maximum metric rows per MLflow request."""
 REFUSED: Final = "INVALID_PARAMETER_VALUE"
 """Error code of what MLflow would refuse at every attempt; any other error may pass."""
 

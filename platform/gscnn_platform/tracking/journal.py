@@ -45,7 +45,7 @@ class HeldError(TrackingError):
 
 @dataclass(frozen=True)
 class Address:
-    """Whose entries they are, and where they go."""
+    """The run of the entries, and where they are delivered."""
 
     tracking_uri: str
     run_id: str

@@ -57,7 +57,7 @@ class Left:
     refused: Sequence[str] = ()
     """The server's reasons, for entries that it will never take."""
     lost: str | None = None
-    """What the disk did not take."""
+    """Entries that could not be written to the disk."""
     error: str | None = None
     """Why it was not delivered, where that is known."""
 
@@ -66,7 +66,7 @@ class Left:
 
     @property
     def waiting(self) -> str:
-        """What can be delivered still: `metrics of 120 steps, artifact (2), status`; empty if that is nothing."""
+        """The undelivered entries as text: `metrics of 120 steps, artifact (2), status`; empty if that is nothing."""
         what = [f"metrics of {self.steps} steps"] if self.steps else []
         return ", ".join(what + [f"{kind} ({number})" if number > 1 else kind for kind, number in self.others.items()])
 
@@ -88,7 +88,7 @@ class Left:
 
 
 def left_in(outbox: Path, error: str | None = None, lost: str | None = None) -> Left:
-    """What is still to be delivered from all parts of an outbox, whoever holds them."""
+    """The undelivered entries of all parts of an outbox, whichever process holds them."""
     folders = parts(outbox)
     waiting = [entry for folder in folders for entry in undelivered(folder)]
     return Left(

@@ -27,7 +27,7 @@ SWEEP: Final = "gscnn.sweep"
 PARENT: Final = "mlflow.parentRunId"
 """Tag of a trial: its sweep. The UI groups by it."""
 LOCAL_UI: Final = "http://127.0.0.1:5000"
-"""Where `make ui` and `mlflow ui` open a store that no server stands before."""
+"""Address at which `make ui` and `mlflow ui` open a store without a server."""
 PICTURES: Final = "validation"
 """Artifact folder of the pictures by epoch."""
 PAGE: Final = 500
@@ -58,7 +58,7 @@ class TrackedRun:
     """Metric -> step or epoch -> value, in order; of the metrics that were asked for."""
     dataset: str | None = None
     fingerprint: str | None = None
-    """Of the store; None if the run has no dataset input."""
+    """Fingerprint of the store; None if the run has no dataset input."""
     profile: Mapping[str, Any] = field(default_factory=dict)
     """The store's counts: "samples" by split, and "pixels" by split and class."""
 

@@ -26,7 +26,7 @@ def check_credentials() -> None:
 
 
 def refusal(error: Exception) -> str | None:
-    """What to do about an answer of 401 or 403, in one line; None for any other error."""
+    """A message with what to do about a 401 or 403, in one line; None for any other error."""
     status = _status(error)
     if status not in (401, 403):
         return None
@@ -49,7 +49,7 @@ def reason(error: Exception) -> str:
 
 
 def unusable(uri: str, error: Exception) -> TrackingError:
-    """What is said of a tracking URI at which no run can be made."""
+    """The error for a tracking URI at which no run can be created."""
     refused = refusal(error)
     if refused:
         return TrackingError(f"tracking URI {uri}: {refused}")

@@ -27,7 +27,7 @@ MOST_SAID: Final = 300
 """Characters of a server's answer that a message quotes."""
 PORTS: Final = {"http": 80, "https": 443}
 MODELS: Final = "models:/"
-"""What a reference to a registered model begins with."""
+"""Prefix of a reference to a registered model."""
 
 
 def tracking_uri(config: TrackingConfig, storage: str) -> str:
@@ -92,7 +92,7 @@ def _named_uri(config: TrackingConfig) -> str | None:
 
 
 def ui_command(uri: str) -> str:
-    """How to look at the runs of a tracking URI."""
+    """The command or link that shows the runs of a tracking URI."""
     return f"mlflow ui --backend-store-uri {shlex.quote(uri)}" if sqlite_path(uri) else f"open {shlex.quote(uri)}"
 
 

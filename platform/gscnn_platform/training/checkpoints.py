@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 MODEL, TRAINING = "model.pt", "training.pt"
 CONFIG, DATASET, METRICS, RUN = "config.json", "dataset.json", "metrics.json", "run.json"
 EVALUATED = (MODEL, CONFIG, DATASET, METRICS, RUN)
-"""What evaluation needs, and MLflow keeps."""
+"""Files that evaluation needs, and MLflow keeps."""
 CHECKSUMS = "checksums.json"
 STEP, BEST = "step-", "best-"
-"""How the names of a run's checkpoints start; the number of the step follows."""
+"""Prefixes of the names of a run's checkpoints; the step number follows."""
 KEPT = 2
 """Number of last checkpoints that a run keeps, so that there is a previous one if the newest is damaged."""
 
@@ -56,14 +56,14 @@ class LoadedModel:
     config: ExperimentConfig
     dataset: Identity
     metrics: dict[str, float]
-    """Of the validation at which it was saved."""
+    """Metrics of the validation at which it was saved."""
     run_id: str
     """The MLflow run that trained it."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """What a checkpoint is written from."""
+    """The content of a checkpoint to write."""
 
     weights: dict[str, Any]
     """state_dict of the model to use."""
@@ -184,7 +184,7 @@ def _names(run_folder: str, prefix: str) -> list[str]:
 
 
 def faults(folder: Path) -> list[str]:
-    """What is missing from a checkpoint or differs from what was written; empty for a whole one."""
+    """The missing or changed files of a checkpoint; empty for an intact one."""
     try:
         sums: dict[str, str] = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -197,7 +197,7 @@ def faults(folder: Path) -> list[str]:
 
 
 def load_training_state(checkpoint: str) -> dict[str, Any]:
-    """What `save` was given as training_state, on the CPU.
+    """The training_state that `save` was given, on the CPU.
 
     Raises:
         CheckpointError: a file of the checkpoint is missing or damaged.
@@ -212,7 +212,7 @@ def load_training_state(checkpoint: str) -> dict[str, Any]:
 
 
 def metrics_of(checkpoint: str) -> dict[str, float]:
-    """What was known at a checkpoint, a path or URI: step, total_steps, epoch and the scores of the last validation."""
+    """The metrics of a checkpoint, a path or URI: step, total_steps, epoch and the scores of the last validation."""
     filesystem, path = filesystem_of(checkpoint)
     with filesystem.open_input_stream(f"{path}/{METRICS}") as stream:
         return json.loads(stream.read())

@@ -9,7 +9,7 @@ class WorkerJob(Config):
     config: ExperimentConfig
     store: str
     folder: str
-    """Of the run, a path or URI."""
+    """Folder of the run, a path or URI."""
     outbox: str
     """The run's outbox folder."""
     tracking_uri: str

@@ -50,7 +50,7 @@ class RunRecord(Config):
     name: str
     config: ExperimentConfig
     fingerprint: str
-    """Of the store."""
+    """Fingerprint of the store."""
     tracking_uri: str
     run_id: str
     """MLflow's."""

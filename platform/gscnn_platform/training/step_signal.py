@@ -4,7 +4,7 @@ from enum import IntEnum
 
 
 class Signal(IntEnum):
-    """What follows a step; of several workers' signals the greatest holds for all."""
+    """The action after a step; the greatest of the workers' signals applies to all."""
 
     GO_ON = 0
     LOOK = 1

@@ -57,7 +57,7 @@ class TrainingResult:
 
 @dataclass(frozen=True)
 class Trial:
-    """What a sweep adds to one of its runs. The sweep logs the model of its best run alone."""
+    """A sweep's additions to one of its runs. The sweep logs only the model of its best run."""
 
     tags: Mapping[str, str]
     """MLflow's, of the run: what groups it under the sweep."""
@@ -188,7 +188,7 @@ def log_best(checkpoint: str, outbox: str, uri: str, run_id: str) -> None:
 
 
 def of_best(metrics: Mapping[str, float]) -> dict[str, float]:
-    """What MLflow has of the best checkpoint's scores, without their prefix `val/`."""
+    """The best checkpoint's scores for MLflow, without their prefix `val/`."""
     return {
         key.removeprefix("val/"): value for key, value in metrics.items() if key == "epoch" or key.startswith("val/")
     }

@@ -26,7 +26,7 @@ from gscnn_platform.data.image_files import followed, named_alike
 from gscnn_platform.paths import AnyPath
 
 UPRIGHT: Final = " upright"
-"""What the digest of a sample ends with whose files are not read as they are stored."""
+"""Suffix of the digest of a sample whose files are rotated on reading."""
 
 
 SHOWN_VALUES: Final = 10
@@ -127,7 +127,7 @@ class FileSample:
 
 
 class DatasetFormat(BaseModel, ABC):
-    """Where a raw dataset lies on disk, or how it is generated. Subclasses add their settings as fields."""
+    """The layout of a raw dataset on disk, or its generator. Subclasses add their settings as fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -24,7 +24,7 @@ from gscnn_platform.remote_errors import patiently
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 MOST_PIXELS: Final = 1 << 27
-"""Of an image or label that is decoded: 134 million, an aerial tile of 11,585 x 11,585. Precompute holds 13 bytes for
+"""Maximum pixels of an image or label: 134 million, an aerial tile of 11,585 x 11,585. Precompute holds 13 bytes for
 each at its peak, so 1.8 GB; the header of a file of a few KB can ask for a hundred times as much."""
 
 RAW_VALUES: Final = 1 << 16
@@ -189,7 +189,7 @@ def upright(array: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def file_bytes(path: AnyPath) -> bytes:
-    """What is in the file. Raises BadSampleError if there is nothing."""
+    """The content of the file. Raises BadSampleError if it is empty."""
     try:
         data = patiently(path.read_bytes)
     except FileNotFoundError as error:

@@ -51,7 +51,7 @@ class Folder(DatasetFormat):
     needs_root: ClassVar[bool] = True
 
     def describe(self, root: AnyPath | None) -> DatasetDescription:
-        """What classes.yaml says, and the splits. Raises DatasetError naming file, field, value and the way out."""
+        """The contents of classes.yaml, and the splits. Raises DatasetError, which names file, field and value."""
         root = require_root(root, self.name)
         spec = read_classes(root / "classes.yaml")
         train_ids = {name: index for index, name in enumerate(spec.names)} | {VOID: IGNORE_INDEX}
