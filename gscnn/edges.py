@@ -14,7 +14,7 @@ from gscnn.config import GradientMethod
 from gscnn.constants import IGNORE_INDEX
 
 CANNY_THRESHOLDS: Final = (10, 100)
-"""Canny's thresholds in the released code, which by mistake applies them to the normalised image; here to the raw one."""
+"""Of the released code, which by mistake applies them to the normalised image; here they apply to the raw one."""
 
 MAX_SOBEL: Final = 255 * sqrt(20)
 """Largest magnitude of a 3x3 Sobel gradient of 8-bit values: |(4, 2)| * 255, reached at a corner's tip."""

@@ -145,7 +145,7 @@ def test_other_stores_make_way_the_longest_unused_first_and_the_stores_own_parts
 
 
 @pytest.mark.parametrize("position", [300, -20])
-def test_a_copy_that_went_bad_is_not_trained_on_and_mends_itself(
+def test_a_copy_that_went_bad_is_not_trained_on_and_is_replaced(
     uri: str, parts_of_two: Store, cache: Path, position: int
 ) -> None:
     open_with(uri, 1).split("train")

@@ -94,7 +94,7 @@ def test_a_stale_store_names_the_field_and_the_command_that_mends_it(streets_sto
     assert command in str(error.value)
 
 
-def test_another_class_count_names_the_flag_that_mends_it(streets_store: Store) -> None:
+def test_another_class_count_names_the_flag_that_fixes_it(streets_store: Store) -> None:
     with pytest.raises(StaleStoreError, match=r"has 9 classes .* --model.num-classes 9"):
         open_store(streets_store.path, num_classes=11)
 
