@@ -40,7 +40,7 @@ DISK_MB_S = 487 / 0.84
 MLFLOW_MS = 20.0
 """One `log_batch` of 15 to 30 ms, by SQLite."""
 TERMS = 7
-"""MLflow rows a step: four loss terms, their total, norm of the gradients, learning rate."""
+"""MLflow rows per step: four loss terms, their total, norm of the gradients, learning rate."""
 POLL_SECONDS = 1.0
 """Of the outbox: a run sends at most one batch of metrics in this time while it keeps up."""
 TRAIN_POLL_SECONDS = 2.0

@@ -138,7 +138,7 @@ def _to_numpy(labels: Labels) -> NDArray[np.integer]:
     if not isinstance(labels, Tensor):
         return labels
     if labels.device.type != "cpu" and labels.numel():
-        # A byte a pixel is copied where that holds them: 2 MB of a 2048x1024 frame instead of int64's 16.
+        # A byte per pixel is copied where that holds them: 2 MB of a 2048x1024 frame instead of int64's 16.
         lowest, highest = labels.aminmax()
         if lowest >= 0 and highest <= 255:
             labels = labels.to(torch.uint8)

@@ -81,7 +81,7 @@ def draw_panels(
     colours: Sequence[tuple[int, int, int]],
     title: str,
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """One row a sample under column titles, with the classes' legend below, as an RGB picture."""
+    """One row per sample under column titles, with the classes' legend below, as an RGB picture."""
     # Here alone: matplotlib takes 2 s of a core to import, which prediction and the start of a training do not need.
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -89,7 +89,7 @@ CITYSCAPES = ExperimentConfig(
 )
 """Our practical setting: the paper's four loss terms on a ResNet-50 with ImageNet weights, in bf16.
 
-Crop, scale, flip, epochs, learning rate and weight decay are the released code's, 16 images a step the paper's. Blur in
+Crop, scale, flip, epochs, learning rate and weight decay are the released code's, 16 images per step the paper's. Blur in
 half of the crops, a fifth of the released code's hue jitter, plain cross-entropy and a learning rate that falls with
 each step are ours: `cityscapes-paper` has the released code's.
 """
@@ -156,7 +156,7 @@ RECIPES: Final[dict[str, ExperimentConfig]] = {
 
 
 def describe(recipe: ExperimentConfig) -> str:
-    """`gscnn on resnet18, 9 classes, 8 epochs of 4 images a step`, for a list of recipes."""
+    """`gscnn on resnet18, 9 classes, 8 epochs of 4 images per step`, for a list of recipes."""
     model, training = recipe.model, recipe.training
     return (
         f"{model.architecture} on {model.backbone}, {model.num_classes} classes, {training.epochs} epochs "

@@ -11,7 +11,7 @@ class OptimizerConfig(Config):
     """SGD with momentum under a polynomial schedule."""
 
     lr: float = Field(default=0.01, gt=0)
-    """Learning rate at the start, before `lr_scaling` (released code: 0.01 for 8 images a step, 1 a GPU)."""
+    """Learning rate at the start, before `lr_scaling` (released code: 0.01 for 8 images per step, 1 per GPU)."""
     lr_scaling: Literal["linear", "sqrt"] | None = None
     """Scaling of the learning rate with `training.batch_size / lr_base_batch`: linear (arXiv:1706.02677) or with its
     square root (arXiv:1404.5997); None: no scaling."""

@@ -29,7 +29,7 @@ class SampleCount:
 
 
 def part_reports(job: BuildJob, part_rows: int, progress: Progress, place: Destination, title: str) -> list[PartReport]:
-    """Lets Ray Data write all parts; what comes back is a small row a part.
+    """Lets Ray Data write all parts; what comes back is a small row per part.
 
     Raises:
         StorageError: a task could not write.

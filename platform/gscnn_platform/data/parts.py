@@ -1,4 +1,4 @@
-"""The Parquet files of a store: one sample a row, one row a row group, every page with a checksum.
+"""The Parquet files of a store: one sample per row, one row per row group, every page with a checksum.
 
 A row holds one sample as plain arrays, uint8, row-major: image [H, W, 3] RGB, label [H, W], gradient [H, W] (edge prior
 times 255) and boundary [H, W]; Parquet compresses each by zstd, so that a random sample costs one small read.

@@ -67,7 +67,7 @@ def confusion_picture(confusions: Mapping[str, np.ndarray], classes: Sequence[st
 
 
 def distance_picture(curves: Mapping[str, Mapping[int, Mapping[str, float]]]) -> bytes:
-    """mIoU and boundary F at the smallest radius by crop factor, one line a model."""
+    """mIoU and boundary F at the smallest radius by crop factor, one line per model."""
     figure = Figure(figsize=(9, 3.2), dpi=110, layout="constrained")
     drawn = (MIOU, BOUNDARY_F_PRESENT[min(RADII)])
     for axes, score in zip(np.ravel(figure.subplots(1, 2)), drawn, strict=True):

@@ -1,4 +1,4 @@
-"""Best so far against time, one slice a key, and parallel coordinates.
+"""Best so far against time, one slice per key, and parallel coordinates.
 
 Drawn here and not by optuna.visualization.matplotlib, which goes through pyplot, changes its global style, does not
 mark trials that ended early, and lets the labels of more than a few keys overlap.

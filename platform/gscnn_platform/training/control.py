@@ -37,7 +37,7 @@ class Control:
         self.asked, self.preempted = asked, preempted
         self.steps_since_save, self.saved_at = 0, time.monotonic()
         self.looked_at, self.saved_for_preemption = time.monotonic(), False
-        # Its own group on the CPU: one over NCCL would make every step wait for the GPU. 0.1 to 0.3 ms a step.
+        # Its own group on the CPU: one over NCCL would make every step wait for the GPU. 0.1 to 0.3 ms per step.
         self._group = None
         if world_size > 1:
             patience = timedelta(minutes=config.collective_timeout_minutes)

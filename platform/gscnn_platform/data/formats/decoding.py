@@ -106,7 +106,7 @@ def read_image(path: AnyPath) -> np.ndarray:
         )
     if image.dtype != np.uint8:
         raise BadSampleError(
-            f"{path}: the image has {8 * image.dtype.itemsize} bits a channel; images have 8: convert it"
+            f"{path}: the image has {8 * image.dtype.itemsize} bits per channel; images have 8: convert it"
         )
     return upright(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), orientation(data))
 
@@ -152,7 +152,7 @@ def read_label(path: AnyPath) -> np.ndarray:
     if mode not in LABEL_MODES:
         raise BadSampleError(
             f"{path}: the label has {WRONG_MODES.get(mode, mode)} (mode {mode}); labels must be single-channel, one "
-            "class number a pixel (8 or 16 bit grey, or a palette): convert it to class numbers first"
+            "class number per pixel (8 or 16 bit grey, or a palette): convert it to class numbers first"
         )
     label = upright(label, orientation(data))
     if label.dtype == np.uint8:

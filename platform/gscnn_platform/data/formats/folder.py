@@ -84,7 +84,7 @@ class Folder(DatasetFormat):
 
 
 def _colours(chosen: Sequence[Colour | None]) -> tuple[Colour, ...]:
-    """One RGB colour a class: its own, or the next of a fixed sequence that no class has asked for."""
+    """One RGB colour per class: its own, or the next of a fixed sequence that no class has asked for."""
     taken = {colour for colour in chosen if colour is not None}
     # Steps of the golden ratio keep neighbouring hues apart; three brightnesses tell the later rounds apart.
     sequence = (

@@ -198,7 +198,7 @@ def test_an_alpha_channel_is_dropped(sample: FileSample) -> None:
 
 def test_a_16_bit_image_is_refused(sample: FileSample) -> None:
     write_image(sample.image, np.full((40, 60), 999, np.uint16))
-    with pytest.raises(BadSampleError, match=r"a\.png: the image has 16 bits a channel; images have 8: convert it"):
+    with pytest.raises(BadSampleError, match=r"a\.png: the image has 16 bits per channel; images have 8: convert it"):
         sample.read()
 
 
