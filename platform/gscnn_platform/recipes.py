@@ -89,9 +89,9 @@ CITYSCAPES = ExperimentConfig(
 )
 """Our practical setting: the paper's four loss terms on a ResNet-50 with ImageNet weights, in bf16.
 
-Crop, scale, flip, epochs, learning rate and weight decay are the released code's, 16 images per step the paper's. Blur in
-half of the crops, a fifth of the released code's hue jitter, plain cross-entropy and a learning rate that falls with
-each step are ours: `cityscapes-paper` has the released code's.
+Crop, scale, flip, epochs, learning rate and weight decay are from the released code, 16 images per step from the paper.
+Blur in half of the crops, a fifth of the released code's hue jitter, plain cross-entropy and a learning rate that decays
+at each step are ours: `cityscapes-paper` has the released code's.
 """
 
 CITYSCAPES_PAPER = ExperimentConfig(

@@ -60,7 +60,7 @@ class DatasetDescription:
             twice = sorted({name for name in self.classes if self.classes.count(name) > 1})
             raise DatasetError(f"classes: {twice} named more than once; give every class its own name")
         if len(self.colours) != count:
-            raise DatasetError(f"colours: {len(self.colours)} colours for {count} classes; give one RGB colour per class")
+            raise DatasetError(f"colours: {len(self.colours)} colours for {count} classes; give each class one")
         for name, colour in zip(self.classes, self.colours, strict=True):
             if len(colour) != 3 or not all(0 <= value <= 255 for value in colour):
                 raise DatasetError(f"colours: {name} has {colour}; a colour is three values from 0 to 255")
