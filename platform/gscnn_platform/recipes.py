@@ -90,7 +90,7 @@ CITYSCAPES = ExperimentConfig(
 """Our practical setting: the paper's four loss terms on a ResNet-50 with ImageNet weights, in bf16.
 
 Crop, scale, flip, epochs, learning rate and weight decay are from the released code, 16 images per step from the paper.
-Blur in half of the crops, a fifth of the released code's hue jitter, plain cross-entropy and a learning rate that decays
+Blur in half of the crops, a fifth of the released code's hue jitter, plain cross-entropy and a learning rate decaying
 at each step are ours: `cityscapes-paper` has the released code's.
 """
 
