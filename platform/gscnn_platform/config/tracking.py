@@ -20,7 +20,7 @@ def has_password(uri: str) -> bool:
 
 
 class TrackingConfig(Config):
-    """Where a run is tracked in MLflow."""
+    """The config of a run's MLflow tracking."""
 
     uri: Execution[str | None] = None
     """MLflow tracking URI without user and password; None: MLFLOW_TRACKING_URI if set, else SQLite in the storage

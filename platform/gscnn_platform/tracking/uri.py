@@ -59,7 +59,7 @@ def check_named_uri(config: TrackingConfig) -> None:
 
 
 def _check_scheme(uri: str) -> None:
-    """Raises ValueError where MLflow has no store for the URI's scheme; plugins may bring more of them."""
+    """Raises ValueError if MLflow has no store for the URI's scheme; plugins may bring more of them."""
     scheme = uri.partition("://")[0].partition("+")[0] if "://" in uri else ""
     plugins = {entry.name for entry in importlib.metadata.entry_points(group="mlflow.tracking_store")}
     if scheme and scheme not in SCHEMES and scheme not in plugins:
