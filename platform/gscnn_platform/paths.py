@@ -116,7 +116,7 @@ class RemotePath:
         }
 
     def iterdir(self) -> Iterator["RemotePath"]:
-        """Files and folders right in it, sorted; none where there is no such folder."""
+        """Files and folders right in it, sorted; none if there is no such folder."""
         with naming(self.uri):
             found: list[FileInfo] = self.filesystem.get_file_info(FileSelector(self.path, allow_not_found=True))
         return (self / info.base_name for info in sorted(found, key=lambda info: info.path))

@@ -123,7 +123,7 @@ def test_node_taken_away_with_notice(run: Driven, nodes: Nodes) -> None:
     seconds = time.monotonic() - began
     run.signal(signal.SIGTERM)
     assert run.end() == 143
-    saved, went_on = (int(run.found(rf"{said} after step (\d+)")) for said in ("checkpoint", "going on"))
+    saved, went_on = (int(run.found(rf"{said} after step (\d+)")) for said in ("checkpoint", "resuming"))
     assert went_on == saved
     note(
         "node taken away with notice", "ray drain-node for preemption, then SIGKILL", "steps since the notice", seconds

@@ -234,14 +234,14 @@ def test_a_path_in_the_manifest_that_leads_out_of_the_store_is_refused(copy: Pat
     edit_manifest(copy, lambda content: content["splits"]["train"]["parts"][0].update(file=path))
     with pytest.raises(StoreError) as error:
         open_store(copy)
-    for named in (f"{copy / MANIFEST} is no manifest: splits.train.parts is {path}: ", "leads out of the store"):
+    for named in (f"{copy / MANIFEST} is not a manifest: splits.train.parts is {path}: ", "leads out of the store"):
         assert named in str(error.value)
 
 
 @pytest.mark.parametrize("field", ["sha256", "footer"])
 def test_a_checksum_that_is_a_path_is_refused(copy: Path, field: str) -> None:
     edit_manifest(copy, lambda content: content["splits"]["train"]["parts"][0].update({field: "../../" + 58 * "a"}))
-    with pytest.raises(StoreError, match=r"is no manifest: splits\.train\.parts is \.\./\.\./a+: must be of the form"):
+    with pytest.raises(StoreError, match=r"not a manifest: splits\.train\.parts is \.\./\.\./a+: must be of the form"):
         open_store(copy)
 
 

@@ -120,7 +120,7 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def _own_cluster(dashboard: bool) -> dict[str, Any]:
-    """What Ray is told of this machine when it starts here."""
+    """Ray's options for this machine when it starts here."""
     folder = _check_machine()
     provide_token()
     arguments: dict[str, Any] = {"num_cpus": machine.cores(), "include_dashboard": dashboard}

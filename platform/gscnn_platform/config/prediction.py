@@ -24,7 +24,7 @@ class PredictConfig(Config):
     precision: Literal["float32", "bf16"] = "float32"
     """Arithmetic of the forward pass."""
     num_workers: int | None = Field(default=None, ge=1)
-    """Copies of the model that predict together; None: one a GPU, or one for every four CPU cores."""
+    """Copies of the model that predict in parallel; None: one per GPU, or one per four CPU cores."""
     use_gpu: bool | None = None
     """Whether each worker gets a GPU; None: where the cluster has any."""
     cpus_per_worker: int | None = Field(default=None, ge=1)

@@ -33,9 +33,9 @@ class LocalDestination:
         self.folder = self.out.with_name(f".{self.out.name}.partial-{uuid.uuid4().hex[:8]}")
         """For the parts, in a folder for each split."""
         self.prefix = "part-"
-        """How the names of this build's files start."""
+        """Prefix of this build's file names."""
         self.disk = next(path for path in self.out.parents if path.exists())
-        """What tasks write to first."""
+        """The disk that tasks write to first."""
 
     def prepare(self, splits: Collection[str]) -> None:
         """Raises OSError."""

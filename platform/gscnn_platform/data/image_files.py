@@ -17,7 +17,7 @@ from gscnn_platform.paths import AnyPath, RemotePath, below, glob_pattern
 IMAGE_ENDINGS: Final = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 """Extensions of images that can be read."""
 LABEL_ENDINGS: Final = (".png", ".tif", ".tiff", ".bmp")
-"""Of labels that are read: formats that keep every value."""
+"""Extensions of labels that can be read: lossless formats."""
 RAW_ENDINGS: Final = (".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw")
 """Of cameras' raw files: mostly TIFFs whose first picture is a small preview."""
 OTHER_ENDINGS: Final = (

@@ -141,7 +141,7 @@ def _lying_in(folder: AnyPath | None, files: Iterable[AnyPath]) -> set[AnyPath]:
 
 
 def _common(folders: Sequence[PurePosixPath]) -> PurePosixPath | None:
-    """The deepest folder that is or holds all of these; None where none does."""
+    """The deepest folder that is or holds all of these; None if none does."""
     shared = set.intersection(*({folder, *folder.parents} for folder in folders))
     return max(shared, key=lambda folder: len(folder.parts), default=None)
 
@@ -151,7 +151,7 @@ def _shown(inputs: Sequence[str]) -> str:
 
 
 def _nothing(option: str, text: str) -> str:
-    """Why an input has no image."""
+    """The message for an input without images."""
     path = as_path(text)
     if is_clutter(path.name) and path.is_file():
         return f"{option} {text}: hidden files and those of systems are input only where one alone is named"

@@ -154,24 +154,24 @@ def parse_manifest(folder: AnyPath) -> tuple[Manifest, list[str]]:
     try:
         size = file.stat().st_size
         if size > MOST_BYTES:
-            raise StoreError(f"{file} has {size} bytes, and {MOST_BYTES} at most are read: this is no manifest of ours")
+            raise StoreError(f"{file} has {size} bytes, more than the limit of {MOST_BYTES}: not a store's manifest")
         data = file.read_bytes()
     except OSError as error:
         raise StoreError(f"{file} cannot be read: {error.strerror or error}") from error
     try:
         content = from_json(data)
     except ValueError as error:
-        raise StoreError(f"{file} is no manifest: {error}; build the store anew with jobs.precompute") from error
+        raise StoreError(f"{file} is not a manifest: {error}; rebuild the store with jobs.precompute") from error
     if not isinstance(content, dict) or not content.keys() & {*Manifest.model_fields, *ENVELOPE}:
-        raise NoStoreError(f"{file} is another program's, and {folder} is no store: name another folder")
+        raise NoStoreError(f"{file} is another program's, and {folder} is not a store: name another folder")
     _check_versions(folder, content)
     fits = content == sealed(content)
     try:
         manifest = Manifest.model_validate({key: content[key] for key in content if key not in ENVELOPE})
     except ValidationError as error:
         what = explain(error).partition("\n")[0]
-        raise StoreError(f"{file} is no manifest: {what}; build the store anew with jobs.precompute") from error
-    faults = [] if fits else ["its checksum does not fit its contents: it was edited, or is damaged"]
+        raise StoreError(f"{file} is not a manifest: {what}; rebuild the store with jobs.precompute") from error
+    faults = [] if fits else ["its checksum does not match its contents: it was edited, or is damaged"]
     if manifest.fingerprint != manifest.identity.fingerprint:
         faults.append(f"fingerprint {manifest.fingerprint} does not match its contents")
     for name, split in manifest.splits.items():
@@ -222,13 +222,13 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str 
 def _no_store(folder: AnyPath) -> str:
     """Why there is none, and what to name or to type."""
     if folder.is_file():
-        return f"{folder} is no store, it is a file: name the folder that jobs.precompute wrote"
+        return f"{folder} is not a store, it is a file: name the folder that jobs.precompute wrote"
     if isinstance(folder, Path) and (folder.parent / MANIFEST).is_file():
         return f"{folder} is a folder of a store: name the store, {folder.parent}"
     if folder.exists() and any(folder.iterdir()):
-        return f"{folder} is no store, it has no {MANIFEST}: name the folder that jobs.precompute wrote (--out)"
+        return f"{folder} is not a store, it has no {MANIFEST}: name the folder that jobs.precompute wrote (--out)"
     reason = f"it has no {MANIFEST}" if folder.exists() else "there is no such folder"
-    return f"{folder} is no store, {reason}: run: python -m jobs.precompute DATASET --out {shlex.quote(str(folder))}"
+    return f"{folder} is not a store, {reason}; run: python -m jobs.precompute DATASET --out {shlex.quote(str(folder))}"
 
 
 def _check_versions(folder: AnyPath, content: dict[str, Any]) -> None:
@@ -240,7 +240,7 @@ def _check_versions(folder: AnyPath, content: dict[str, Any]) -> None:
     for field, (found, read) in versions.items():
         if found != read:
             raise StaleStoreError(
-                f"{folder / MANIFEST}: {field} is {found}, this code reads {read}: build the store anew with "
+                f"{folder / MANIFEST}: {field} is {found}, this code reads {read}: rebuild the store with "
                 f"{_rebuild(folder, identity)}"
             )
 

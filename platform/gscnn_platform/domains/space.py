@@ -19,9 +19,9 @@ SEARCHABLE: Final = ("seed", "model.", "loss.", "augmentation.", "optimizer.", "
 """Prefixes of the keys that can be searched. The others name the run, its data or its machines."""
 
 NOT_SEARCHED: Final = {
-    "model.num_classes": "it is the store's, and all trials read one store",
+    "model.num_classes": "it belongs to the store, and all trials read one store",
     "training.best_metric": "it is the score that the sweep maximizes, --metric",
-    **dict.fromkeys(EXECUTION, "it says how a run is carried out, not what it computes"),
+    **dict.fromkeys(EXECUTION, "it changes how a run is executed, not what it computes"),
 }
 """Keys under SEARCHABLE that are refused all the same, and why."""
 

@@ -139,7 +139,7 @@ def _samples(config: EvaluateConfig, store: Store, loaded: LoadedModel) -> Split
 
 
 def _workers(config: EvaluateConfig) -> cluster.Workers | None:
-    """The cluster's worker that counts; None where this process does."""
+    """The cluster's worker that counts; None if this process does."""
     if not config.wait_for_nodes and (not config.use_gpu or torch.cuda.is_available()):
         if config.cpus_per_worker is not None:
             torch.set_num_threads(config.cpus_per_worker)

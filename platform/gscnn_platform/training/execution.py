@@ -20,7 +20,7 @@ from gscnn_platform.training.stopping import DriverLink, Stopper
 from gscnn_platform.training.waiting import Waiting
 
 OF_OWN_CLUSTER: Final = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
-"""No cloud takes this machine away: a process and a line of Ray's less."""
+"""A local machine is not preempted: saves a process and a line of Ray's output."""
 WHEN_THERE: Final = (
     "Training resumes from the last checkpoint once they are available. Or stop it and rerun the command with fewer "
     "--num-workers, or with --min-workers to resume with fewer automatically"

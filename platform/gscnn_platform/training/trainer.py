@@ -47,7 +47,7 @@ class TrainingResult:
 
     @property
     def score(self) -> str:
-        """`best validation mIoU 0.4321 at epoch 7`, for people."""
+        """`best validation mIoU 0.4321 at epoch 7`, for users."""
         score, epoch = self.best_metrics.get(f"val/{self.best_metric}"), self.best_metrics["epoch"]
         if score is None:
             return "no validation score: the last checkpoint counts as the best"
@@ -116,7 +116,7 @@ def run_training(config: ExperimentConfig, trial: Trial | None = None) -> Traini
     stopper = trial.stopper if trial else Stopper()
     if before is not None and before.state == "finished":
         return _result(_job(config, before, store, folder, outbox, workers), trial, stopper)
-    with leaving_nothing_behind(f"run the same command to resume run {run_name}"), resume.alive(folder):
+    with leaving_nothing_behind(f"rerun the command to resume run {run_name}"), resume.alive(folder):
         if before is None:
             record = _new_run(config, run_name, storage, store, trial)
             tracking.make_way(outbox, record.run_id, say)

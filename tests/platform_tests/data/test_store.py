@@ -53,8 +53,8 @@ def test_a_folder_without_manifest_is_no_store(tmp_path: Path) -> None:
 def test_a_folder_that_is_near_a_store_or_another_one_gets_advice_that_does_no_harm(copy: Path) -> None:
     for folder, message in (
         (copy / "train", rf"train is a folder of a store: name the store, {copy}$"),
-        (copy / MANIFEST, rf"{MANIFEST} is no store, it is a file: name the folder that jobs.precompute wrote$"),
-        (copy.parent, rf"{copy.parent} is no store, it has no {MANIFEST}: name the folder that jobs.precompute wrote"),
+        (copy / MANIFEST, rf"{MANIFEST} is not a store, it is a file: name the folder that jobs.precompute wrote$"),
+        (copy.parent, rf"{copy.parent} is not a store, it has no {MANIFEST}: name the folder that jobs.precompute"),
     ):
         with pytest.raises(StoreError, match=message) as caught:
             open_store(folder)
@@ -64,14 +64,14 @@ def test_a_folder_that_is_near_a_store_or_another_one_gets_advice_that_does_no_h
 @pytest.mark.parametrize("content", ["{}", "[]", "null", '{"name": "my app", "icons": []}'])
 def test_the_manifest_of_another_program_is_no_damaged_store(copy: Path, content: str) -> None:
     (copy / MANIFEST).write_text(content)
-    with pytest.raises(NoStoreError, match=rf"{MANIFEST} is another program's, and {copy} is no store"):
+    with pytest.raises(NoStoreError, match=rf"{MANIFEST} is another program's, and {copy} is not a store"):
         open_store(copy)
 
 
 def test_a_manifest_that_lacks_a_field_is_told_in_a_line(copy: Path) -> None:
     edit_manifest(copy, lambda content: content["identity"].pop("label_table"))
     with pytest.raises(
-        StoreError, match=rf"{MANIFEST} is no manifest: identity\.label_table is missing; build"
+        StoreError, match=rf"{MANIFEST} is not a manifest: identity\.label_table is missing; rebuild"
     ) as caught:
         open_store(copy)
     assert "\n" not in str(caught.value)

@@ -172,9 +172,9 @@ def _ranges(values: Sequence[int]) -> Iterator[str]:
 def require_root(root: AnyPath | None, format_name: str) -> AnyPath:
     """`root` itself where it is a folder that exists; raises DatasetError otherwise."""
     if root is None:
-        raise DatasetError(f"root: the format {format_name!r} reads files; pass the dataset's root folder")
+        raise DatasetError(f"root: the format {format_name!r} reads files: pass the dataset's root folder")
     if not followed(root).is_dir():
-        what = "is a file: unpack it, and" if root.is_file() else "is no folder:"
+        what = "is a file: unpack it, and" if root.is_file() else "is not a folder:"
         alike = named_alike(root, way_out="")
         raise DatasetError(f"root: {root} {what} pass the folder that holds the {format_name!r} layout{alike}")
     return root

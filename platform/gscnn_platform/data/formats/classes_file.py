@@ -130,7 +130,7 @@ class _Reader:
             if type(raw) is not int or not 0 <= raw < RAW_VALUES:
                 raise self._error(
                     "labels",
-                    f"{raw!r} is no label value; these are whole numbers from 0 to {RAW_VALUES - 1}, without quotes or "
+                    f"{raw!r} is not a label value; use whole numbers from 0 to {RAW_VALUES - 1}, without quotes or "
                     "a 0 in front",
                 )
             if name != VOID and name not in names:

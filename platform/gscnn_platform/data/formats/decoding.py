@@ -60,7 +60,7 @@ KINDS: Final = (
     (b"version https://git-lfs", "a pointer of Git LFS, without the file itself (git lfs pull fetches it)"),
     (b"/annex/objects/", "a pointer of git-annex, without the file itself (git annex get fetches it)"),
 )
-"""How a file begins -> what it is."""
+"""First bytes of a file -> its type."""
 OTHER_KIND: Final = "of another kind"
 READ: Final = "PNG, JPEG, BMP, TIFF or WebP"
 READ_KINDS: Final = ("a PNG", "a JPEG", "a BMP", "a TIFF", "a WebP", "a lossless WebP")

@@ -163,13 +163,13 @@ def _labelled_lists(root: AnyPath) -> tuple[tuple[str, ...], tuple[str, ...]]:
     others = [name for name in OTHER_LISTS if (root / f"{name}.txt").is_file()]
     said = [f"{name}.txt is left out: lists are {', '.join(f'{split}.txt' for split in LISTS)}" for name in others]
     said += [
-        f"split {split} is left out, since none of the {len(listed[split])} images of {split}.txt has a label"
+        f"split {split} is left out because none of the {len(listed[split])} images of {split}.txt has a label"
         for split in without
     ]
     unlisted = sorted(by_image.keys() - {name for names in listed.values() for name in names})
     if unlisted:
         more = ", ..." if len(unlisted) > SHOWN else ""
-        said.append(f"{len(unlisted)} images are left out, since no list has them: {', '.join(unlisted[:SHOWN])}{more}")
+        said.append(f"{len(unlisted)} images are left out, they are in no list: {', '.join(unlisted[:SHOWN])}{more}")
     return tuple(split for split in listed if split not in without), tuple(said)
 
 

@@ -49,7 +49,7 @@ def labelled(splits: Mapping[str, tuple[AnyPath, AnyPath]]) -> tuple[tuple[str, 
         count = sum(1 for file in files_below(images) if has_ending(file.name, ANY_IMAGE)) if has_images else 0
         if count:
             left_out.append(
-                f"split {split} is left out, since {labels} {lack}: its {count} images are not in the store{alike}"
+                f"split {split} is left out because {labels} {lack}: its {count} images are not in the store{alike}"
             )
     return tuple(there), tuple(left_out)
 

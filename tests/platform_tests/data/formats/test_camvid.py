@@ -98,7 +98,7 @@ def test_a_folder_in_other_capitals_is_named_where_it_is_missed(root: Path) -> N
     (root / "trainannot").rename(root / "Trainannot")
     with pytest.raises(DatasetError, match=r"camvid/train: the folder is missing; .*; there is Train: rename it$"):
         CamVid().describe(root)
-    with pytest.raises(DatasetError, match=r"root: .*CamVid is no folder: .*; there is camvid$"):
+    with pytest.raises(DatasetError, match=r"root: .*CamVid is not a folder: .*; there is camvid$"):
         CamVid().describe(root.with_name("CamVid"))
 
 

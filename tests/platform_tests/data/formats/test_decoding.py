@@ -166,7 +166,7 @@ def test_label_tiffs_of_floats_or_bands_are_named(tmp_path: Path) -> None:
         ({"bits": 2}, r"a TIFF of 1 band of 2-bit unsigned integers; a label has"),
         ({"photometric": 0}, r"a TIFF whose 0 is white, which some programs read as 255: .*PHOTOMETRIC=MINISBLACK"),
         ({"bits": 64}, r"a TIFF of 1 band of 64-bit unsigned integers; a label has"),
-        ({"compression": 7}, r"a TIFF compressed as JPEG, which blurs values"),
+        ({"compression": 7}, r"a TIFF compressed as JPEG, which changes values"),
     ],
 )
 def test_a_label_tiff_whose_values_would_change_on_reading_is_refused(

@@ -123,10 +123,10 @@ def test_a_listed_split_without_labels_is_left_out_with_words_and_training_needs
         path.unlink()
     described = Folder().describe(tmp_path)
     assert described.splits == ("train", "val")
-    assert described.left_out == ("split test is left out, since none of the 2 images of test.txt has a label",)
+    assert described.left_out == ("split test is left out because none of the 2 images of test.txt has a label",)
     for path in (tmp_path / "labels").glob("train*"):
         path.unlink()
-    with pytest.raises(DatasetError, match=r"no label is named like an image: there are images such as .*train_0"):
+    with pytest.raises(DatasetError, match=r"no label has the name of an image: there are images such as .*train_0"):
         Folder().samples(tmp_path, Folder().describe(tmp_path).splits[0])
 
 
