@@ -89,7 +89,7 @@ def export_checkpoint(config: ExportConfig) -> ExportResult:
             free = readable(shutil.disk_usage(path.parent).free)
             raise ExportError(
                 f"--out {path}: the disk or its quota is full, {free} are free in {path.parent}. Nothing half-made is "
-                "left: make space and run the same command again, or name a file on another disk"
+                "left: free space and rerun the command, or name a file on another disk"
             ) from error
         finally:
             partial.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ from typing import Final
 from urllib.parse import quote, unquote
 
 MOST_BYTES: Final = 200
-"""Of a name in UTF-8: a file's name has 255 at most, and ours get endings such as the outbox's."""
+"""Maximum length of a name in UTF-8: file names have at most 255 bytes, and ours get suffixes such as the outbox's."""
 MOST_PART: Final = 60
 """Bytes that each of several texts gets in a file's name."""
 ALLOWED: Final = "letters, digits, spaces and _ - . + = , @"

@@ -132,7 +132,7 @@ def test_the_whole_path_from_drawn_scenes_to_a_tracked_model(
     summary = json.loads((folder / "predicted/predictions.json").read_text())
     assert summary["settings"]["run_id"] == found.info.run_id
     assert list(summary["unreadable"]) == [f"{images}/broken.png"]
-    assert "pictures are there already" in failing(predict, monkeypatch, capfd, *to_predict)
+    assert "pictures exist already" in failing(predict, monkeypatch, capfd, *to_predict)
 
     run_again = ("streets", "--store", "store", "--run-name", "mine", *flags(SMALL))
     assert "--run-name 'mine' is already used" in failing(train, monkeypatch, capfd, *run_again)

@@ -34,9 +34,9 @@ def user_errors() -> Iterator[None]:
     except (TrainingStoppedError, InterruptedJobError) as stopped:
         _end(str(stopped), stopped.exit_status)
     except (UnicodeError, json.JSONDecodeError):
-        raise  # A ValueError that says nothing to a user: a fault of ours.
+        raise  # A ValueError without a message for users: a bug.
     except BrokenPipeError:
-        # Who reads our output has left, as `| head` does: nobody is there to be told.
+        # The reader of the output has exited, as `| head` does: nobody reads a message.
         _drop_output()
         sys.exit(exit_status(signal.SIGPIPE))
     except ValidationError as error:

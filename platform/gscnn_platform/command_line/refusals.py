@@ -83,7 +83,7 @@ class Refusals:
 
     def _unknown(self, tokens: list[str]) -> NoReturn:
         if "--" in sys.argv:
-            self._end("-- is no option: leave it out", f"all options: {self._all_options()}")
+            self._end("-- is not an option: leave it out", f"all options: {self._all_options()}")
         typed = tokens[0].partition("=")[0]
         plain = typed.lstrip(DASHES)
         if plain != typed:  # As a text processor makes it of two hyphens.

@@ -41,7 +41,7 @@ class ExperimentConfig(Config):
     wait_for_nodes: Execution[bool] = False
     """On a cluster that scales: wait for nodes that have not joined yet, rather than refuse."""
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
-    """Start of all randomness: weights, order of samples, augmentation."""
+    """Random seed for initial weights, order of samples and augmentation."""
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
     data: DataConfig = DataConfig()

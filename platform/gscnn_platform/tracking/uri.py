@@ -22,7 +22,7 @@ SCHEMES: Final = (
 )
 """Of the tracking URIs that MLflow takes by itself."""
 CREDENTIALS: Final = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or ~/.mlflow/credentials"
-"""Where MLflow takes a user's name and password from, at every request anew."""
+"""Where MLflow reads a user's name and password, at every request."""
 MOST_SAID: Final = 300
 """Characters of a server's answer that a message quotes."""
 PORTS: Final = {"http": 80, "https": 443}
@@ -67,7 +67,7 @@ def _check_scheme(uri: str) -> None:
 
 
 def does_not_work(uri: str, error: Exception) -> TrackingError:
-    """What is said of a tracking URI at which no run can be made."""
+    """The error for a tracking URI at which no run can be created."""
     return TrackingError(f"tracking URI {uri} does not work: {brief(error)}; set --tracking.uri or MLFLOW_TRACKING_URI")
 
 

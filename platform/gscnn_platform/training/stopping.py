@@ -96,11 +96,11 @@ class Stopper:
         if self.number is not None:
             if not is_again(number, self._first):
                 return
-            raise InterruptedJobError(number, "ended at once; run the same command to resume from the last checkpoint")
+            raise InterruptedJobError(number, "ended at once; rerun the command to resume from the last checkpoint")
         self._first = time.monotonic()
         self.number = number
         drop_dead_output()
-        tell_of_signal(number, "stopping after a checkpoint; again to end at once", stream=1)
+        tell_of_signal(number, "stopping after a checkpoint; repeat to end at once", stream=1)
         self.stop()
 
 

@@ -20,9 +20,9 @@ class SweepConfig(ExperimentConfig):
     space: str | None = None
     """Search space: loss, loss-small, optimizer, seeds, ablation; None: what `set` names."""
     set: tuple[str, ...] = ()
-    """Further keys to search, or other domains, as 'loss.edge=loguniform(1, 50)'."""
+    """Additional keys to search, or other domains, such as 'loss.edge=loguniform(1, 50)'."""
     num_trials: int | None = Field(default=None, ge=1, le=100_000)
-    """Trials; None: all of a grid, else 16."""
+    """Number of trials; None: all of a grid, else 16."""
     search: Literal["random", "optuna", "grid"] | None = None
     """Search method; None: the default of the space."""
     scheduler: Literal["asha", "pbt", "fifo"] = "fifo"

@@ -62,7 +62,7 @@ def test_options_change_the_fields_that_they_name_and_no_other(monkeypatch: pyte
         ("--seed 3 --seed x", "--seed is x: must be a whole number"),
         ("--store -dash", "--store needs a value\nwrite --store=-dash for a value that starts with a dash\n"),
         ("\N{EM DASH}store x", "\N{EM DASH}store begins with a dash that is no hyphen: write --store"),
-        ("-- --store x", "-- is no option: leave it out"),
+        ("-- --store x", "-- is not an option: leave it out"),
         ("--loss.edge=", "--loss.edge is '': must be a number"),
         ("--store caf\udce9", r"caf\xe9 is not UTF-8: "),
         ("--training.epochs abc", "--training.epochs is abc: must be a whole number"),
