@@ -63,7 +63,7 @@ def test_every_field_of_execution_is_a_field_of_the_config() -> None:
 def test_a_named_run_of_other_settings_is_refused_with_both_values(tmp_path: Path) -> None:
     leave(tmp_path, "mine", with_overrides(STREETS, {"run_name": "mine"}))
     changed = with_overrides(STREETS, {"run_name": "mine", "optimizer.lr": 0.5, "loss.edge": 7.0})
-    with pytest.raises(ResumeError, match=r"loss\.edge was 5\.0, is 7\.0; optimizer\.lr was 0\.05, is 0\.5\. Give the"):
+    with pytest.raises(ResumeError, match=r"loss\.edge was 5\.0, is 7\.0; optimizer\.lr was 0\.05, is 0\.5\. Pass the"):
         chosen(tmp_path, changed)
     same = with_overrides(STREETS, {"run_name": "mine"})
     with pytest.raises(ResumeError, match="the store's fingerprint was 0123456789abcdef, is ffff"):
