@@ -120,7 +120,7 @@ def main() -> None:
     height, width = recipe.augmentation.crop
     print(describe(), end="\n\n")
     print(
-        f"recipe {recipe.name}: crops of {width}x{height}, {recipe.images_per_batch} images a batch, "
+        f"recipe {recipe.name}: crops of {width}x{height}, {recipe.images_per_batch} images per batch, "
         f"{arguments.rounds} windows of {arguments.seconds:g} s\n"
     )
     header = ["loader processes", "first batch s", "loader images/s"]

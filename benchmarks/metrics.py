@@ -64,7 +64,7 @@ def synthetic(num_classes: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def plain_boundary(mask: np.ndarray) -> np.ndarray:
-    """Pixels that differ from their east, south or south-east neighbour; past the frame its edge goes on."""
+    """Pixels that differ from their east, south or south-east neighbour; past the frame its edge continues."""
     padded = np.pad(mask, ((0, 1), (0, 1)), mode="edge")
     return (mask != padded[:-1, 1:]) | (mask != padded[1:, :-1]) | (mask != padded[1:, 1:])
 

@@ -40,7 +40,7 @@ DISK_MB_S = 487 / 0.84
 MLFLOW_MS = 20.0
 """One `log_batch` of 15 to 30 ms, by SQLite."""
 TERMS = 7
-"""MLflow rows a step: four loss terms, their total, norm of the gradients, learning rate."""
+"""MLflow rows per step: four loss terms, their total, norm of the gradients, learning rate."""
 POLL_SECONDS = 1.0
 """Of the outbox: a run sends at most one batch of metrics in this time while it keeps up."""
 TRAIN_POLL_SECONDS = 2.0
@@ -165,7 +165,7 @@ class Scale:
 
     @property
     def checkpoint(self) -> float:
-        """The weights to use, the weights to go on from, and the momentum."""
+        """The weights to use, the weights to resume from, and the momentum."""
         return 3 * 4 * self.model.parameters / 1e6
 
     @property
@@ -190,48 +190,48 @@ class Scale:
         one_run = Scale(self.assumed.gpus_per_node, self.recipe, self.model, self.assumed)
         answering = self.nodes * one_run.mlflow_calls * MLFLOW_MS / 1e3
         return {
-            "gradients' way over the backward pass": self.gradient_time / (self.step * 2 / 3),
-            "SyncBN's wait over the step it lengthens": self.sync_bn_time / self.step,
-            "cores that decode and augment, over a node's": self.cores / self.assumed.cores,
-            "filling all caches from shared storage, over the training": self.filling / self.training,
-            "writing checkpoints over the time between": self.checkpoint / DISK_MB_S / self.between_checkpoints,
-            "MLflow's server, a sweep with a run on each node": answering / self.assumed.mlflow_processes,
+            "gradient all-reduce / backward pass": self.gradient_time / (self.step * 2 / 3),
+            "SyncBN waiting time / step": self.sync_bn_time / self.step,
+            "cores that decode and augment / cores of a node": self.cores / self.assumed.cores,
+            "filling all caches from shared storage / training": self.filling / self.training,
+            "writing checkpoints / time between two": self.checkpoint / DISK_MB_S / self.between_checkpoints,
+            "MLflow server, for a sweep with a run on each node": answering / self.assumed.mlflow_processes,
         }
 
 
 ROWS: Final[dict[str, Callable[[Scale], object]]] = {
     "nodes": lambda at: at.nodes,
-    "images a GPU, were there 16 a step": lambda at: at.recipe.training.batch_size / at.gpus,
-    "images a step": lambda at: at.batch,
+    "images per GPU at 16 per step": lambda at: at.recipe.training.batch_size / at.gpus,
+    "images per step": lambda at: at.batch,
     "`lr` under `lr_scaling linear`": lambda at: at.recipe.optimizer.scaled_lr(at.batch),
-    "steps an epoch": lambda at: at.steps,
-    "a step, ms": lambda at: at.step * 1e3,
-    "175 epochs, hours, validation left out": lambda at: at.training / 3600,
-    "gradients: MB a step that each GPU sends, and each node's link": lambda at: at.gradients,
-    "the same on a node's link if ranks were not neighbours": lambda at: (
+    "steps per epoch": lambda at: at.steps,
+    "step, ms": lambda at: at.step * 1e3,
+    "175 epochs without validation, hours": lambda at: at.training / 3600,
+    "gradients: MB per step sent by each GPU, and over each node's link": lambda at: at.gradients,
+    "the same over a node's link if ranks were not ordered by node": lambda at: (
         at.gradients * at.assumed.gpus_per_node if at.nodes > 1 else 0.0
     ),
-    "link that hides them behind the backward pass, Gbit/s": lambda at: at.hidden_above,
-    "SyncBN: collectives a step": lambda at: 2 * at.model.norms if at.gpus > 1 else 0,
-    "SyncBN: MB a step that each GPU receives": lambda at: at.sync_bn,
-    "SyncBN: wait a step, ms": lambda at: at.sync_bn_time * 1e3,
-    "ingest: images/s a node": lambda at: at.ingest,
-    "ingest: MB/s a node, from its cache": lambda at: at.ingest * ROW_MB,
-    "ingest: cores a node": lambda at: at.cores,
-    "store into all nodes' caches before the first step, GB": lambda at: at.store / 1e3,
+    "link speed that hides them behind the backward pass, Gbit/s": lambda at: at.hidden_above,
+    "SyncBN: collectives per step": lambda at: 2 * at.model.norms if at.gpus > 1 else 0,
+    "SyncBN: MB per step received by each GPU": lambda at: at.sync_bn,
+    "SyncBN: waiting time per step, ms": lambda at: at.sync_bn_time * 1e3,
+    "ingest: images/s per node": lambda at: at.ingest,
+    "ingest: MB/s per node, from its cache": lambda at: at.ingest * ROW_MB,
+    "ingest: cores per node": lambda at: at.cores,
+    "filling all nodes' caches before the first step, GB": lambda at: at.store / 1e3,
     "the same, seconds": lambda at: at.filling,
-    "checkpoint: MB, by rank 0 alone": lambda at: at.checkpoint,
-    "checkpoint: seconds from one to the next": lambda at: at.between_checkpoints,
-    "restart: GB of state that the nodes read": lambda at: at.checkpoint * at.nodes / 1e3,
+    "checkpoint: MB, written by rank 0": lambda at: at.checkpoint,
+    "checkpoint: seconds between two": lambda at: at.between_checkpoints,
+    "restart: GB of state read by the nodes": lambda at: at.checkpoint * at.nodes / 1e3,
     "MLflow: rows/s of the run": lambda at: at.mlflow_rows,
     "MLflow: calls/s of the run": lambda at: at.mlflow_calls,
-    "Ray: workers that Train's controller asks, a second": lambda at: at.gpus / TRAIN_POLL_SECONDS,
+    "Ray: workers polled by Train's controller, per second": lambda at: at.gpus / TRAIN_POLL_SECONDS,
 }
 
 
 def table(scales: Sequence[Scale]) -> str:
     """What each size needs."""
-    header = ["on so many GPUs", *(str(at.gpus) for at in scales)]
+    header = ["GPUs", *(str(at.gpus) for at in scales)]
     return markdown_table(header, [[name, *(of(at) for at in scales)] for name, of in ROWS.items()])
 
 

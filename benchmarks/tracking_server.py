@@ -3,7 +3,7 @@
     MLFLOW_TRACKING_URI=http://... MLFLOW_TRACKING_USERNAME=... MLFLOW_TRACKING_PASSWORD=... \\
         python -m benchmarks.tracking_server [--writers 1 8] [--rows 60] [--seconds 15]
 
-A running training sends one such call a second at most, however fast its steps are, so calls a second are trainings
+A running training sends one such call per second at most, however fast its steps are, so calls per second are trainings
 that the server carries at once. The writers are processes of this machine: let it be another one than the server's, or
 read the figures as those of both together. The runs go into the experiment `benchmark` and are deleted at the end.
 """

@@ -96,7 +96,7 @@ class Candidate:
         return steps * len(self.batches[0]) / (self.stepper.now() - began)
 
     def deviation_from(self, baseline: "Candidate") -> float | None:
-        """Largest relative distance of the loss curves; None where the losses are others."""
+        """Largest relative distance of the loss curves; None if the losses are others."""
         if self.stepper.config.loss != baseline.stepper.config.loss:
             return None
         ours, theirs = np.array(self.losses), np.array(baseline.losses)
@@ -147,7 +147,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbone", default="resnet50", help="a name of gscnn.backbones.BACKBONES")
     parser.add_argument("--crop", type=int, default=720, help="side of the square crop in pixels")
-    parser.add_argument("--batch", type=int, default=8, help="images a step, 2 or more")
+    parser.add_argument("--batch", type=int, default=8, help="images per step, 2 or more")
     parser.add_argument("--steps", type=int, default=30, help="steps of the loss curve; as many are timed")
     parser.add_argument("--num-classes", type=int, default=19)
     parser.add_argument("--variants", nargs="+", choices=names, default=names, help="the baseline runs in any case")

@@ -1,6 +1,6 @@
 """Gated-SCNN (Takikawa et al., ICCV 2019): model, losses, edges and metrics. No Ray, no MLflow, no files.
 
-The names are those of __init__.pyi. Each is imported when it is used, so that reading a config needs no torch.
+__init__.pyi lists the names. Each is imported on first use, so that reading a config needs no torch.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""What a batch is, what a model makes of it, and the legend of the shape letters in this project's annotations.
+"""A batch, a model's output, and the legend of the shape letters in this project's annotations.
 
 B   images in the batch              K   classes
 H W height and width in pixels       C   channels
@@ -19,7 +19,7 @@ from gscnn.constants import IMAGE_MEAN, IMAGE_STD
 
 @dataclass(frozen=True)
 class SegBatch:
-    """One batch, as the loader yields it and the model and the losses read it."""
+    """One batch: the loader yields it, the model and the losses read it."""
 
     image: Float[Tensor, "B 3 H W"]
     """RGB, normalised by IMAGE_MEAN and IMAGE_STD."""
@@ -50,7 +50,7 @@ class SegBatch:
 
 
 class SegmentationOutput(NamedTuple):
-    """What a model returns for a batch, at the images' size."""
+    """A model's output for a batch, at the images' size."""
 
     seg_logits: Float[Tensor, "B K H W"]
     edge_logits: Float[Tensor, "B 1 H W"] | None
@@ -61,7 +61,7 @@ def normalize(image: UInt8[Tensor, "*B 3 H W"]) -> Float[Tensor, "*B 3 H W"]:
     """uint8 RGB -> float32, zero mean and unit variance over ImageNet.
 
     Raises:
-        ValueError: the image is of another type. Floats in [0, 1] would be divided by 255 a second time, unseen.
+        ValueError: the image has another type. Floats in [0, 1] would silently be divided by 255 a second time.
     """
     if image.dtype != torch.uint8:
         raise ValueError(f"image is {image.dtype}: need uint8 RGB of 0 to 255, as read from a file")

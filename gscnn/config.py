@@ -1,4 +1,4 @@
-"""What can be chosen of the model, the losses, the edges and inference: pydantic alone, readable without torch."""
+"""The configs of the model, the losses, the edges and inference: only pydantic, readable without torch."""
 
 import math
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ExecutionMark:
-    """Marks a field that says how a run is carried out, not what it computes."""
+    """Marks a field that changes how a run is executed, not what it computes."""
 
 
 Execution = Annotated[T, ExecutionMark()]
@@ -38,7 +38,7 @@ class _Config(BaseModel):
 
 
 class ModelConfig(_Config):
-    """What a model is built from."""
+    """The config of a model."""
 
     architecture: ArchitectureName = "gscnn"
     """A name of gscnn.architectures.ARCHITECTURES: Gated-SCNN, or its control without shape stream."""
@@ -47,7 +47,7 @@ class ModelConfig(_Config):
     num_classes: int = Field(default=19, ge=2, le=255)
     """Classes without void; 19 on Cityscapes."""
     output_stride: OutputStride = 8
-    """Input size over the size of the backbone's top; 8 in the paper."""
+    """Input size divided by the size of the backbone's top; 8 in the paper."""
     weights: str | None = None
     """Pretrained weights of the backbone, one of those that it offers: "imagenet" (ResNets, from torchvision); None:
     random weights."""
@@ -59,14 +59,14 @@ class ModelConfig(_Config):
     aspp_channels: int = Field(default=256, ge=1)
     """Width of each ASPP branch and of the head."""
     low_level_channels: int = Field(default=48, ge=1)
-    """Width to which the head reduces the low-level tap; 48 in DeepLabV3+ (arXiv:1802.02611, table 1)."""
+    """Channels to which the head reduces the low-level tap; 48 in DeepLabV3+ (arXiv:1802.02611, table 1)."""
     shape_widths: tuple[int, int, int, int] = (64, 32, 16, 8)
     """Channels along the shape stream; the paper's. Most of the cost of a small model is here."""
     activation_checkpointing: Execution[bool] = False
-    """Trades a second forward pass of the backbone for memory: of each of its blocks only the input is kept, and the
-    backward pass runs the block again, for the same gradients. Of the activations kept in training at 720x720 in
-    float32, 3.3 of 5.1 GiB an image stay with wide_resnet38 (its backbone alone: 0.7 of 2.5), 2.6 of 3.8 with resnet50
-    and 3.1 of 5.4 with resnet101, plus up to 0.4 GiB an image while one block is repeated."""
+    """Saves memory by a second forward pass of the backbone: only the input of each block is kept, and the backward
+    pass runs the block again, for the same gradients. Of the activations kept in training at 720x720 in float32, 3.3
+    of 5.1 GiB per image remain with wide_resnet38 (backbone alone: 0.7 of 2.5), 2.6 of 3.8 with resnet50 and 3.1 of 5.4
+    with resnet101, plus up to 0.4 GiB per image while one block is repeated."""
 
     @field_validator("backbone")
     @classmethod
@@ -88,7 +88,7 @@ class ModelConfig(_Config):
 
 
 class LossConfig(_Config):
-    """Weight of each term and its settings. A weight of 0 switches the term off: it is then not computed."""
+    """Weights and settings of the loss terms. A weight of 0 disables the term: it is not computed."""
 
     seg: float = Field(default=1.0, ge=0)
     """Weight of the cross-entropy (paper: 1)."""
@@ -103,10 +103,10 @@ class LossConfig(_Config):
     dual_temperature: float = Field(default=1.0, gt=0)
     """Temperature of the dual-task regulariser's Gumbel softmax (paper: 1; released code: 0.5)."""
     dual_threshold: float = Field(default=0.2, ge=0, le=1)
-    """Share of the steepest gradient above which the dual-task regulariser sees a boundary (gscnn.losses.dual)."""
+    """Share of the steepest gradient above which the dual-task regulariser counts a boundary (gscnn.losses.dual)."""
     class_weights: Literal["image"] | None = None
-    """How pixels weigh in the cross-entropy, on the attention term as well. "image" (released code): 1 + (1 - share of
-    the pixel's class in its image's non-void pixels), as a mean of each image's own weighted mean; None: all alike."""
+    """Pixel weights of the cross-entropy, including the attention term. "image" (released code): 1 + (1 - share of the
+    pixel's class in its image's non-void pixels), as a mean of each image's weighted mean; None: equal weights."""
 
     @classmethod
     def paper(cls) -> "LossConfig":
@@ -115,7 +115,7 @@ class LossConfig(_Config):
 
     @classmethod
     def seed(cls) -> "LossConfig":
-        """1, 20, 1, 0: the terms this project set out with, the paper's without the dual-task regulariser."""
+        """1, 20, 1, 0: the terms that this project started with, the paper's without the dual-task regulariser."""
         return cls(seg=1, edge=20, attention=1, attention_threshold=0.8, dual=0)
 
     @model_validator(mode="after")
@@ -126,17 +126,17 @@ class LossConfig(_Config):
 
 
 class InferenceConfig(_Config):
-    """Which passes of the model a prediction is the mean of. By default it is one, over the whole image."""
+    """The passes of the model whose mean is the prediction. By default one pass over the whole image."""
 
     window: tuple[int, int] | None = None
-    """Height and width in pixels of what the model sees at once, at every scale; best the size of the training crop.
-    A side that is longer than the image's is the image's; None is the whole image."""
+    """Height and width in pixels of the sliding window, at every scale; best the size of the training crop. A side that
+    is longer than the image's is cut to it; None is the whole image."""
     overlap: float = Field(default=1 / 3, ge=0, lt=1)
-    """Least share of its side that a window has in common with the next. Not read without a window."""
+    """Minimum overlap of neighbouring windows, as a share of the window's side. Not used without a window."""
     scales: tuple[float, ...] = Field(default=(1.0,), min_length=1)
-    """Sizes of the image to predict at, in parts of its own; the random resize of training spans 0.5 to 2."""
+    """Scales to predict at, relative to the image's size; the random resize of training spans 0.5 to 2."""
     flip: bool = False
-    """Whether every window is also predicted mirrored, left for right."""
+    """Whether every window is also predicted flipped horizontally."""
 
     @field_validator("window")
     @classmethod

@@ -1,9 +1,9 @@
-"""What labels and images are written in. Readable without torch."""
+"""Constants of labels and images. Readable without torch."""
 
 from typing import Final
 
 IGNORE_INDEX: Final = 255
-"""Label of void pixels: they are read by no loss and no metric, neither by value nor by gradient."""
+"""Label of void pixels: no loss and no metric reads them, neither by value nor by gradient."""
 
 IMAGE_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGE_STD: Final = (0.229, 0.224, 0.225)

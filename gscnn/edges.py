@@ -1,4 +1,4 @@
-"""Edge prior of an image and edge label of a segmentation mask."""
+"""The edge prior of an image and the edge label of a segmentation mask."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -14,7 +14,7 @@ from gscnn.config import GradientMethod
 from gscnn.constants import IGNORE_INDEX
 
 CANNY_THRESHOLDS: Final = (10, 100)
-"""Of the authors' released code, there on the normalised image by mistake; here on the raw one."""
+"""Of the released code, which by mistake applies them to the normalised image; here they apply to the raw one."""
 
 MAX_SOBEL: Final = 255 * sqrt(20)
 """Largest magnitude of a 3x3 Sobel gradient of 8-bit values: |(4, 2)| * 255, reached at a corner's tip."""
@@ -99,16 +99,16 @@ def boundary_map(
 ) -> UInt8[np.ndarray, "H W"]:
     """Edge label: 1 where a pixel of another class lies within Euclidean distance `radius`, else 0.
 
-    That is where the largest and the smallest class over the disk differ: two morphological filters. Void is no
-    class, so a void pixel is 0 and its neighbours see no edge in it. With `void_edges` void and all that lies outside
-    the frame are one more class, as in the authors' released code, which treats class 0 in yet another way:
-    gscnn.released_weights.released_boundary_map gives its maps bit for bit.
+    That is where the largest and the smallest class over the disk differ: two morphological filters. Void is not a
+    class: a void pixel is 0, and its neighbours have no edge with it. With `void_edges`, void and everything outside
+    the frame are one more class, as in the authors' released code. That code also treats class 0 differently:
+    gscnn.released_weights.released_boundary_map returns its maps bit for bit.
 
     Args:
         label: class of each pixel, 0 to 255, of any integer type.
         radius: in pixels, 1 or more.
         ignore_index: the value of void.
-        void_edges: whether void and the frame are a class of their own.
+        void_edges: whether void and the area outside the frame count as one more class.
 
     Raises:
         ValueError: a radius below 1, values outside 0..255, or a label that is not [H, W] of integers.
@@ -122,7 +122,7 @@ def boundary_map(
         differs = cv2.dilate(framed, disk) != cv2.erode(framed, disk)
         return differs[radius:-radius, radius:-radius].astype(np.uint8)
     void = classes == ignore_index
-    # Neutral elements take void's place: 0 never raises a maximum, 255 never lowers a minimum.
+    # Void is replaced by neutral elements: 0 never changes a maximum, 255 never changes a minimum.
     largest = cv2.dilate(np.where(void, np.uint8(0), classes), disk)
     smallest = cv2.erode(np.where(void, np.uint8(255), classes), disk)
     return ((largest != smallest) & ~void).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""A model as a program that runs without this project's code, on any batch and any image of SMALLEST pixels or more."""
+"""Exports a model as a program that runs without this project's code, for any batch and any image from SMALLEST on."""
 
 import torch
 from jaxtyping import Float
@@ -6,11 +6,11 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 EXAMPLE_SIZE = (96, 128)
-"""Height and width of the example that a program is traced with; it then takes others."""
+"""Height and width of the example image for tracing; the program accepts other sizes."""
 
 SMALLEST = 32
-"""Height and width of an image from which on a program takes it: below, the coarsest tap has one row or column, and
-torch.export would need a program of its own for that."""
+"""Minimum height and width of an image: below it the coarsest tap has one row or column, for which torch.export would
+need a separate program."""
 
 
 class NamedOutputs(nn.Module):
@@ -25,7 +25,7 @@ class NamedOutputs(nn.Module):
 
 
 def example_inputs() -> tuple[Float[Tensor, "2 3 H W"], Float[Tensor, "2 1 H W"]]:
-    """An image and a gradient to trace with: a batch of 2, since torch.export makes a constant of a batch of 1."""
+    """An image and a gradient for tracing: a batch of 2, because torch.export makes a batch size of 1 constant."""
     return torch.zeros(2, 3, *EXAMPLE_SIZE), torch.zeros(2, 1, *EXAMPLE_SIZE)
 
 

@@ -21,7 +21,7 @@ class FeatureFusion(nn.Module):
         with_edge: False for DeepLabV3+, which has no shape stream.
 
     Raises:
-        ValueError: in forward, one image in training mode: the pooled branch has one value a channel, of which no
+        ValueError: in forward, one image in training mode: the pooled branch has one value per channel, of which no
             batch statistics exist.
     """
 
@@ -44,7 +44,7 @@ class FeatureFusion(nn.Module):
         if self.training and top.shape[0] == 1 and not self._synchronised():
             raise ValueError(
                 "one image in training mode: the pooled ASPP branch normalises over the batch and needs at least 2 "
-                "images a worker, or synchronised batch norm over several workers (--training.sync-bn)"
+                "images per worker, or synchronised batch norm over several workers (--training.sync-bn)"
             )
         branches = [branch(top) for branch in self.aspp]
         if self.edge_branch is not None:

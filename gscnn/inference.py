@@ -1,4 +1,4 @@
-"""Prediction of whole frames by sliding windows, at several scales and mirrored: the mean of their probabilities."""
+"""Predicts whole frames by sliding windows, at several scales and flipped, as the mean of the probabilities."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from gscnn.model import SegmentationOutput
 
 
 class Prediction(NamedTuple):
-    """What a batch of images shows; float32 at the images' size, made in inference mode (no autograd)."""
+    """The prediction for a batch of images: float32, at the images' size, computed in inference mode (no autograd)."""
 
     probabilities: Float32[Tensor, "B K H W"]
-    """Of each class; they sum to 1."""
+    """Probability of each class; they sum to 1."""
     edge: Float32[Tensor, "B 1 H W"] | None
-    """Probability that the pixel lies on an outline; None from a model without shape stream."""
+    """Probability that the pixel is on an outline; None for a model without shape stream."""
 
     @property
     def label(self) -> UInt8[Tensor, "B H W"]:
@@ -40,7 +40,7 @@ class _Window(NamedTuple):
     target: slice
     low_weight: Float32[Tensor, " T"]
     low: Int64[Tensor, " T"] | None
-    """None where the scaled image has the output's size: the window's pixels are the output's, none is resized."""
+    """None if the scaled image has the output's size: the window's pixels are the output's, none is resized."""
     high_weight: Float32[Tensor, " T"]
     high: Int64[Tensor, " T"]
 
@@ -48,14 +48,14 @@ class _Window(NamedTuple):
 def infer(
     model: nn.Module, image: Float[Tensor, "B 3 H W"], gradient: Float[Tensor, "B 1 H W"], config: InferenceConfig
 ) -> Prediction:
-    """The mean of the model's probabilities over the scales, mirrored or not, each pass with the same weight.
+    """The mean of the model's probabilities over the scales, flipped or not, each pass with the same weight.
 
     Image and edge prior are resized as in training: bilinearly, each to the nearest whole size, without a low-pass
     where they shrink (OpenCV's INTER_LINEAR). Softmax, sigmoid and all sums are in float32, also under autocast. One
     pass over the whole image is softmax and sigmoid of the model's logits, bit for bit.
 
-    Windows run one after the other, the whole batch at a time, and go straight into the output: beside the inputs at
-    one scale, memory holds the output, and one window's forward pass and resize, however large the scaled image is.
+    Windows run one after the other, each for the whole batch, and are added to the output at once. Memory holds the
+    inputs at one scale, the output, and one window's forward pass and resize, however large the scaled image is.
 
     Args:
         model: called as model(image, gradient), returns a SegmentationOutput; in evaluation mode.
@@ -116,9 +116,9 @@ def window_starts(side: int, window: int, overlap: float) -> list[int]:
 def blending_weights(side: int, window: int, starts: list[int]) -> Float64[Tensor, "N side"]:
     """Share of each of the N windows in each pixel of an axis; a pixel's shares sum to 1.
 
-    Before the shares are taken, a window weighs as much as the pixel is far from the window's nearer end, half a pixel
-    at the last one. So two windows cross-fade linearly over all of their overlap, and a window counts least where it
-    knows least of the surroundings. An end on the image's border is none: no other window sees more there.
+    Before normalization, a window's weight at a pixel is the distance to the window's nearer end, half a pixel at the
+    last one. So two windows cross-fade linearly over their whole overlap, and a window has the least weight where it
+    has the least context. An end at the image's border does not count: no other window has more context there.
     """
     first = torch.tensor(starts, dtype=torch.float64)[:, None]
     pixel = torch.arange(side, dtype=torch.float64)
@@ -190,7 +190,7 @@ def _spread(values: Float32[Tensor, "B C h w"], axis: int, window: _Window) -> F
 def _predict(
     model: nn.Module, image: Float[Tensor, "B 3 h w"], gradient: Float[Tensor, "B 1 h w"], mirror: bool
 ) -> Prediction:
-    """One pass of the model; `mirror` turns the inputs left for right, and its answer back."""
+    """One pass of the model; `mirror` flips the inputs horizontally, and the output back."""
     if mirror:
         image, gradient = image.flip(-1), gradient.flip(-1)
     output: SegmentationOutput = model(image, gradient)

@@ -1,6 +1,6 @@
 """Reads the authors' released Gated-SCNN (WideResNet-38-A2, Cityscapes, 19 classes) into this project's model.
 
-The file itself is opened by gscnn_platform.released_checkpoint; what is here only needs its content.
+gscnn_platform.released_checkpoint opens the file itself; this module only needs its content.
 
     model = load_released_checkpoint("checkpoint.pth")
     output = model(image, released_edge_prior(image))
@@ -72,8 +72,8 @@ def convert_released_state_dict(state_dict: Mapping[str, object]) -> dict[str, T
 def released_edge_prior(normalized_image: Float[Tensor, "*B 3 H W"]) -> Float[Tensor, "*B 1 H W"]:
     """The prior that the released weights were trained with, to be passed as `gradient`: 0, or 255 on an edge.
 
-    It is Canny's detector on the normalised image cast to 8 bits: a defect that those weights rely on. Five levels are
-    left, 254, 255, 0, 1 and 2 for -2 to 2, and only a crossing of -1, from 0 to 255, is steep enough to start an edge.
+    It is Canny's detector on the normalised image cast to 8 bits: a defect that those weights rely on. Only five levels
+    remain: 254, 255, 0, 1 and 2 for -2 to 2. Only a crossing of -1, from 0 to 255, is steep enough to start an edge.
 
     Args:
         normalized_image: of gscnn.batch.normalize, [3, H, W] or [B, 3, H, W], on any device, which the prior shares.

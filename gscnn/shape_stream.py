@@ -1,6 +1,6 @@
-"""The shape stream: a thin stream at full resolution that carries outlines and nothing else.
+"""The shape stream: a narrow stream at full resolution that carries only outlines.
 
-Gates computed from the regular stream switch off what is texture or colour (arXiv:1907.05740, section 3.1).
+Gates computed from the regular stream suppress texture and colour (arXiv:1907.05740, section 3.1).
 """
 
 from typing import NamedTuple
@@ -40,7 +40,7 @@ class GatedConv(nn.Module):
 class ShapeStreamOutput(NamedTuple):
     edge_logits: Float[Tensor, "B 1 H W"]
     feature: Float[Tensor, "B 1 H W"]
-    """What the fusion reads: predicted edge and edge prior, weighed and squashed to [0, 1]."""
+    """The input of the fusion: predicted edge and edge prior, weighted and squashed to [0, 1]."""
 
 
 class ShapeStream(nn.Module):

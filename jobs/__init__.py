@@ -1,4 +1,4 @@
-"""What `python -m jobs.X` and `ray job submit -- python -m jobs.X` run, with the packages of this checkout."""
+"""The jobs of `python -m jobs.X` and `ray job submit -- python -m jobs.X`, run with the packages of this checkout."""
 
 import sys
 from pathlib import Path

@@ -17,7 +17,7 @@ JOBS = (
     "sync-tracking",
     "check_cluster",
 )
-"""In the order in which people meet them."""
+"""In the order in which a new user needs them."""
 
 if __name__ == "__main__":
     with user_errors():

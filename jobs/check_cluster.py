@@ -1,4 +1,4 @@
-"""python -m jobs.check_cluster cluster.yaml: what is wrong with a cluster's file, before it costs anything."""
+"""python -m jobs.check_cluster cluster.yaml: finds faults in a cluster file before it costs anything."""
 
 import sys
 
@@ -8,7 +8,7 @@ from gscnn_platform.command_line import read, user_errors
 
 
 def check_files(files: tyro.conf.Positional[tuple[str, ...]] = ("cluster.yaml",), /) -> None:
-    """Lists every fault with its line and the way out, or says what the cluster is; status 1 where there is a fault.
+    """Lists every fault with its line and what to do, or describes the cluster; exits with status 1 on faults.
 
     Args:
         files: for `ray up` (cluster.yaml, deploy/on-premises.yaml) or KubeRay (deploy/kuberay.yaml).

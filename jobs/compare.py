@@ -1,4 +1,4 @@
-"""python -m jobs.compare RUN RUN_OR_SWEEP: runs side by side, in words and as an HTML page."""
+"""python -m jobs.compare RUN RUN_OR_SWEEP: compares runs side by side, as text and as an HTML page."""
 
 import tyro
 
@@ -16,12 +16,12 @@ def compare(
     """Compares training runs and sweeps: settings that differ, scores, curves, scenes, and whether it is noise.
 
     Args:
-        runs: MLflow run ids of trainings or sweeps, run names, or folders of runs; the first is what others are held
-            against. Runs of the same settings under several seeds count as one.
+        runs: MLflow run ids of trainings or sweeps, run names, or folders of runs; the others are compared with the
+            first. Runs of the same settings under several seeds count as one.
         out: HTML page to write.
         metric: validation score for verdicts and ranking, such as val/boundary_f_3px.
-        uri: MLflow tracking URI; else the run folder's, MLFLOW_TRACKING_URI, or SQLite under runs/.
-        different_data: compare runs on different data all the same.
+        uri: MLflow tracking URI; by default the run folder's, MLFLOW_TRACKING_URI, or SQLite under runs/.
+        different_data: compare runs even if their data differs.
     """
     from gscnn_platform.reporting.start import compare_runs
 

@@ -1,5 +1,5 @@
-"""python -m jobs.evaluate --checkpoint runs/NAME --store data/streets: scores per class, as a table, an HTML page
-and in MLflow."""
+"""python -m jobs.evaluate --checkpoint runs/NAME --store data/streets: scores a checkpoint per class, as a table, an
+HTML page and in MLflow."""
 
 from gscnn_platform.command_line import read, user_errors
 from gscnn_platform.config import EvaluateConfig

@@ -1,4 +1,4 @@
-"""python -m jobs.export --checkpoint runs/NAME --out model.onnx: a model for other programs, checked against
+"""python -m jobs.export --checkpoint runs/NAME --out model.onnx: exports a model for other programs, checked against
 PyTorch."""
 
 from gscnn_platform.command_line import read, user_errors

@@ -1,4 +1,5 @@
-"""python -m jobs.precompute streets --out data/streets: raw dataset -> store, with edge priors and boundary maps."""
+"""python -m jobs.precompute streets --out data/streets: builds a store from a raw dataset, with edge priors and edge
+labels."""
 
 from gscnn_platform.command_line import choose, user_errors
 from gscnn_platform.data.formats import FORMATS

@@ -1,5 +1,5 @@
-"""python -m jobs.predict --checkpoint runs/NAME --input frames --out predictions: images -> label, colour and edge
-pictures."""
+"""python -m jobs.predict --checkpoint runs/NAME --input frames --out predictions: predicts label, colour and edge
+pictures for images."""
 
 from gscnn_platform.command_line import read, user_errors
 from gscnn_platform.config import PredictConfig

@@ -1,4 +1,4 @@
-"""python -m jobs.train streets --store data/streets: trains a recipe, tracked in MLflow; run again, it resumes."""
+"""python -m jobs.train streets --store data/streets: trains a recipe, tracked in MLflow; rerun it to resume."""
 
 from gscnn_platform.command_line import choose, user_errors
 from gscnn_platform.recipes import RECIPES, describe

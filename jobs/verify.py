@@ -1,5 +1,5 @@
-"""python -m jobs.verify --store data/streets: reads a whole store and lists every fault, with status 1 if there is
-one."""
+"""python -m jobs.verify --store data/streets: checks a whole store and lists every fault; exits with status 1 if there
+is one."""
 
 import sys
 

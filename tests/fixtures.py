@@ -55,7 +55,7 @@ def s3_session() -> Iterator[Endpoint]:
 def s3(s3_session: Endpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Endpoint:
     """A local S3 endpoint that works until told otherwise, and an empty cache of this test's own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    s3_session.mend()
+    s3_session.recover()
     return s3_session
 
 

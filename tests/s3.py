@@ -49,7 +49,7 @@ class Endpoint:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def mend(self) -> None:
+    def recover(self) -> None:
         self.mode, self.bytes_per_second, self.cuts = Mode.PASS, 0.0, 0
 
     @contextmanager
@@ -58,7 +58,7 @@ class Endpoint:
         try:
             yield
         finally:
-            self.mend()
+            self.recover()
 
     def close(self) -> None:
         asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()

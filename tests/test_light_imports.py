@@ -79,7 +79,7 @@ def lazily_named(target: str) -> str:
 
 
 def way_to_heavy(light: str) -> str | None:
-    """`a -> b -> torch`, the shortest way; None where there is none."""
+    """`a -> b -> torch`, the shortest way; None if there is none."""
     known, ways = set(modules()), {light: light}
     for name in (queue := [light]):
         module = longest(name, known)

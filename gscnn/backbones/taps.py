@@ -1,4 +1,4 @@
-"""What every backbone hands to the shape stream, the fusion and the head."""
+"""The output of every backbone, for the shape stream, the fusion and the head."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -41,7 +41,7 @@ class Backbone(nn.Module, ABC):
 
     channels: Taps[int]
     activation_checkpointing: bool = False
-    """What `run` does in training mode; ModelConfig.activation_checkpointing sets it."""
+    """Whether `run` checkpoints activations in training mode; ModelConfig.activation_checkpointing sets it."""
 
     @abstractmethod
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> Taps[Tensor]:

@@ -1,4 +1,4 @@
-"""Cross-entropy on the pixels that the shape stream calls a boundary."""
+"""Cross-entropy on the pixels that the shape stream predicts as boundary."""
 
 import torch
 from jaxtyping import Bool, Float, Integer
@@ -27,7 +27,7 @@ def attention_loss(
     threshold: float = 0.8,
     ignore_index: int = IGNORE_INDEX,
 ) -> Float[Tensor, ""]:
-    """Mean of `pixel_loss` over the pixels that the shape stream calls a boundary (arXiv:1907.05740, eq. 6).
+    """Mean of `pixel_loss` over the pixels that the shape stream predicts as boundary (arXiv:1907.05740, eq. 6).
 
     Those are the non-void pixels whose edge probability exceeds `threshold`; 0 where there are none. The edge logits
     get no gradient from it.
@@ -38,8 +38,8 @@ def attention_loss(
 class DualTaskLoss(nn.Module):
     """Cross-entropy where the predicted edge probability exceeds `threshold` (arXiv:1907.05740, eq. 6).
 
-    The name is this project's first specification's. The authors call this term "attention", as `loss.attention` does,
-    and by "dual task" they mean the regulariser: here DualTaskRegularizer and `loss.dual`.
+    The name is from this project's first specification. The authors call this term "attention", as `loss.attention`
+    does, and use "dual task" for the regulariser: here DualTaskRegularizer and `loss.dual`.
     """
 
     def __init__(self, threshold: float = 0.8, ignore_index: int = IGNORE_INDEX) -> None:

@@ -14,7 +14,7 @@ BoundaryLabel = Integer[Tensor, "B *one H W"] | Bool[Tensor, "B *one H W"] | Flo
 def boundary_counts(
     target: Integer[Tensor, "B H W"], boundary: BoundaryLabel, ignore_index: int = IGNORE_INDEX
 ) -> Counts:
-    """What `boundary_term` is balanced and divided by: non-void pixels, and those of them on a boundary."""
+    """Counts that balance and normalize `boundary_term`: non-void pixels, and those of them on a boundary."""
     valid = target != ignore_index
     return valid.sum(), (valid & (boundary.reshape(target.shape) > 0)).sum()
 

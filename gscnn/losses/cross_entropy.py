@@ -35,7 +35,7 @@ def image_class_weights(
 
 
 def mean_counts(mask: Bool[Tensor, "B H W"], by_image: bool = False) -> Counts:
-    """What `mean_term` divides by: pixels of the mask, or images that have any."""
+    """The divisor of `mean_term`: pixels of the mask, or images that have any."""
     return (mask.flatten(1).any(dim=1).sum() if by_image else mask.sum(),)
 
 

@@ -20,7 +20,7 @@ from gscnn.losses.terms import Counts, Term, Workers, divided, sum_of
 
 @dataclass(frozen=True)
 class StepCounts:
-    """What the labels of a step's accumulated batches come to, for one of these batches."""
+    """Counts over the labels of a step's accumulated batches, for one of these batches."""
 
     labels: Mapping[str, Counts]
     """Term -> counts of the whole step, of the terms that labels alone decide: seg and edge."""
@@ -33,10 +33,10 @@ class StepCounts:
 class JointLoss(nn.Module):
     """The weighted sum of all terms; the per-pixel cross-entropy is computed once and serves two of them.
 
-    With a process group, a term is that of the step's whole batch over all workers, whoever has how many of its images
-    or pixels. Each worker's value is its part times the number of workers: the mean over the workers is the term, and
-    DistributedDataParallel's mean of their gradients is the gradient of the whole batch. Counts travel in one
-    collective of a few whole numbers; the dual term has one more, of two floats, for the steepest outlines.
+    With a process group, a term is that of the step's whole batch over all workers, however its images and pixels are
+    distributed. Each worker's value is its part times the number of workers: the mean over the workers is the term, and
+    DistributedDataParallel's mean of their gradients is the gradient of the whole batch. Counts are summed in one
+    collective of a few integers; the dual term has one more, of two floats, for the steepest outlines.
 
     With accumulated batches, `count` is called on all of them before the first forward pass. The counts of seg and
     edge, which labels alone decide, are then the whole step's. Those of attention and dual, which the prediction
@@ -57,7 +57,7 @@ class JointLoss(nn.Module):
         self.workers = Workers(group)
 
     def count(self, batches: Sequence[SegBatch]) -> list[StepCounts]:
-        """For each of a step's accumulated batches what `forward` needs to know of the others: one collective."""
+        """The counts of the whole step that `forward` needs, for each of its accumulated batches: one collective."""
         of_labels = {
             name: sum_of([counts[name] for counts in map(self._label_counts, batches)])
             for name in self._label_counts(batches[0])

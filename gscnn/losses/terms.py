@@ -1,4 +1,4 @@
-"""What every loss term is made of: its sums, and the counts it is divided by, which add over batches and workers."""
+"""The parts of every loss term: its sums, and the counts that normalize it, which add over batches and workers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -17,7 +17,7 @@ class Term(NamedTuple):
     """One loss term of a batch, not yet divided."""
 
     counts: Counts
-    """Of this batch alone."""
+    """Counts of this batch alone."""
     value: Callable[[Counts], Float[Tensor, ""]]
     """The batch's part of the term, given the counts of all batches that share in it; with its own counts, its mean."""
 
@@ -65,8 +65,8 @@ def without_void(
 ) -> Float[Tensor, "B C H W"]:
     """Logits in float32, or float64 where they are, and 0 on void.
 
-    Masked before anything is computed from them: a NaN or infinity on void that is masked later is gone from the value,
-    and comes back in the gradient as 0 * NaN.
+    They are masked before anything is computed from them: a NaN or infinity on void that is masked later disappears
+    from the value, but returns in the gradient as 0 * NaN.
     """
     valid = valid if valid.ndim == logits.ndim else valid.unsqueeze(1)
     return logits.where(valid, 0).to(torch.promote_types(logits.dtype, torch.float32))

@@ -1,4 +1,4 @@
-"""Boundary F: how close the outlines of a prediction come to those of the truth (Perazzi et al. 2016)."""
+"""Boundary F: how close the outlines of a prediction are to those of the ground truth (Perazzi et al. 2016)."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class BoundaryScores(TypedDict):
     """Boundary F at one radius, in [0, 1]; the means are over classes and leave NaN out."""
 
     official: float
-    """As the official code counts: an image in which a class has no boundary, in either map, scores 1 for it."""
+    """As in the official code: an image in which a class has no boundary, in either map, scores 1 for that class."""
     present_only: float
-    """Over the images in which the class has a boundary in either map: rare classes are not flattered."""
+    """Over the images in which the class has a boundary in either map: does not overrate rare classes."""
     official_per_class: list[float]
     present_only_per_class: list[float]
     """NaN for a class that had no boundary in any image."""
@@ -31,9 +31,9 @@ class BoundaryScores(TypedDict):
 class BoundaryF:
     """Boundary F of each class and image, averaged over images and then over classes.
 
-    In one image, precision is the share of the prediction's boundary pixels with one of the truth's within the radius,
-    recall is the share of the truth's with one of the prediction's, and F = 2PR / (P + R), or 0 where P + R is. With a
-    boundary in one map only, F is 0.
+    In one image, precision is the share of predicted boundary pixels with a boundary pixel of the ground truth within
+    the radius, recall is the share of the ground truth's boundary pixels with a predicted one within the radius, and
+    F = 2PR / (P + R), or 0 if P + R is 0. With a boundary in one map only, F is 0.
 
     The state is three tensors on the CPU, which add over images and workers; F does not depend on the order of updates
     but for the last bits of the sums.
@@ -41,7 +41,7 @@ class BoundaryF:
     Args:
         num_classes: K.
         radii: R radii of the disk in which boundaries match, in pixels. Meant for a few dozen pixels at most.
-        ignore_index: value of void in the truth: its pixels are background in both maps.
+        ignore_index: value of void in the ground truth: its pixels are background in both maps.
 
     Attributes:
         f_sums: float64 [R, K], F summed over the images in which the class has a boundary in either map.
@@ -74,11 +74,11 @@ class BoundaryF:
     def update(self, prediction: Labels, truth: Labels) -> None:
         """Scores a frame [H, W] or a batch of frames [B, H, W]; after an error nothing is added.
 
-        Frames that are void everywhere are left out.
+        Frames that are entirely void are left out.
 
         Raises:
             ValueError: the shapes differ or are neither of these, no integers, or a value that is neither a class nor,
-                in the truth, void. In the truth's void the prediction may hold anything.
+                in the ground truth, void. In void the prediction may hold anything.
         """
         predicted, true = _to_numpy(prediction), _to_numpy(truth)
         if predicted.shape != true.shape:
@@ -87,7 +87,7 @@ class BoundaryF:
             raise ValueError(f"truth is {list(true.shape)}: need [H, W] or [B, H, W]")
         if true.ndim == 2:
             predicted, true = predicted[None], true[None]
-        # A frame that is void everywhere says nothing of a prediction: the official 1 would flatter every class.
+        # A frame that is entirely void says nothing about a prediction: the official 1 would overrate every class.
         frames = [pair for pair in zip(predicted, true, strict=True) if (pair[1] != self.ignore_index).any()]
         for counts in [boundary_counts(*pair, self.num_classes, self.radii, self.ignore_index) for pair in frames]:
             self.add(counts)
@@ -138,7 +138,7 @@ def _to_numpy(labels: Labels) -> NDArray[np.integer]:
     if not isinstance(labels, Tensor):
         return labels
     if labels.device.type != "cpu" and labels.numel():
-        # A byte a pixel is copied where that holds them: 2 MB of a 2048x1024 frame instead of int64's 16.
+        # A byte per pixel is copied where that holds them: 2 MB of a 2048x1024 frame instead of int64's 16.
         lowest, highest = labels.aminmax()
         if lowest >= 0 and highest <= 255:
             labels = labels.to(torch.uint8)

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from gscnn.constants import IGNORE_INDEX
 
 STRIP_PIXELS: Final = 1 << 18
-"""Of one strip without its surroundings. At 2048x1024 twice as many took 1.5 times as long, half as many 1.2 times."""
+"""Pixels of a strip without its surroundings. At 2048x1024, twice as many took 1.5 times as long, half 1.2 times."""
 
 SIDE: Final = 4
-"""Of the square, in pixels, a power of two: a disk of 3 px takes 8 looks, not 29, and of 12 px 53, not 441."""
+"""Side of the square in pixels, a power of two: a disk of 3 px takes 8 lookups, not 29, and of 12 px 53, not 441."""
 
 MOST_BITS: Final = 64
 
@@ -36,15 +36,15 @@ class BoundaryCounts:
     predicted: Int64[np.ndarray, " K"]
     """Boundary pixels of the prediction."""
     truth: Int64[np.ndarray, " K"]
-    """Boundary pixels of the truth."""
+    """Boundary pixels of the ground truth."""
     matched_predicted: Int64[np.ndarray, "R K"]
-    """Those of the prediction with one of the truth's in their disk."""
+    """Those of the prediction with one of the ground truth's in their disk."""
     matched_truth: Int64[np.ndarray, "R K"]
-    """Those of the truth with one of the prediction's in their disk."""
+    """Those of the ground truth with one of the prediction's in their disk."""
 
 
 def require_radii(radii: Sequence[int]) -> tuple[int, ...]:
-    """The radii as they are. Raises ValueError where there is none, or one that is no positive integer."""
+    """The radii as they are. Raises ValueError if there is none, or one that is no positive integer."""
     if not radii:
         raise ValueError("radii is empty: need one radius or more, in pixels")
     for radius in radii:
@@ -71,7 +71,7 @@ def boundary_counts(
         truth: train ids [H, W], of any integer type.
         num_classes: K.
         radii: of the disk, in pixels; the time grows with the square of the largest.
-        ignore_index: value of void in the truth.
+        ignore_index: value of void in the ground truth.
 
     Raises:
         ValueError: the shapes differ or are not [H, W], no integers, a value that is neither a class nor, in the
@@ -120,7 +120,7 @@ def _strip_counts(
     flat = labels.reshape(-1)
     seen = np.zeros(num_classes + 1, bool)
     seen[flat.take(at)] = True
-    # A class that borders on boundary pixels and has none itself goes on southwards to the last row that is read.
+    # A class that borders on boundary pixels and has none itself continues southwards to the last row that is read.
     seen[labels[:, inside.stop, :width]] = True
     classes = seen[:num_classes].nonzero()[0]
     rows = reach * stride, (reach + len(strip)) * stride

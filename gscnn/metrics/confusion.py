@@ -18,7 +18,7 @@ Labels = NDArray[np.integer] | Tensor
 
 @dataclass(frozen=True)
 class SegmentationScores:
-    """What a confusion matrix comes to. NaN stands for a class in neither truth nor prediction."""
+    """The scores of a confusion matrix. NaN stands for a class in neither ground truth nor prediction."""
 
     miou: float
     """Mean of `iou` without its NaN; NaN where nothing was counted."""
@@ -35,7 +35,7 @@ class ConfusionMatrix:
 
     Args:
         num_classes: K.
-        ignore_index: value of void in the truth.
+        ignore_index: value of void in the ground truth.
     """
 
     def __init__(self, num_classes: int, ignore_index: int = IGNORE_INDEX) -> None:
@@ -45,14 +45,14 @@ class ConfusionMatrix:
         self.reset()
 
     def reset(self) -> None:
-        """Forgets all that was counted; the counts are on the CPU again."""
+        """Resets all counts; they are on the CPU again."""
         self.counts = torch.zeros(self.num_classes, self.num_classes, dtype=torch.int64)
 
     def update(self, prediction: Labels, truth: Labels) -> None:
         """Counts a frame or a batch.
 
         Raises:
-            ValueError: the shapes differ, or a value that is neither a class nor, in the truth, void.
+            ValueError: the shapes differ, or a value that is neither a class nor, in the ground truth, void.
         """
         predicted, true = _as_tensor(prediction), _as_tensor(truth)
         if predicted.shape != true.shape:
@@ -79,7 +79,7 @@ class ConfusionMatrix:
         self.counts = self.counts + other.counts.to(self.counts.device)
 
     def compute(self) -> SegmentationScores:
-        """The scores of all that was counted."""
+        """The scores of everything counted."""
         counts = self.counts.cpu().numpy()
         hits = np.diagonal(counts)
         union = counts.sum(axis=0) + counts.sum(axis=1) - hits

@@ -9,7 +9,7 @@ REFERENCE_HEIGHT: Final = 1024
 
 
 def distance_crop(height: int, width: int, factor: int) -> tuple[slice, slice] | None:
-    """Rows and columns of a frame that are left, or None where nothing is.
+    """Rows and columns of a frame that are left, or None if nothing is.
 
     `factor` rows go from the top and from the bottom, and twice as many columns from the left and from the right.
     That is for 1024 rows; in a frame of another height the factor is first scaled by height / 1024 and rounded to the

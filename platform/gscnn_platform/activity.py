@@ -1,4 +1,4 @@
-"""What a job is doing before it has progress to show: one line at once, with seconds where more than three pass."""
+"""Says what a job is doing before it can show progress: one line at once, with seconds once three have passed."""
 
 import sys
 import threading
@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from typing import Final
 
 PATIENCE_SECONDS: Final = 3.0
-"""What may pass before seconds are shown."""
+"""Seconds before the elapsed time is shown."""
 
 
 @contextmanager
 def doing(what: str) -> Iterator[None]:
-    """Says `what` at once, and how long it takes: in a terminal as it goes, elsewhere at the end.
+    """Prints `what` at once, and its duration: in a terminal continuously, elsewhere at the end.
 
-    Lines that others print meanwhile stay whole: in a terminal they stand above the one that counts.
+    Other output stays intact: in a terminal it appears above the line with the elapsed time.
     """
     began, ended = time.monotonic(), threading.Event()
     live = sys.stdout.isatty()

@@ -1,4 +1,4 @@
-"""A model on a split of a store -> EvalReport, and the report as text, as metrics and as plain data."""
+"""Evaluates a model on a split of a store; the report as text, as metrics and as plain data."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -56,7 +56,7 @@ class EvalReport:
 
     @property
     def constant_miou(self) -> float:
-        """mIoU of predicting the split's most frequent class everywhere: what a model must beat to have learnt."""
+        """mIoU of predicting the split's most frequent class everywhere: the baseline that a model must beat."""
         of_class = self.whole.confusion.counts.sum(dim=1)
         present = int((of_class > 0).sum())
         return float(of_class.max() / of_class.sum() / present) if present else float("nan")
@@ -152,7 +152,7 @@ def evaluate(
     inference: InferenceConfig | None = None,
     distance_factors: Sequence[int] = DISTANCE_FACTORS,
 ) -> EvalReport:
-    """Counts the model's predictions over whole images.
+    """Evaluates the model's predictions on whole images.
 
     Args:
         model: on `device`; put into evaluation mode, and back into the mode it was in.

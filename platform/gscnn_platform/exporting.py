@@ -1,4 +1,4 @@
-"""A trained model -> ONNX or torch.export's file, checked against PyTorch before it gets its name."""
+"""Exports a trained model to ONNX or torch.export's format; the file is checked against PyTorch before it appears."""
 
 import importlib.util
 import json
@@ -35,17 +35,17 @@ Runner = Callable[[Tensor, Tensor], dict[str, Tensor]]
 
 
 class ExportError(ValueError):
-    """The model cannot be exported, or the exported file says something else than the model."""
+    """The model cannot be exported, or the exported file differs from the model."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """How far the file is from PyTorch on one batch."""
+    """The difference between the file and PyTorch on one batch."""
 
     shape: tuple[int, int, int]
     """Batch, height, width."""
     largest_difference: float
-    """Of a probability."""
+    """Largest difference of a probability."""
     same_label: float
     """Share of the pixels."""
 
@@ -71,7 +71,7 @@ def export_checkpoint(config: ExportConfig) -> ExportResult:
     batches = _batches(config, loaded.config.data.edges)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.stem}.partial{path.suffix}")
-    with leaving_nothing_behind("nothing of this export is left; run the same command to start it again"):
+    with leaving_nothing_behind("this export was removed; rerun the command to start again"):
         try:
             runner = _write_onnx(loaded, partial) if path.suffix == ONNX else _write_program(loaded, partial)
             checks = tuple(_check(loaded.model, runner, *batch) for batch in batches)
@@ -89,7 +89,7 @@ def export_checkpoint(config: ExportConfig) -> ExportResult:
             free = readable(shutil.disk_usage(path.parent).free)
             raise ExportError(
                 f"--out {path}: the disk or its quota is full, {free} are free in {path.parent}. Nothing half-made is "
-                "left: make space and run the same command again, or name a file on another disk"
+                "left: free space and rerun the command, or name a file on another disk"
             ) from error
         finally:
             partial.unlink(missing_ok=True)
@@ -97,7 +97,7 @@ def export_checkpoint(config: ExportConfig) -> ExportResult:
 
 
 def describe(result: ExportResult) -> str:
-    """The check, batch by batch, for people."""
+    """The check, batch by batch, for users."""
     lines = [f"{result.path} · {result.path.stat().st_size / 1e6:.1f} MB · against PyTorch:"]
     for check in result.checks:
         batch, height, width = check.shape
@@ -114,7 +114,7 @@ def _refuse(path: Path, overwrite: bool) -> None:
     if path.is_dir():
         raise ExportError(f"--out {path} is a folder: name a file, one that is not there")
     if path.exists() and not overwrite:
-        raise ExportError(f"--out {path} is there already: add --overwrite, or name another file")
+        raise ExportError(f"--out {path} exists already: add --overwrite, or choose another file")
     if path.suffix == ONNX:
         missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
         if missing:
@@ -197,7 +197,7 @@ def _write_onnx(loaded: LoadedModel, path: Path) -> Runner:
 
 
 def _metadata(loaded: LoadedModel) -> dict[str, Any]:
-    """What a program needs to know to feed the model and to read its answer."""
+    """Metadata that a program needs to use the model."""
     return {
         "classes": list(loaded.dataset.classes),
         "label_values": loaded.dataset.raw_ids.tolist(),

@@ -1,4 +1,4 @@
-"""Pictures of what a model sees: image, truth, prediction, predicted edge and edge prior side by side."""
+"""Pictures of a model's view: image, ground truth, prediction, predicted edge and edge prior side by side."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -81,7 +81,7 @@ def draw_panels(
     colours: Sequence[tuple[int, int, int]],
     title: str,
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """One row a sample under column titles, with the classes' legend below, as an RGB picture."""
+    """One row per sample under column titles, with the classes' legend below, as an RGB picture."""
     # Here alone: matplotlib takes 2 s of a core to import, which prediction and the start of a training do not need.
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -1,4 +1,4 @@
-"""Imports that take seconds, done while something else is waited for."""
+"""Runs imports that take seconds while the job waits for something else."""
 
 import importlib
 import threading
@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def imported_meanwhile(*modules: str) -> Iterator[None]:
-    """Imports modules in a thread beside the block, and waits for them at its end.
+    """Imports modules in a thread while the block runs, and waits for them at its end.
 
-    Ray takes 3 to 5 s to start, most of which its processes and not this one are busy; torch and MLflow take as long
-    to import. What an import raises is raised again where the module is used.
+    Ray takes 3 to 5 s to start, mostly in other processes; torch and MLflow take as long to import. If an import
+    fails, it raises again where the module is used.
     """
     thread = threading.Thread(target=_import, args=(modules,), name="imports", daemon=True)
     thread.start()

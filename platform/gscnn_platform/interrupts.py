@@ -1,9 +1,8 @@
-"""Ctrl-C, SIGTERM and a closed terminal, from a job's first second to its last: one line, the usual exit status,
-nothing half-made.
+"""Handles Ctrl-C, SIGTERM and a closed terminal at any time: one line, the usual exit status, no partial output.
 
-A job ends at once, without unwinding, as long as nothing is half-made. What would be left half-made is made inside
-`leaving_nothing_behind`: there a signal raises, so that the block's own clean-up runs. A training stops after a
-checkpoint instead (gscnn_platform.training.stopping).
+A job that is not writing ends at once, without unwinding. Output is written inside `leaving_nothing_behind`, where a
+signal raises an exception, so that the block cleans up. A training stops after a checkpoint instead
+(gscnn_platform.training.stopping).
 """
 
 import os
@@ -18,11 +17,11 @@ from types import FrameType
 from typing import Final, NoReturn
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Ctrl-C; what `kill`, `ray job stop` and Kubernetes send first; and what comes as a terminal or its ssh is closed."""
+"""Ctrl-C; what `kill`, `ray job stop` and Kubernetes send first; and the signal of a closed terminal or ssh session."""
 SAME_SECONDS: Final = 1.0
-"""Within which a signal that arrives again is the same one: `timeout` sends its SIGTERM to a job and to its group, and
-a terminal that is closed its SIGHUP."""
-NOTHING_MADE: Final = "nothing was made or changed; run the same command to start again"
+"""A signal that repeats within this time is the same one: `timeout` sends SIGTERM to a job and to its group, and a
+closed terminal sends SIGHUP to both."""
+NOTHING_MADE: Final = "nothing was made or changed; rerun the command to start again"
 
 
 class InterruptedJobError(KeyboardInterrupt):
@@ -39,7 +38,7 @@ class TrainingStoppedError(Exception):
     def __init__(self, message: str, number: int | None, as_planned: bool = False) -> None:
         super().__init__(message)
         self.as_planned = as_planned
-        """Whether a sweep's scheduler has seen enough, so that the run counts as finished."""
+        """Whether a sweep's scheduler stopped the run, so that it counts as finished."""
         self.exit_status = exit_status(number or signal.SIGTERM)
 
 
@@ -51,8 +50,8 @@ def exit_status(number: int) -> int:
 def end_at_once() -> None:
     """From now on a signal ends the process at once, with one line.
 
-    An exception would do before the first import has ended, too: Python prints a traceback of it, or drops it in a
-    callback of the import system and the job goes on as if nothing had been pressed.
+    An exception would not do: during an import, Python prints its traceback, or drops it in a callback of the import
+    system, and the job continues as if nothing had been pressed.
     """
     for number in heard():
         signal.signal(number, _end)
@@ -62,18 +61,18 @@ _says = NOTHING_MADE
 
 
 def from_now_on(says: str) -> None:
-    """What a signal says from now on that ends the job at once: it has made something, and that is whole."""
+    """Sets the message of a signal that ends the job at once, after the job has written something complete."""
     global _says
     _says = says
 
 
 def heard() -> list[signal.Signals]:
-    """Those of SIGNALS that end a job: `nohup` has it ignore a terminal that is closed."""
+    """The SIGNALS that end a job: under `nohup` it ignores a closed terminal."""
     return [each for each in SIGNALS if each != signal.SIGHUP or signal.getsignal(each) != signal.SIG_IGN]
 
 
 def is_again(number: int, first: float) -> bool:
-    """Whether a signal was sent to end at once what the first one, at `first` by time.monotonic, has asked to end."""
+    """Whether a signal is a second request, to end at once; the first one came at `first` by time.monotonic."""
     return number != signal.SIGHUP and time.monotonic() - first > SAME_SECONDS
 
 
@@ -108,7 +107,7 @@ def leaving_nothing_behind(after: str) -> Iterator[None]:
         if first is not None:
             if not is_again(number, first):
                 return
-            tell_of_signal(number, "ended in the middle of its clean-up: what was half-made may be left")
+            tell_of_signal(number, "ended in the middle of its clean-up: partial output may be left")
             os._exit(exit_status(number))
         first = time.monotonic()
         drop_dead_output()
@@ -126,8 +125,8 @@ _heard_one = False
 
 
 def drop_dead_output() -> None:
-    """After a signal, what is printed goes nowhere where nobody reads it any more: a terminal is closed, or Ctrl-C has
-    ended `| tee` as well. It would raise in the middle of a clean-up, or keep a run from its checkpoint."""
+    """Discards output that nobody reads any more, after a signal: the terminal is closed, or Ctrl-C has ended `| tee`
+    as well. Printing would raise in the middle of a clean-up, or keep a run from its checkpoint."""
     global _heard_one
     _heard_one = True
     for stream in (1, 2):

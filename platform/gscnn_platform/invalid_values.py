@@ -1,7 +1,7 @@
-"""What pydantic refuses, in the product's words: field, value, rule.
+"""Rewords pydantic's errors: field, value, rule.
 
-A validator of ours gives a field's rule alone, "a side needs 32 pixels or more", and of a whole model a sentence with
-its fields in backticks: "`min_workers` is 3: must be at most `num_workers`, 1".
+Our field validators give only the rule, "a side needs 32 pixels or more"; our model validators give a sentence with
+field names in backticks: "`min_workers` is 3: must be at most `num_workers`, 1".
 """
 
 import re
@@ -31,7 +31,7 @@ RULES: Final[Mapping[str, str]] = {
     "dict_type": "must be a mapping of names to values",
     "model_type": "must be a mapping of names to values",
     "missing": "is missing",
-    "extra_forbidden": "is no field here",
+    "extra_forbidden": "is not a field here",
     "too_short": "needs {min_length} or more values",
     "too_long": "takes {max_length} values at most",
     "string_too_short": "must not be empty",

@@ -1,4 +1,4 @@
-"""What this machine says of the user and of itself: the one place for name, home, CPU cores and printable output.
+"""User name, home, CPU cores and printable output on this machine: the one place that reads them.
 
 A container under a user id without an entry in /etc/passwd has no name and no home, and the standard library raises
 on both.
@@ -45,17 +45,17 @@ def temporary_folder() -> Path:
     """`/tmp/gscnn-NAME`: a folder for temporary files that belongs to this user alone; made where it is missing.
 
     Raises:
-        MachineError: it belongs to another user, or cannot be made.
+        MachineError: it belongs to another user, or cannot be created.
     """
     folder = Path(tempfile.gettempdir()) / f"gscnn-{user_name()}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         owner = folder.stat().st_uid
     except OSError as error:
-        says = f"{folder} cannot be made: {error.strerror}"
+        says = f"{folder} cannot be created: {error.strerror}"
         raise MachineError(f"{says}; export TMPDIR=FOLDER, one that exists") from error
     if owner != os.getuid():
-        raise MachineError(f"{folder} belongs to {name_of(owner)}; export TMPDIR=FOLDER, one that is yours")
+        raise MachineError(f"{folder} belongs to {name_of(owner)}; export TMPDIR=FOLDER, one that you own")
     return folder
 
 
@@ -68,8 +68,8 @@ def lasting_folder() -> Path:
     folder = home() / "gscnn-runs"
     if not can_write(folder):
         raise MachineError(
-            f"{folder} cannot be written, which keeps what waits for the tracking server; "
-            "export HOME=FOLDER, one that can be written and lasts"
+            f"{folder} cannot be written, and it must hold what is not yet delivered to the tracking server; "
+            "export HOME=FOLDER, one that is writable and persistent"
         )
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -107,7 +107,7 @@ def expanded(path: str) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
-        raise MachineError(f"{path}: no user is called {Path(path).parts[0][1:]!r}; give the whole path") from error
+        raise MachineError(f"{path}: there is no user {Path(path).parts[0][1:]!r}; give the whole path") from error
 
 
 def cores(cgroups: Path = CGROUPS) -> int:
@@ -136,7 +136,7 @@ def _limit(cgroups: Path) -> float | None:
 
 
 def prepare_process() -> None:
-    """Makes up for what this process lacks and libraries take for granted; call it before they are imported.
+    """Provides what this process lacks and libraries take for granted; call it before they are imported.
 
     A user without a name gets one (USER), and one without a home gets a folder (HOME); where home cannot be written,
     matplotlib keeps its files elsewhere (MPLCONFIGDIR). stdout writes what its encoding

@@ -1,7 +1,7 @@
-"""What runs, recipes, experiments and registered models may be called, and how any text is written for other systems.
+"""Allowed names of runs, recipes, experiments and registered models, and how to escape text for other systems.
 
-One function a system: paths, MLflow's metric keys and filters, SQLite URIs, Markdown, matplotlib. Imports nothing of
-this project, no torch, no Ray and no MLflow.
+One function per system: paths, MLflow's metric keys and filters, SQLite URIs, Markdown, matplotlib. Imports nothing
+else of this project, no torch, no Ray and no MLflow.
 """
 
 import difflib
@@ -15,12 +15,12 @@ from typing import Final
 from urllib.parse import quote, unquote
 
 MOST_BYTES: Final = 200
-"""Of a name in UTF-8: a file's name has 255 at most, and ours get endings such as the outbox's."""
+"""Maximum length of a name in UTF-8: file names have at most 255 bytes, and ours get suffixes such as the outbox's."""
 MOST_PART: Final = 60
 """Bytes that each of several texts gets in a file's name."""
 ALLOWED: Final = "letters, digits, spaces and _ - . + = , @"
 RESERVED: Final = ("mlartifacts", "evaluation", "outbox", "mlflow.db")
-"""What a storage folder holds beside its runs."""
+"""Names that a storage folder uses for other things than runs."""
 MOST_EXPERIMENT: Final = 500
 """Characters that MLflow takes of an experiment's name."""
 MOST_KEY: Final = 250
@@ -105,7 +105,7 @@ def check_experiment(name: str, option: str) -> str:
 
 
 def near_misses(text: str, known: Iterable[str]) -> str:
-    """`; did you mean A or B?` of what is written alike; empty where nothing is."""
+    """`; did you mean A or B?` of what is written alike; empty if nothing is."""
     found = difflib.get_close_matches(text, list(known), n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(found)}?" if found else ""
 

@@ -104,7 +104,7 @@ class RemotePath:
         return RemoteStat(info.size or 0)
 
     def files(self) -> dict["RemotePath", int]:
-        """All files below, with their bytes; none where there is no such folder."""
+        """All files below, with their bytes; none if there is no such folder."""
         root = self.path
         selector = FileSelector(root, allow_not_found=True, recursive=True)
         with naming(self.uri):
@@ -116,7 +116,7 @@ class RemotePath:
         }
 
     def iterdir(self) -> Iterator["RemotePath"]:
-        """Files and folders right in it, sorted; none where there is no such folder."""
+        """Files and folders right in it, sorted; none if there is no such folder."""
         with naming(self.uri):
             found: list[FileInfo] = self.filesystem.get_file_info(FileSelector(self.path, allow_not_found=True))
         return (self / info.base_name for info in sorted(found, key=lambda info: info.path))
@@ -164,7 +164,7 @@ class RemotePath:
 
 
 class RemoteStat(NamedTuple):
-    """What a RemotePath knows of os.stat_result."""
+    """The part of os.stat_result that a RemotePath provides."""
 
     st_size: int
     """Bytes."""
@@ -223,7 +223,7 @@ def filesystem_of(location: str) -> tuple[FileSystem, str]:
 
 
 def below(file: AnyPath, folder: AnyPath) -> PurePosixPath:
-    """The way from a folder to what lies below it. Raises ValueError where it does not."""
+    """The way from a folder to what lies below it. Raises ValueError if it does not."""
     return pure(file).relative_to(pure(folder))
 
 
@@ -269,9 +269,9 @@ def remove_if_empty(folder: str) -> None:
 def _check(location: str) -> None:
     if has_password(location):
         hidden = f"{location.partition('://')[0]}://...@{location.rpartition('@')[2]}"
-        raise LocationError(f"{hidden}: a URI is logged: put its secret into the environment")
+        raise LocationError(f"{hidden}: a URI is logged: put the secret into the environment instead")
     if re.search(r"\?\w+=", location):
-        raise LocationError(f"{location}: options in a URI are not taken: name an endpoint by AWS_ENDPOINT_URL")
+        raise LocationError(f"{location}: options in a URI are not supported: set an endpoint in AWS_ENDPOINT_URL")
 
 
 def _anchor(uri: str) -> str:

@@ -1,4 +1,4 @@
-"""Images that nobody has labelled -> label, colour, edge and overlay pictures, on all nodes, with Ray Data."""
+"""Predicts label, colour, edge and overlay pictures for unlabelled images, on all nodes, with Ray Data."""
 
 import logging
 import resource
@@ -47,7 +47,7 @@ SHOWN: Final = 20
 
 
 class PredictError(ValueError):
-    """Pictures are there already, or no file could be read."""
+    """Pictures exist already, or no file could be read."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def predict(config: PredictConfig) -> PredictResult:
     record = read_record(out) if mine and not config.overwrite else None
     if mine and not config.overwrite and (record is None or record.state == "finished"):
         raise PredictError(
-            f"{len(mine)} pictures are there already, such as {out / mine[0]}: add --overwrite, or choose another --out"
+            f"{len(mine)} pictures exist already, such as {out / mine[0]}: add --overwrite, or choose another --out"
         )
     cluster.check_can_write(str(out), "--out")
     cluster.check_can_connect()
@@ -94,7 +94,7 @@ def predict(config: PredictConfig) -> PredictResult:
     settings = PredictionSettings.of(config, loaded)
     if record is not None and record.settings != settings:
         raise PredictError(
-            f"{out} holds an interrupted prediction, and {changed(record.settings, settings)}: give the same to resume "
+            f"{out} holds an interrupted prediction, and {changed(record.settings, settings)}: pass the same to resume "
             "it, add --overwrite, or choose another --out"
         )
     kinds = kinds_of(loaded)
@@ -105,7 +105,7 @@ def predict(config: PredictConfig) -> PredictResult:
     )
     left = {name: file for name, file in found.files.items() if name not in done}
     workers = _workers(config, len(left)) if left else None
-    with leaving_nothing_behind(f"the pictures in {out} are whole; run the same command to predict the others"):
+    with leaving_nothing_behind(f"the pictures in {out} are complete; rerun the command to predict the others"):
         PredictionRecord(state="running", checkpoint=config.checkpoint, settings=settings).write(out)
         for picture in mine if config.overwrite else ():
             (out / picture).unlink(missing_ok=True)  # What is there counts as done once this is interrupted.
@@ -134,7 +134,7 @@ def predict(config: PredictConfig) -> PredictResult:
 
 
 def describe(result: PredictResult) -> str:
-    """What came out, and what did not, for people."""
+    """The result, with what could not be predicted, for users."""
     speed = ""
     if result.seconds_per_image is not None:
         speed = f" · {1 / result.seconds_per_image:.2f} images/s and {result.peak_gib:.2f} GiB at most a worker"
@@ -149,7 +149,7 @@ def describe(result: PredictResult) -> str:
 
 
 def kinds_of(loaded: LoadedModel) -> tuple[str, ...]:
-    """Which pictures a model gives of an image."""
+    """The pictures that a model produces for an image."""
     has_edges = ARCHITECTURES[loaded.config.model.architecture].has_edge_logits
     return tuple(kind for kind in KINDS if kind != "edge" or has_edges)
 
@@ -265,7 +265,7 @@ class Predictor:
 
 
 def _write_png(path: AnyPath, picture: np.ndarray) -> None:
-    """Whole or not at all, whenever the process ends."""
+    """Writes the file atomically, even if the process is killed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     encoded, data = cv2.imencode(".png", np.ascontiguousarray(picture))
     assert encoded

@@ -1,6 +1,6 @@
-"""predictions.json: what a folder of predictions was made with, and whether all of it is there.
+"""predictions.json: what a folder of predictions was made with, and whether it is complete.
 
-It is written before the first picture, so that the same command resumes a prediction that was interrupted.
+It is written before the first picture, so that rerunning the command resumes an interrupted prediction.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ RECORD: Final = "predictions.json"
 
 
 class PredictionSettings(Config):
-    """What the pictures depend on, apart from the images."""
+    """Settings that the pictures depend on, apart from the images."""
 
     run_id: str
     """MLflow's, of the run that trained the model."""
@@ -62,7 +62,7 @@ class PredictionRecord(Config):
 
 
 def read_record(out: AnyPath) -> PredictionRecord | None:
-    """The record in an output folder; None where there is none that this code wrote."""
+    """The record in an output folder; None if there is none that this code wrote."""
     try:
         return PredictionRecord.model_validate_json((out / RECORD).read_bytes())
     except (FileNotFoundError, ValueError):
@@ -76,7 +76,7 @@ def pictures_in(out: AnyPath, kinds: Sequence[str]) -> set[str]:
 
 
 def changed(before: PredictionSettings, now: PredictionSettings) -> str:
-    """What differs, `step was 40, is 80`."""
+    """The differences: `step was 40, is 80`."""
     theirs: dict[str, Any] = before.model_dump()
     ours: dict[str, Any] = now.model_dump()
     return "; ".join(f"{key} was {theirs[key]}, is {ours[key]}" for key in ours if theirs[key] != ours[key])

@@ -1,4 +1,4 @@
-"""Where a run's numbers come from: code, data, versions."""
+"""The provenance of a run: code, data, versions."""
 
 import hashlib
 import importlib.metadata

@@ -1,4 +1,4 @@
-"""RECIPES: name -> a whole ExperimentConfig. A variant copies one and changes fields."""
+"""RECIPES: name -> a complete ExperimentConfig. A variant copies one and changes fields."""
 
 from typing import Final
 
@@ -89,9 +89,9 @@ CITYSCAPES = ExperimentConfig(
 )
 """Our practical setting: the paper's four loss terms on a ResNet-50 with ImageNet weights, in bf16.
 
-Crop, scale, flip, epochs, learning rate and weight decay are the released code's, 16 images a step the paper's. Blur in
-half of the crops, a fifth of the released code's hue jitter, plain cross-entropy and a learning rate that falls with
-each step are ours: `cityscapes-paper` has the released code's.
+Crop, scale, flip, epochs, learning rate and weight decay are from the released code, 16 images per step from the paper.
+Blur in half of the crops, a fifth of the released code's hue jitter, plain cross-entropy and a learning rate decaying
+at each step are ours: `cityscapes-paper` has the released code's.
 """
 
 CITYSCAPES_PAPER = ExperimentConfig(
@@ -156,9 +156,9 @@ RECIPES: Final[dict[str, ExperimentConfig]] = {
 
 
 def describe(recipe: ExperimentConfig) -> str:
-    """`gscnn on resnet18, 9 classes, 8 epochs of 4 images a step`, for a list of recipes."""
+    """`gscnn on resnet18, 9 classes, 8 epochs of 4 images per step`, for a list of recipes."""
     model, training = recipe.model, recipe.training
     return (
         f"{model.architecture} on {model.backbone}, {model.num_classes} classes, {training.epochs} epochs "
-        f"of {training.batch_size} images a step"
+        f"of {training.batch_size} images per step"
     )

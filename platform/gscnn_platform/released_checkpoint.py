@@ -1,4 +1,4 @@
-"""The authors' released checkpoint as a file: opened without unpickling code, and handed on as our model."""
+"""Loads the authors' released checkpoint file into our model, without unpickling code."""
 
 from pathlib import Path
 from pickle import UnpicklingError
@@ -19,7 +19,7 @@ NUMPY_SCALARS: Final[tuple[Any, ...]] = (
     np.dtype,
     *(type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8", "u1", "bool")),
 )
-"""What stands beside the tensors: the mean IoU, as a number of numpy's. To build one runs no code of the file's."""
+"""Types beside the tensors: the mean IoU is a numpy number. Building one runs no code from the file."""
 
 
 class ReleasedCheckpointError(ValueError):
@@ -44,8 +44,8 @@ def load_released_checkpoint(file: str | Path) -> GatedSCNN:
         raise ReleasedCheckpointError(f"{file}: there is no such file") from error
     except (UnpicklingError, RuntimeError, EOFError) as error:
         raise ReleasedCheckpointError(
-            f"{file} is no checkpoint, is damaged, or holds objects other than tensors and numbers, which are not "
-            "loaded since they could run code: download it again from the authors' page"
+            f"{file} is not a checkpoint, is damaged, or holds objects other than tensors and numbers, which are not "
+            "loaded because they could run code: download it again from the authors' page"
         ) from error
     if not isinstance(content, dict):
         raise ReleasedCheckpointError(f"{file} holds {type(content).__name__}, not a dictionary of weights")

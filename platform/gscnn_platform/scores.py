@@ -30,7 +30,7 @@ class Score(NamedTuple):
     key: str
     """Its name in `--training.best-metric`, in MLflow and in files."""
     title: str
-    """Its name for people."""
+    """Its name for users."""
     value: Callable[[Measured], float]
     """NaN where nothing was counted."""
     can_be_best: bool = False

@@ -1,4 +1,4 @@
-"""SEARCH_SPACES: name -> what a sweep tries. Pure data; docs/search-spaces.md says how to add one."""
+"""SEARCH_SPACES: name -> search space. Pure data; docs/search-spaces.md says how to add one."""
 
 from typing import Final
 
@@ -62,5 +62,5 @@ def find_space(name: str | None) -> SearchSpace | None:
         SearchSpaceError: there is none of that name.
     """
     if name is not None and name not in SEARCH_SPACES:
-        raise SearchSpaceError(f"--space {name!r}: there is none of that name; there are: {', '.join(SEARCH_SPACES)}")
+        raise SearchSpaceError(f"--space {name!r}: there is no such space; there are: {', '.join(SEARCH_SPACES)}")
     return None if name is None else SEARCH_SPACES[name]

@@ -1,4 +1,4 @@
-"""Text that people wrote elsewhere: lists, YAML. The one place that decides which encodings are read."""
+"""Reads text files written by users: lists, YAML. The one place that decides which encodings are read."""
 
 import codecs
 import difflib
@@ -33,7 +33,7 @@ PROBLEMS: Final = {
     "could not determine a constructor for the tag": "a tag, `!NAME`; put text that starts with ! in quotes",
     "found undefined alias": "an alias, `*NAME`, without its anchor; put text that starts with * in quotes",
 }
-"""What PyYAML says -> what a user can act on."""
+"""PyYAML's message -> a message that a user can act on."""
 
 
 class File(Protocol):
@@ -82,13 +82,13 @@ def read_text(file: File, utf8_alone: bool = False) -> str:
             None if mark else data.count(b"\n", 0, error.start) + 1,
         ) from error
     if "\0" in text:
-        what = "holds NUL bytes, as UTF-16 without a byte order mark does, or a file that is no text: save it as UTF-8"
+        what = "holds NUL bytes, as UTF-16 without a byte order mark does, or a file that is not text: save it as UTF-8"
         raise TextError(file, what)
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read_yaml(file: File) -> Any:
-    """What a YAML file holds. Raises TextError, also where a key occurs twice, of which YAML keeps the last."""
+    """The content of a YAML file. Raises TextError, also where a key occurs twice, of which YAML keeps the last."""
     return parse_yaml(file, read_text(file))
 
 

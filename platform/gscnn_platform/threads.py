@@ -1,4 +1,4 @@
-"""Long work beside the main thread, which alone hears signals."""
+"""Runs long work in a thread, so that the main thread can handle signals."""
 
 import threading
 from collections.abc import Callable

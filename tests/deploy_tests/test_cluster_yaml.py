@@ -84,7 +84,7 @@ MISTAKES = {
         "    - --env RAY_AUTH_MODE=token\n",
         "",
         "  - >-",
-        "head_start_ray_commands[0]: starts Ray without RAY_AUTH_MODE=token: whoever reaches a port could run code; "
+        "head_start_ray_commands[0]: starts Ray without RAY_AUTH_MODE=token: anyone who reaches a port could run code; "
         "put it before `ray start`, or `--env RAY_AUTH_MODE=token` into docker.run_options",
     ),
     "no token for the nodes": (
@@ -98,14 +98,14 @@ MISTAKES = {
         "gscnn:ray2.59.1-",
         "&image",
         "docker.image: is 123456789012.dkr.ecr.us-west-2.amazonaws.com/gscnn:ray2.59.1-py311, and constraints.txt has "
-        "ray==2.60.0; build deploy/Dockerfile anew and name it …:ray2.60.0-…",
+        "ray==2.60.0; rebuild deploy/Dockerfile and tag it …:ray2.60.0-…",
     ),
     "an image that changes": (
         "gscnn:ray2.60.0-py311\n",
         "gscnn:latest\n",
         "&image",
-        "docker.image: is 123456789012.dkr.ecr.us-west-2.amazonaws.com/gscnn:latest, which changes under you; "
-        "give it a tag such as ray2.60.0-py311",
+        "docker.image: is 123456789012.dkr.ecr.us-west-2.amazonaws.com/gscnn:latest, which may change at any time; "
+        "use a tag such as ray2.60.0-py311",
     ),
     "no instance profile on the workers": (
         "      IamInstanceProfile: *worker_profile",
@@ -119,7 +119,7 @@ MISTAKES = {
         "      IamInstanceProfile: *head_profile",
         "    node_config:",
         "available_node_types.head.node_config.SecurityGroupIds: is not given: "
-        "Ray would make a group that opens port 22 to the whole internet",
+        "Ray would create a group that opens port 22 to the whole internet",
     ),
     "a dashboard that is open": (
         "--dashboard-host=127.0.0.1\n",
@@ -138,7 +138,7 @@ MISTAKES = {
         "    min_workers: 0\n    max_workers: *spot_workers",
         "    min_workers: 2\n    max_workers: *spot_workers",
         "min_workers: 2",
-        "available_node_types.gpu_spot.min_workers: is 2: they would cost with no work to do; set 0",
+        "available_node_types.gpu_spot.min_workers: is 2: idle machines would cost money; set 0",
     ),
     "Ray's own way to install itself": (
         "\nsetup_commands: []\n",
@@ -253,7 +253,7 @@ def test_machines_of_ones_own_are_held_to_the_same_rules(tmp_path: Path, home: P
         "head_start_ray_commands[0]: starts Ray without RAY_AUTH_MODE=token",
         "worker_start_ray_commands[1]: starts Ray without RAY_AUTH_MODE=token",
         "has --dashboard-host=0.0.0.0, open to others",
-        "provider.worker_ips[1]: is host3; give the machine's IP address, for Ray goes by those",
+        "provider.worker_ips[1]: is host3; set the machine's IP address, which is how Ray identifies it",
         f"auth.ssh_private_key: {key} is not on this machine",
     ):
         assert part in said, said

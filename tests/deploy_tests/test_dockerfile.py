@@ -16,7 +16,7 @@ KNOWN = {"FROM", "RUN", "ENV", "WORKDIR", "COPY", "USER"}
 
 
 def instructions() -> list[tuple[str, str]]:
-    """Instruction and its arguments, lines that go on joined."""
+    """Instruction and its arguments, continued lines joined."""
     text = re.sub(r"^\s*#.*\n", "", (ROOT / "deploy/Dockerfile").read_text(), flags=re.MULTILINE)
     lines = text.replace("\\\n", " ").splitlines()
     return [(line.split(maxsplit=1)[0], line.split(maxsplit=1)[1]) for line in lines if line.strip()]

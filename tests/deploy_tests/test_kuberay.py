@@ -106,7 +106,7 @@ MISTAKES = {
         "value: swordfish",
         "- name: MLFLOW_TRACKING_PASSWORD",
         "spec.rayClusterSpec.headGroupSpec.template.spec.containers[0].env[6]: "
-        "MLFLOW_TRACKING_PASSWORD stands here for all to read; take it from a Secret by valueFrom.secretKeyRef",
+        "MLFLOW_TRACKING_PASSWORD is readable by everyone here; take it from a Secret with valueFrom.secretKeyRef",
     ),
     "no time for a checkpoint": (
         "            terminationGracePeriodSeconds: 150\n",
@@ -126,7 +126,7 @@ MISTAKES = {
         "minReplicas: 0",
         "minReplicas: 1",
         "minReplicas",
-        "spec.rayClusterSpec.workerGroupSpecs[0].minReplicas: is 1: they would cost with no work to do; set 0",
+        "spec.rayClusterSpec.workerGroupSpecs[0].minReplicas: is 1: idle pods would cost money; set 0",
     ),
     "a cluster that outlives its job": (
         "shutdownAfterJobFinishes: true",

@@ -147,9 +147,9 @@ def test_a_users_run_arrives_whole_and_its_files_by_the_server_alone(
     checkpoint = tmp_path / "checkpoint"
     checkpoint.mkdir()
     (checkpoint / "model.pt").write_bytes(b"weights")
-    with tracking.RunWriter.opened(outbox, server.uri, run_id, system_metrics=False) as pen:
-        pen.log_steps([(step, {"train/total": 1 / step, "train/lr": 0.1}) for step in range(1, 701)])
-        pen.log_picture(np.zeros((4, 6, 3), np.uint8), epoch=3, caption="mIoU 0.5")
+    with tracking.RunWriter.opened(outbox, server.uri, run_id, system_metrics=False) as writer:
+        writer.log_steps([(step, {"train/total": 1 / step, "train/lr": 0.1}) for step in range(1, 701)])
+        writer.log_picture(np.zeros((4, 6, 3), np.uint8), epoch=3, caption="mIoU 0.5")
     model = build_model(tiny_run.model).eval()
     tracking.log_best(outbox, server.uri, run_id, model, checkpoint, {"miou": 0.5, "epoch": 2})
     left = tracking.close_run(outbox, server.uri, run_id)
@@ -212,7 +212,7 @@ def test_a_run_in_anothers_experiment_is_refused_in_a_line_that_says_what_to_do(
 
 @pytest.mark.parametrize(
     ("user", "message"),
-    [(None, "asks who you are"), (("alice", "wrong"), "does not take this password of user 'alice'")],
+    [(None, "requires a user and a password"), (("alice", "wrong"), "rejects this password of user 'alice'")],
 )
 def test_a_run_without_the_right_password_is_refused_in_a_line_that_names_the_credentials(
     server: TeamServer,
@@ -235,14 +235,14 @@ def test_a_password_that_stops_working_is_said_and_loses_nothing(
     be(("alice", "wrong"))
     said: list[str] = []
     outbox = tmp_path / "run" / "tracking"
-    with tracking.RunWriter.opened(outbox, server.uri, run_of_alice, system_metrics=False, say=said.append) as pen:
-        pen.log_steps([(1, {"train/total": 1.0})])
+    with tracking.RunWriter.opened(outbox, server.uri, run_of_alice, system_metrics=False, say=said.append) as writer:
+        writer.log_steps([(1, {"train/total": 1.0})])
         time.sleep(1.5)
     left = tracking.close_run(outbox, server.uri, run_of_alice, patience=1)
-    assert "does not take this password of user 'alice' (401)" in said[0] and "training continues" in said[0]
+    assert "rejects this password of user 'alice' (401)" in said[0] and "training continues" in said[0]
     assert left.waiting == "metrics of 1 steps, status" and "(401)" in str(left) and "jobs.sync-tracking" in str(left)
     be(None)
-    # What MLflow reads itself; a training that goes on takes up a change of it within ten seconds.
+    # What MLflow reads itself; a running training reads a change of it within ten seconds.
     credentials = tmp_path / ".mlflow" / "credentials"
     credentials.parent.mkdir()
     name, password = ALICE[0], ALICE[1].replace("%", "%%")

@@ -130,7 +130,7 @@ class Driven:
         self.wait_for(rf"epoch +{epoch + 1}/\d+ · step +{in_epoch + 1}/10")
 
     def resume_to_the_end(self) -> float:
-        """Starts the same command again; returns the seconds until training went on."""
+        """Starts the same command again; returns the seconds until training resumed."""
         self.start()
         began = time.monotonic()
         self.wait_for(r"resuming after step")

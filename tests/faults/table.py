@@ -2,7 +2,7 @@
 
 from tests.tables import add_row
 
-COLUMNS = ("fault", "how it was injected", "what was lost", "seconds until training went on")
+COLUMNS = ("fault", "how it was injected", "what was lost", "seconds until training resumed")
 
 
 def note(fault: str, how: str, lost: str, seconds: float) -> None:

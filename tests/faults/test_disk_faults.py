@@ -36,7 +36,7 @@ def test_checkpoint_on_a_full_disk(run: Driven, undisturbed: str, small_disk: Ca
     filler = fill(run.storage, free=100_000_000)
     assert run.end() == 1
     assert run.said(r"StorageError: checkpoint step-\d+ cannot be written, the disk of .* is full: .* MB are left")
-    assert run.said("make space, then the same command goes on from the last one")
+    assert run.said("free space, then rerun the command to resume from the last one")
     filler.unlink()
     seconds = run.resume_to_the_end()
     run.assert_as_if_nothing_had_happened(undisturbed)
@@ -67,5 +67,5 @@ def test_a_full_disk_leaves_the_old_store_and_the_same_command_works_after_space
     seconds = time.monotonic() - began
     assert open_store(out).manifest.identity.edges.radius == 3
     assert [path.name for path in disk.iterdir()] == ["store"]
-    lost = "nothing: the old store is as it was, and nothing half-made is left"
+    lost = "nothing: the old store is unchanged, and no partial output is left"
     note("disk full at precompute", "a small tmpfs, filled up at four places", lost, seconds)

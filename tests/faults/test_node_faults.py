@@ -104,7 +104,7 @@ def test_node_killed_under_a_run_that_may_shrink(run: Driven, nodes: Nodes) -> N
     seconds = time.monotonic() - began
     assert run.end() == 0, run.log.read_text()[-3000:]
     assert run.steps_of("train/total") == EVERY_STEP
-    lost = "steps since the last checkpoint; one worker goes on with the whole batch"
+    lost = "steps since the last checkpoint; one worker continues with the whole batch"
     note("node killed under `--min-workers 1`", "SIGKILL to the raylet of a second node", lost, seconds)
 
 
@@ -123,7 +123,7 @@ def test_node_taken_away_with_notice(run: Driven, nodes: Nodes) -> None:
     seconds = time.monotonic() - began
     run.signal(signal.SIGTERM)
     assert run.end() == 143
-    saved, went_on = (int(run.found(rf"{said} after step (\d+)")) for said in ("checkpoint", "going on"))
+    saved, went_on = (int(run.found(rf"{said} after step (\d+)")) for said in ("checkpoint", "resuming"))
     assert went_on == saved
     note(
         "node taken away with notice", "ray drain-node for preemption, then SIGKILL", "steps since the notice", seconds
@@ -143,7 +143,7 @@ def test_ray_job_stop(run: Driven, nodes: Nodes, undisturbed: str) -> None:
     subprocess.run([*job, "stop", *address, "first"], check=True, env=run.variables, timeout=120)
     run.end()
     stopped_in = time.monotonic() - began
-    assert run.said(r"stopped after step \d+; run the same command to resume from there")
+    assert run.said(r"stopped after step \d+; rerun the command to resume from there")
     assert [found.info.status for found in run.mlflow_runs()] == ["KILLED"]
     run.before[-2] = "second"
     seconds = run.resume_to_the_end()

@@ -63,7 +63,7 @@ def test_sweep_driver_killed(sweep: Driven) -> None:
     sweep.wait_for(r"trial-00\d · epoch")
     seconds = time.monotonic() - began
     assert sweep.end() == 0, sweep.log.read_text()[-3000:]
-    assert sweep.said("goes on")
+    assert sweep.said("resumes:")
     after = trials_of(sweep)
     assert set(before) <= set(after), "no second MLflow run of any trial"
     assert all(after[key].info.end_time == ended for key, ended in finished.items()), "finished trials are kept"

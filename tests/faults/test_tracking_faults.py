@@ -156,7 +156,7 @@ def test_a_server_killed_and_restarted_gets_every_step_in_order_and_once(server:
     for key in KEYS:
         assert steps_of(server.database, run_id, key) == list(range(1, last + 1)), "delivered again, and none twice"
     delivered = " and ".join(f"{seconds:.1f}" for seconds in waited)
-    lost = f"nothing: all steps in order and once, {delivered} s after the server listened again"
+    lost = f"nothing: every step in order, exactly once, {delivered} s after the server listened again"
     note("MLflow server killed and restarted, twice", "SIGKILL to its processes while metrics stream", lost, 0)
 
 
@@ -204,8 +204,10 @@ def test_what_a_dead_server_did_not_get_is_named_and_sync_tracking_delivers_it(
     assert [file.path for file in client.list_logged_model_artifacts(output.model_id)] == ["MLmodel"]
     assert [file.path for file in client.list_artifacts(run_id, "checkpoint")] == ["checkpoint/MLmodel"]
     assert run.data.tags["mlflow.note.content"] == "epoch 1"
-    lost = "nothing: what waits is named, and `python -m jobs.sync-tracking FOLDER` delivers it, the run's end included"
-    note("MLflow server dead for good", "SIGKILL to its processes before the first step", lost, 0)
+    lost = (
+        "nothing: a list of what is undelivered; `python -m jobs.sync-tracking FOLDER` delivers it with the run's end"
+    )
+    note("MLflow server killed for good", "SIGKILL to its processes before the first step", lost, 0)
 
 
 def test_sync_tracking_leaves_a_run_alone_that_still_goes_on(
@@ -219,7 +221,7 @@ def test_sync_tracking_leaves_a_run_alone_that_still_goes_on(
     assert ended.value.code == 1
     assert "is in use by a run" in capsys.readouterr().out
     outbox.close(patience=0)
-    with pytest.raises(ValueError, match="holds no outbox: name a run's folder"):
+    with pytest.raises(ValueError, match="holds no outbox: pass a run's folder"):
         job.deliver((tmp_path / "run" / "tracking" / "0" / "files",))
 
 
@@ -306,7 +308,7 @@ def test_twenty_runs_that_write_to_one_sqlite_store_at_once_lose_nothing(tmp_pat
         for key in KEYS:
             assert steps_of(database, run_id, key) == list(range(1, 201))
         assert mlflow.MlflowClient(uri).get_run(run_id).info.status == "FINISHED"
-    lost = f"nothing: 20000 rows, each there once, in {took:.0f} s"
+    lost = f"nothing: 20000 rows, each exactly once, in {took:.0f} s"
     note("20 runs write to one SQLite store", "20 processes of 200 steps x 5 metrics, started at once", lost, 0)
 
 

@@ -54,7 +54,7 @@ def test_worker_frozen(run: Driven, undisturbed: str) -> None:
     assert run.end() == 0, run.log.read_text()[-3000:]
     run.assert_as_if_nothing_had_happened(undisturbed)
     how = "SIGSTOP under `--training.collective-timeout-minutes 0.5`"
-    note("worker alive and silent", how, "steps since the last checkpoint", seconds)
+    note("unresponsive worker", how, "steps since the last checkpoint", seconds)
 
 
 def test_sigterm(run: Driven, undisturbed: str) -> None:
@@ -64,7 +64,7 @@ def test_sigterm(run: Driven, undisturbed: str) -> None:
     run.signal(signal.SIGTERM)
     assert run.end() == 143
     stopped_in = time.monotonic() - began
-    assert run.said(r"stopped after step \d+; run the same command to resume from there")
+    assert run.said(r"stopped after step \d+; rerun the command to resume from there")
     [found] = run.mlflow_runs()
     assert found.info.status == "KILLED"
     assert "stopped after step" in found.data.tags["stopped"]
@@ -85,7 +85,7 @@ def test_newest_checkpoint_damaged(run: Driven, undisturbed: str) -> None:
     damaged[len(damaged) // 2] ^= 1
     (newest / "training.pt").write_bytes(bytes(damaged))
     seconds = run.resume_to_the_end()
-    assert run.said(rf"{newest.name} is damaged \(training\.pt is damaged\): going on from the one before it")
+    assert run.said(rf"{newest.name} is damaged \(training\.pt is damaged\): resuming from the previous one")
     run.assert_as_if_nothing_had_happened(undisturbed)
     note("newest checkpoint damaged", "one bit flipped", "steps since the checkpoint before it", seconds)
 
@@ -99,7 +99,7 @@ def test_other_settings_under_the_same_name(run: Driven) -> None:
     run.start()
     began = time.monotonic()
     assert run.end() == 1
-    assert run.said(r"ResumeError: --run-name .* optimizer\.lr was 0\.05, is 0\.5\. Give the same values")
+    assert run.said(r"ResumeError: --run-name .* optimizer\.lr was 0\.05, is 0\.5\. Pass the same values")
     note("other settings under a run's name", "--optimizer.lr", "nothing: refused", time.monotonic() - began)
 
 
@@ -136,4 +136,4 @@ def test_a_store_that_rots_under_a_training(run: Driven, undisturbed: str) -> No
     seconds = run.resume_to_the_end()
     run.assert_as_if_nothing_had_happened(undisturbed)
     lost = "steps since the last checkpoint; the error names the file, `jobs.verify` lists all faults"
-    note("a store rots while it is read", "bits of a part flipped, later mended", lost, seconds)
+    note("store damaged while it is read", "bits of a part flipped, later restored", lost, seconds)

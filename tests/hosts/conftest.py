@@ -124,7 +124,7 @@ def filled(folder: Path) -> Path:
 
 def nodes() -> int:
     """Those that work, as `ray status` counts them; 0 where there is no cluster."""
-    # Its sum of CPUs would go on counting nodes that are gone.
+    # Its sum of CPUs would keep counting nodes that are gone.
     active = re.search(r"(\d+) local\.cluster\.node", machines.run(HEAD, "ray", "status", env=TOKEN).stdout)
     return 0 if active is None else int(active[1])
 

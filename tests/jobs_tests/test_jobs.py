@@ -132,10 +132,10 @@ def test_the_whole_path_from_drawn_scenes_to_a_tracked_model(
     summary = json.loads((folder / "predicted/predictions.json").read_text())
     assert summary["settings"]["run_id"] == found.info.run_id
     assert list(summary["unreadable"]) == [f"{images}/broken.png"]
-    assert "pictures are there already" in failing(predict, monkeypatch, capfd, *to_predict)
+    assert "pictures exist already" in failing(predict, monkeypatch, capfd, *to_predict)
 
     run_again = ("streets", "--store", "store", "--run-name", "mine", *flags(SMALL))
-    assert "--run-name 'mine' is used already" in failing(train, monkeypatch, capfd, *run_again)
+    assert "--run-name 'mine' is already used" in failing(train, monkeypatch, capfd, *run_again)
     too_many = ("streets", "--store", "store", "--num-workers", 64, "--training.batch-size", 128)
     assert "--num-workers 64 needs 64 x 1 CPU, and the cluster has" in failing(train, monkeypatch, capfd, *too_many)
 
@@ -159,10 +159,10 @@ def test_bad_input_ends_in_the_first_seconds_with_the_way_out(
         return failing(job, monkeypatch, capsys, *arguments)
 
     assert "--store is missing" in message(train, "streets")
-    assert "is no store, there is no such folder" in message(train, "streets", "--store", tmp_path / "no")
+    assert "is not a store, there is no such folder" in message(train, "streets", "--store", tmp_path / "no")
     assert "add --model.num-classes 9" in message(train, "camvid-tiny", "--store", store)
     stale = message(train, "streets", "--store", store, "--data.edges.radius", 5)
-    assert "edges.radius is 2 in the store, 5 is asked for; run: python -m jobs.precompute streets" in stale
+    assert "edges.radius is 2 in the store, expected 5; run: python -m jobs.precompute streets" in stale
     assert "add --root" in message(precompute, "camvid", "--out", tmp_path / "out")
     assert "camvid" in message(precompute, "camvid", "--root", tmp_path / "no", "--out", tmp_path / "out")
-    assert "is no folder" in message(evaluate, "--checkpoint", tmp_path / "no", "--store", store)
+    assert "is not a folder" in message(evaluate, "--checkpoint", tmp_path / "no", "--store", store)

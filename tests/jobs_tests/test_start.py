@@ -98,16 +98,16 @@ def test_what_is_wrong_with_a_run_is_said_without_torch(
     )
     write_record(str(tmp_path / "runs" / "used"), used)
     expected: dict[Command, str] = {
-        ("train", "streets", "--store", "nowhere"): "nowhere is no store",
+        ("train", "streets", "--store", "nowhere"): "nowhere is not a store",
         ("train", "streets", "--store", store, "--model.num-classes", "5"): "9 classes",
         ("train", "streets", "--store", store, "--data.edges.radius", "3"): "edges.radius",
         ("train", "streets", "--store", store, "--run-name", "used"): "used",
         ("train", "streets", "--store", store, "--tracking.uri", "http://127.0.0.1:1"): "http://127.0.0.1:1",
-        ("sweep", "streets", "--space", "loss-small", "--store", "nowhere"): "nowhere is no store",
+        ("sweep", "streets", "--space", "loss-small", "--store", "nowhere"): "nowhere is not a store",
         ("sweep", "streets", "--space", "lose", "--store", store): "loss-small",
         ("sweep", "streets", "--space", "ablation", "--store", store, "--set", "loss.egde=uniform(1, 2)"): "loss.edge",
-        ("evaluate", "--checkpoint", "runs/used", "--store", "nowhere"): "nowhere is no store",
-        ("verify", "--store", "nowhere"): "nowhere is no store",
+        ("evaluate", "--checkpoint", "runs/used", "--store", "nowhere"): "nowhere is not a store",
+        ("verify", "--store", "nowhere"): "nowhere is not a store",
         ("precompute", "camvid", "--root", "nowhere"): "nowhere",
     }
     said = light(list(expected), tmp_path, status=1)

@@ -7,7 +7,9 @@ from gscnn_platform.reporting.start import compare_runs
     ("metric", "meant"), [("miou", "val/miou"), ("val_miou", "val/miou"), ("boundary_f_3px", "3px")]
 )
 def test_a_metric_that_is_no_validation_score_is_refused_before_runs_are_read(metric: str, meant: str) -> None:
-    with pytest.raises(ValueError, match=rf"--metric {metric} is no validation score; did you mean .*{meant}") as told:
+    with pytest.raises(
+        ValueError, match=rf"--metric {metric} is not a validation score; did you mean .*{meant}"
+    ) as told:
         compare_runs(["no-run"], "http://127.0.0.1:9", metric, "page.html")
     assert "val/pixel_accuracy" in str(told.value)
 

@@ -62,7 +62,7 @@ def test_held_out_is_refused_where_something_of_it_was_trained_on(
         evaluate(streets_store, "held-out", plain)
     other = build_store(tmp_path / "other")
     edit_manifest(tmp_path / "other", with_other_content)
-    with pytest.raises(StaleStoreError, match="name the store that it was trained on"):
+    with pytest.raises(StaleStoreError, match="pass the store that it was trained on"):
         evaluate(other, "held-out", tenth)
 
 

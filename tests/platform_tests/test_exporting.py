@@ -115,7 +115,7 @@ def test_what_cannot_work_is_said_at_once(checkpoint: Path, monkeypatch: pytest.
     with pytest.raises(ExportError, match=r"model\.pth: need a name that ends in \.onnx or \.pt2"):
         export_checkpoint(config(checkpoint, "model.pth"))
     (checkpoint.parent / "there.onnx").write_bytes(b"mine")
-    with pytest.raises(ExportError, match=r"there\.onnx is there already: add --overwrite"):
+    with pytest.raises(ExportError, match=r"there\.onnx exists already: add --overwrite"):
         export_checkpoint(config(checkpoint, "there.onnx"))
     (checkpoint.parent / "folder.onnx").mkdir()
     with pytest.raises(ExportError, match=r"folder\.onnx is a folder: name a file, one that is not there"):

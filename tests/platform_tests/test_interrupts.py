@@ -58,15 +58,13 @@ def test_before_anything_is_made_a_signal_ends_a_job_at_once_with_one_line(
     """
     found, error = interrupted(code, tmp_path, number)
     assert found == status
-    assert (
-        error == f"\n{signal.Signals(number).name}: nothing was made or changed; run the same command to start again\n"
-    )
+    assert error == f"\n{signal.Signals(number).name}: nothing was made or changed; rerun the command to start again\n"
 
 
 @pytest.mark.parametrize(("number", "status"), STATUS)
 def test_what_would_be_left_half_made_is_cleaned_up(number: int, status: int, tmp_path: Path) -> None:
     code = """
-        with user_errors(), leaving_nothing_behind("nothing half-made is left"):
+        with user_errors(), leaving_nothing_behind("nothing partial is left"):
             Path("partial").touch()
             try:
                 print("ready", flush=True)
@@ -76,7 +74,7 @@ def test_what_would_be_left_half_made_is_cleaned_up(number: int, status: int, tm
     """
     assert interrupted(code, tmp_path, number) == (
         status,
-        f"\n{signal.Signals(number).name}: nothing half-made is left\n",
+        f"\n{signal.Signals(number).name}: nothing partial is left\n",
     )
     assert not list(tmp_path.iterdir())
 

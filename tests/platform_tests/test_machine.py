@@ -68,7 +68,7 @@ def test_a_home_that_cannot_be_written_is_named_where_files_must_last(
 
 
 def test_a_home_of_an_unknown_user_is_refused() -> None:
-    with pytest.raises(MachineError, match="~nobody-of-this-name/x: no user is called 'nobody-of-this-name'"):
+    with pytest.raises(MachineError, match="~nobody-of-this-name/x: there is no user 'nobody-of-this-name'"):
         machine.expanded("~nobody-of-this-name/x")
     assert machine.expanded("runs/~x") == Path("runs/~x")
 

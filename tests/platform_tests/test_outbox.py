@@ -311,7 +311,7 @@ def test_samples_of_the_machines_load_are_placed_by_seconds_since_the_run_began(
 def test_a_later_status_stands_whatever_order_the_parts_are_delivered_in(
     outbox: Outbox, database: Path, run_id: str, client: mlflow.MlflowClient
 ) -> None:
-    outbox.status("FAILED", {"failure": "the node died"})
+    outbox.status("FAILED", {"failure": "the node was lost"})
     time.sleep(0.002)
     second = Outbox.at(outbox.folder, f"sqlite:///{database}", run_id)
     second.status("FINISHED", {})

@@ -131,8 +131,11 @@ def test_fsspec_reads_what_arrow_does_not_know() -> None:
     ("uri", "message"),
     [
         ("nope://x/y", "nope://x/y cannot be used: .*nope"),
-        ("s3://key:secret@bucket/x", r"s3://\.\.\.@bucket/x: a URI is logged: put its secret into the environment"),
-        ("s3://bucket/x?endpoint_override=localhost:1", "options in a URI are not taken: .* AWS_ENDPOINT_URL"),
+        (
+            "s3://key:secret@bucket/x",
+            r"s3://\.\.\.@bucket/x: a URI is logged: put the secret into the environment instead",
+        ),
+        ("s3://bucket/x?endpoint_override=localhost:1", "options in a URI are not supported: .* AWS_ENDPOINT_URL"),
     ],
 )
 def test_a_uri_that_cannot_be_used_is_refused_and_no_secret_repeated(uri: str, message: str) -> None:
@@ -162,7 +165,7 @@ def test_patience_outlives_an_endpoint_that_fails_for_a_while(
     (folder / "a").write_bytes(b"1")
     s3.mode = Mode.OVERLOADED
     # Arrow gives up after 6 s.
-    threading.Timer(8, s3.mend).start()
+    threading.Timer(8, s3.recover).start()
     assert patiently((folder / "a").read_bytes) == b"1"
     assert "trying again in 0 s: " in capfd.readouterr().err
 

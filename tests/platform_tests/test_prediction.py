@@ -183,7 +183,7 @@ def test_what_lies_below_the_output_folder_is_never_input(tmp_path: Path) -> Non
         assert (list(found.files), found.in_output) == (["a"], 2), text
     assert find_images([f"{drive}/*.png"], "--input", out).in_output == 0
     for text in (out, drive):
-        with pytest.raises(InputError, match=r"images lie below --out .*, where pictures are written and never read"):
+        with pytest.raises(InputError, match=r"images are below --out .*, where pictures are written and never read"):
             names(text, out=drive)
 
 
@@ -267,7 +267,7 @@ def test_files_and_pictures_on_an_object_store_are_those_on_a_disk(
         )
         result = predict(config)
         assert (result.predicted, list(result.unreadable)) == (3, [f"{remote}/in/bad.png"] if place == remote else [])
-        with pytest.raises(PredictError, match=rf"12 pictures are there already, such as {place}/out/label/a\.png"):
+        with pytest.raises(PredictError, match=rf"12 pictures exist already, such as {place}/out/label/a\.png"):
             predict(config)
         interrupt(as_path(place) / "out", "overlay/a.png")
         resumed = predict(config)
@@ -307,7 +307,7 @@ def test_pictures_that_are_there_are_not_overwritten_unasked(tmp_path: Path) -> 
     file = image_file(tmp_path / "in/a.png")
     before = image_file(tmp_path / "out/edge/a.png").read_bytes()
     config = PredictConfig(checkpoint="not read", input=(str(file),), out=str(tmp_path / "out"))
-    with pytest.raises(PredictError, match=r"1 pictures are there already.*out/edge/a\.png.*--overwrite"):
+    with pytest.raises(PredictError, match=r"1 pictures exist already.*out/edge/a\.png.*--overwrite"):
         predict(config)
     assert (tmp_path / "out/edge/a.png").read_bytes() == before
 

@@ -196,9 +196,9 @@ def test_a_new_run_tells_config_code_data_and_versions(
 
 
 def test_steps_and_pictures_written_by_rank_0_are_there_with_their_steps(uri: str, run_id: str, tmp_path: Path) -> None:
-    with tracking.RunWriter.opened(tmp_path, uri, run_id, system_metrics=False) as pen:
-        pen.log_steps([(step, {"train/total": 1 / step, "train/lr": 0.1}) for step in range(1, 701)])
-        pen.log_picture(np.zeros((4, 6, 3), np.uint8), epoch=3, caption="mIoU 0.5")
+    with tracking.RunWriter.opened(tmp_path, uri, run_id, system_metrics=False) as writer:
+        writer.log_steps([(step, {"train/total": 1 / step, "train/lr": 0.1}) for step in range(1, 701)])
+        writer.log_picture(np.zeros((4, 6, 3), np.uint8), epoch=3, caption="mIoU 0.5")
     client = mlflow.MlflowClient(uri)
     history = client.get_metric_history(run_id, "train/total")
     assert [(metric.step, metric.value) for metric in history] == [(step, 1 / step) for step in range(1, 701)]
@@ -206,7 +206,7 @@ def test_steps_and_pictures_written_by_rank_0_are_there_with_their_steps(uri: st
     note = client.get_run(run_id).data.tags["mlflow.note.content"]
     assert note.startswith("mIoU 0.5")
     assert f"get-artifact?path=validation/epoch-003.png&run_uuid={run_id}" in note
-    assert client.get_run(run_id).info.status == "RUNNING", "the driver ends the run, not the pen"
+    assert client.get_run(run_id).info.status == "RUNNING", "the driver ends the run, not the writer"
 
 
 def test_the_machines_load_is_tracked_while_the_writer_is_open(

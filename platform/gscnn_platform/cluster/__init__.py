@@ -1,6 +1,6 @@
-"""Connecting to Ray, from a laptop, beside a running cluster or inside a submitted job, with the same code.
+"""Connects to Ray from a laptop, beside a running cluster or inside a submitted job, with the same code.
 
-Ray is imported by the functions that talk to it: paths and places are resolved before there is any need of a cluster.
+Ray is imported by the functions that use it: paths are resolved before a cluster is needed.
 """
 
 from collections.abc import Mapping
@@ -46,7 +46,7 @@ def is_own() -> bool:
 
 
 def environment(variables: Mapping[str, str]) -> AbstractContextManager[None]:
-    """Environment variables for a block, those apart that the user has set."""
+    """Sets environment variables for a block, except those that the user has set."""
     from gscnn_platform.cluster import connecting
 
     return connecting.environment(variables)

@@ -1,4 +1,4 @@
-"""Which cluster a job is to join, and whether it answers: found out in seconds, where Ray tries for minutes."""
+"""Finds the cluster that a job joins, and whether it answers, in seconds; Ray itself retries for minutes."""
 
 import os
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from gscnn_platform.cluster.errors import ClusterError
 
 ADDRESS: Final = "RAY_ADDRESS"
 PATIENCE_SECONDS: Final = 5.0
-"""How long an address may take to answer."""
+"""Seconds that an address may take to answer."""
 CLIENT: Final = "ray://"
 TOKEN_FILE: Final = "~/.ray/auth_token"
 
@@ -39,7 +39,7 @@ class Named(NamedTuple):
     address: str
     """`HOST:PORT`, or `ray://HOST:PORT`."""
     source: str
-    """What names it: RAY_ADDRESS, or the file that `ray start` left."""
+    """The source of the address: RAY_ADDRESS, or the file that `ray start` left."""
 
     @property
     def way_out(self) -> str:
@@ -73,7 +73,7 @@ def check_answers(named: Named) -> str:
     """The address to connect to, of a cluster that answers, takes this user's token and has a node here.
 
     Raises:
-        ClusterError: what is wrong, and how to get on.
+        ClusterError: what is wrong, and what to do.
     """
     place = named.address.removeprefix(CLIENT)
     if "://" in place:
@@ -131,7 +131,7 @@ def check_token_is_there(named: Named) -> None:
 
 
 def _any_of_this_machine() -> Named:
-    """What RAY_ADDRESS=auto means: the cluster that `ray start` left, or the only one that runs here."""
+    """The cluster of RAY_ADDRESS=auto: the one that `ray start` left, or the only one that runs here."""
     running = sorted(services.find_gcs_addresses())
     last = services.find_bootstrap_address(None)
     if last in running or (last and not running):
@@ -199,7 +199,7 @@ def _asked(named: Named, ask: Callable[[], Reply]) -> Reply:
         if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
             says = f"no cluster answers at {named.address}, which {named.source} names"
         else:
-            says = f"{named.address}, which {named.source} names, is no Ray cluster's address"
+            says = f"{named.address}, which {named.source} names, is not the address of a Ray cluster"
         raise ClusterError(f"{says}: {named.way_out} to start one here, or name another by {ADDRESS}") from error
 
 
@@ -210,6 +210,6 @@ def _refused(named: Named) -> str:
             f"copy its head's {TOKEN_FILE} to this machine, or name a copy by RAY_AUTH_TOKEN_PATH"
         )
     return (
-        f"the cluster at {named.address}, which {named.source} names, asks for a token: export RAY_AUTH_MODE=token, "
+        f"the cluster at {named.address}, which {named.source} names, requires a token: export RAY_AUTH_MODE=token, "
         f"with its head's token in {TOKEN_FILE}"
     )

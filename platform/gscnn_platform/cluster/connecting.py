@@ -26,7 +26,7 @@ from gscnn_platform.cluster.worker_setup import set_up_worker
 LONGEST_SOCKET: Final = 103 if sys.platform == "darwin" else 107
 """Bytes that the path of a Unix socket may have."""
 SOCKET: Final = "ray/session_2026-11-26_01-18-55_533123_{}/sockets/plasma_store"
-"""What Ray appends to RAY_TMPDIR for the longest of its sockets' names; the last number is the process id."""
+"""The longest socket name that Ray appends to RAY_TMPDIR; the last number is the process id."""
 LEAST_FREE: Final = 50_000_000
 """Bytes of disk for sockets and logs; on a full one Ray's start hangs after a minute of its dashboard's lines."""
 FEWEST_FILES: Final = 1024
@@ -37,13 +37,13 @@ OF_WORKERS: Final = {"OMP_WAIT_POLICY": "PASSIVE"}
 """OpenMP's threads sleep while they wait for each other. Those that spin take a core from the thread that they wait for
 where another process is busy: `streets` on 2 cores then trains at 0.1 images/s instead of 5 (11 on quiet cores)."""
 OF_OWN_CLUSTER: Final = {"RAY_worker_niceness": "0"}
-"""Ray's default is 15: beside any other busy process its workers get next to nothing."""
+"""Ray's default is 15, which leaves its workers hardly any CPU time beside another busy process."""
 _WARNING: Final = ("_private.authentication.authentication_token_setup", "_private.services")
 """Ray's loggers that have something to say at its start."""
 
 
 def check() -> None:
-    """What `gscnn_platform.cluster.check_can_connect` does."""
+    """Implements `gscnn_platform.cluster.check_can_connect`."""
     if ray.is_initialized():
         return
     named = named_cluster()
@@ -59,12 +59,12 @@ _is_own = False
 
 
 def is_own() -> bool:
-    """What `gscnn_platform.cluster.is_own` does."""
+    """Implements `gscnn_platform.cluster.is_own`."""
     return _is_own and ray.is_initialized()
 
 
 def join_or_start(dashboard: bool) -> None:
-    """What `gscnn_platform.cluster.connect` does.
+    """Implements `gscnn_platform.cluster.connect`.
 
     Workers are given the import path that they lack, so that a local edit takes effect with no reinstall, and know
     their own cluster's address, so that another one on the same machine is never asked in its place.
@@ -109,7 +109,7 @@ def _runtime_env() -> dict[str, Any]:
 
 @contextmanager
 def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables for the block, those apart that the user has set."""
+    """Sets environment variables for the block, except those that the user has set."""
     added = {key: value for key, value in variables.items() if key not in os.environ}
     os.environ.update(added)
     try:
@@ -120,7 +120,7 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def _own_cluster(dashboard: bool) -> dict[str, Any]:
-    """What Ray is told of this machine when it starts here."""
+    """Ray's options for this machine when it starts here."""
     folder = _check_machine()
     provide_token()
     arguments: dict[str, Any] = {"num_cpus": machine.cores(), "include_dashboard": dashboard}
@@ -158,8 +158,8 @@ def check_folder(folder: Path) -> None:
     length = len(os.fsencode(folder.parent))
     if length > most:
         raise ClusterError(
-            f"{setting} is {folder.parent}, of {length} bytes: Ray's sockets in it would have names too long for the "
-            f"system; export RAY_TMPDIR=FOLDER, one of {most} bytes at most, such as /tmp"
+            f"{setting} is {folder.parent}, of {length} bytes, which makes the names of Ray's sockets too long for the "
+            f"system; export RAY_TMPDIR=FOLDER, a path of {most} bytes at most, such as /tmp"
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -183,7 +183,7 @@ def check_open_files(most: int) -> None:
     if 0 <= most < FEWEST_FILES:
         raise ClusterError(
             f"this process may open {most} files, and Ray needs {FEWEST_FILES} or more: run `ulimit -n 8192` first, "
-            "or have the limit (nofile) raised for this user or container"
+            "or raise the limit (nofile) of this user or container"
         )
 
 
@@ -216,8 +216,8 @@ def _readable_errors(named: Named | None) -> Iterator[None]:
         logs = Path(get_default_ray_temp_dir()) / "session_latest/logs"
         raise ClusterError(
             f"Ray did not start on this machine: {said}\n"
-            f"free cores, memory and space in {logs.parents[1]} (or name another folder by RAY_TMPDIR), and run the "
-            f"same command again; Ray's logs: {logs}"
+            f"free cores, memory and space in {logs.parents[1]} (or set another folder in RAY_TMPDIR), then rerun the "
+            f"command; Ray's logs: {logs}"
         ) from error
 
 
@@ -245,7 +245,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _missing_pythonpath() -> str | None:
-    """What workers need on PYTHONPATH, or None where they import the packages already.
+    """The import path that workers need on PYTHONPATH, or None if they import the packages already.
 
     Setting the same key in the job's runtime environment and here is an error of Ray, hence only where missing.
     """

@@ -1,8 +1,8 @@
-"""What can be wrong with a cluster, in words for its users."""
+"""Errors of a cluster, for users."""
 
 
 class ClusterError(ValueError):
-    """There is no cluster to run on: none answers, it refuses this user, or none can be started here."""
+    """No cluster is available: none answers, it refuses this user, or none can be started here."""
 
 
 class ResourcesError(ValueError):

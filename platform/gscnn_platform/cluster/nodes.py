@@ -23,7 +23,7 @@ class Node(NamedTuple):
 
 
 def alive_nodes() -> list[Node]:
-    """Those that are alive and run tasks; a head that was started with 0 CPUs is none of them."""
+    """The nodes that are alive and run tasks; a head that was started with 0 CPUs is not one of them."""
     import ray
 
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -50,7 +50,7 @@ def share(nodes: Sequence[Node], num_workers: int, gpus: int) -> int:
 
 
 def lacking(num_workers: int, cpus: int, gpus: int) -> str | None:
-    """What so many workers need and the nodes that are alive do not have; None where they fit."""
+    """The resources that the workers need and the nodes lack; None if the workers fit."""
     there = alive_nodes()
     fitting = room(there, cpus, gpus)
     if fitting >= num_workers:

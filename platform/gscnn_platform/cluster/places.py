@@ -1,4 +1,4 @@
-"""Where a job's files lie: workers run in other folders than the driver, and a submitted job in a copy of the code."""
+"""Resolves the paths of a job: workers run in other folders than the driver, a submitted job in a copy of the code."""
 
 from pathlib import Path
 from typing import Final
@@ -35,7 +35,7 @@ def resolve(path: str, option: str) -> str:
     expanded = machine.expanded(path) if path.startswith("~") else place
     if in_submitted_job() and not expanded.is_absolute():
         raise ValueError(
-            f"{option} is {path!r}: give an absolute path or a URI to a submitted job, which runs elsewhere"
+            f"{option} is {path!r}: a submitted job runs in another folder: pass an absolute path or a URI"
         )
     return str(expanded.absolute())
 
@@ -48,9 +48,7 @@ def resolve_local(path: str, option: str) -> Path:
             else than a file is.
     """
     if isinstance(as_path(path), RemotePath):
-        raise ValueError(
-            f"{option} is {path!r}: this is written to a folder of this machine; name one, and copy it then"
-        )
+        raise ValueError(f"{option} is {path!r}: must be a folder of this machine; copy its contents afterwards")
     place = Path(resolve(path, option))
     if place.exists() and not place.is_file():
         what = "a folder" if place.is_dir() else "no file that can be replaced"
@@ -61,7 +59,7 @@ def resolve_local(path: str, option: str) -> Path:
 
 
 def check_can_write(folder: str, option: str) -> None:
-    """Refuses a folder of this machine that cannot be written, before anything is started for it; URIs pass.
+    """Refuses a folder of this machine that cannot be written, before anything starts; URIs pass.
 
     Raises:
         MachineError: naming the folder and the option.
@@ -74,10 +72,10 @@ def check_can_write(folder: str, option: str) -> None:
         raise machine.MachineError(f"{option} {place}: {file} is a file; name a folder")
     if not machine.can_write(place):
         raise machine.MachineError(
-            f"{place} cannot be written by {machine.user_name()}: name another by {option} FOLDER"
+            f"{place} cannot be written by {machine.user_name()}: choose another with {option} FOLDER"
         )
 
 
 def default_storage() -> str:
-    """`runs` in the current folder, or `~/gscnn-runs` in a submitted job, whose folder is thrown away."""
+    """`runs` in the current folder, or `~/gscnn-runs` in a submitted job, whose folder is temporary."""
     return str(machine.lasting_folder()) if in_submitted_job() else str(Path("runs").absolute())

@@ -1,4 +1,4 @@
-"""What each worker process does first, by Ray's worker_process_setup_hook."""
+"""The setup of each worker process, by Ray's worker_process_setup_hook."""
 
 import logging
 import os
@@ -15,11 +15,11 @@ _OVERLOADED: Final = "ray.train.v2._internal.execution.scaling_policy.autoscalin
 
 
 def set_up_worker() -> None:
-    """Names the worker's own cluster to all that it starts and asks.
+    """Tells the worker's child processes and queries which cluster is theirs.
 
-    Ray's State API looks for clusters on the machine, and refuses to choose where a neighbour's runs as well ("Found
-    multiple active Ray instances"). Ray Train frees the resources of a driver that was killed by asking it; where it
-    gets no answer, a sweep's later trials wait for ever.
+    Ray's State API looks for clusters on the machine, and fails if several run there ("Found multiple active Ray
+    instances"). Ray Train queries it to free the resources of a killed driver; if that fails, a sweep's later trials
+    wait forever.
     """
     os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
     machine.prepare_process()

@@ -1,4 +1,4 @@
-"""What all jobs' command lines share: typed overrides of a config, short help, and errors that a user can read."""
+"""The command line of all jobs: typed overrides of a config, short help, and readable errors."""
 
 from gscnn_platform.command_line.errors import user_errors
 from gscnn_platform.command_line.listing import list_jobs

@@ -1,4 +1,4 @@
-"""How a job ends that cannot go its way: one message, and a status that says why."""
+"""Ends a failed job with one message and an exit status."""
 
 import errno
 import json
@@ -22,7 +22,7 @@ FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 def user_errors() -> Iterator[None]:
     """Prints what a user can fix as one message rather than a traceback, and ends with status 1.
 
-    A job that a signal has ended has the signal's usual status, 128 and its number.
+    A job that was stopped by a signal exits with the signal's usual status, 128 plus its number.
     """
     try:
         try:
@@ -34,9 +34,9 @@ def user_errors() -> Iterator[None]:
     except (TrainingStoppedError, InterruptedJobError) as stopped:
         _end(str(stopped), stopped.exit_status)
     except (UnicodeError, json.JSONDecodeError):
-        raise  # A ValueError that says nothing to a user: a fault of ours.
+        raise  # A ValueError without a message for users: a bug.
     except BrokenPipeError:
-        # Who reads our output has left, as `| head` does: nobody is there to be told.
+        # The reader of the output has exited, as `| head` does: nobody reads a message.
         _drop_output()
         sys.exit(exit_status(signal.SIGPIPE))
     except ValidationError as error:

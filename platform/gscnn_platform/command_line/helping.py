@@ -1,4 +1,4 @@
-"""Help that fits a screen: an example, the options that people use first, and where the others are."""
+"""Help that fits on a screen: an example, the most common options, and how to list the others."""
 
 import textwrap
 from collections.abc import Collection, Mapping
@@ -18,7 +18,7 @@ def example(doc: str | None) -> str:
 
 
 def what(doc: str | None) -> str:
-    """What the job does, in a line."""
+    """The job's purpose, in a line."""
     return " ".join((doc or "").partition(": ")[2].split("\n\n")[0].split())
 
 
@@ -28,13 +28,13 @@ def job_name(doc: str | None) -> str:
 
 
 def usage(doc: str | None, needs: str, name: str = "") -> str:
-    """What a job says that was given nothing."""
+    """The message of a job that was called without arguments."""
     command = " ".join(filter(None, (f"python -m jobs.{job_name(doc)}", name, HELP[0])))
     return f"{what(doc)}\nneeds: {needs}\nexample: {example(doc)}\noptions: {command}"
 
 
 def choices_help(doc: str | None, kind: str, choices: Mapping[str, str]) -> str:
-    """Help of a job that takes a name first, before that is known."""
+    """Help of a job that takes a name first, before that name is given."""
     width = max(map(len, choices))
     lines = [f"  {name:<{width}}  {text}".rstrip() for name, text in choices.items()]
     first = next(iter(choices))
@@ -52,7 +52,7 @@ def choices_help(doc: str | None, kind: str, choices: Mapping[str, str]) -> str:
 
 
 def short_help(doc: str | None, name: str, options: Options, first: Collection[str]) -> str:
-    """Help of a job, with the options of `first`; all where there are none."""
+    """Help of a job, with the options of `first`; all if there are none."""
     shown_options = options.first(tuple(first))
     lines = [
         what(doc),

@@ -1,4 +1,4 @@
-"""The jobs that there are, by the docstrings of their files."""
+"""Lists the jobs, from the docstrings of their files."""
 
 import ast
 import sys

@@ -31,7 +31,7 @@ class Option:
 
     @property
     def switches(self) -> tuple[str, ...]:
-        """What is typed for True and for False; none of an option that takes a value."""
+        """The flags for True and for False; empty for an option that takes a value."""
         folder, dot, leaf = self.flag[2:].rpartition(".")
         return (self.flag, f"--{folder}{dot}no-{leaf}") if isinstance(self.default, bool) else ()
 
@@ -42,18 +42,18 @@ class Options:
 
     @classmethod
     def of(cls, target: BaseModel | type[BaseModel] | Callable[..., object]) -> Self:
-        """Of a config, whose values are the defaults, of a config's class, or of a function."""
+        """The options of a config (with its values as defaults), of a config class, or of a function."""
         if isinstance(target, BaseModel) or (inspect.isclass(target) and issubclass(target, BaseModel)):
             return cls(tuple(_fields(target, "")))
         parameters = inspect.signature(target).parameters.values()
         return cls(tuple(Option(each.name, each.default, "") for each in parameters))
 
     def flags(self) -> list[str]:
-        """All that may be typed, the negations of switches included."""
+        """All flags, including the negations of switches."""
         return [flag for option in self.all for flag in option.switches or (option.flag,)]
 
     def first(self, keys: tuple[str, ...]) -> tuple[Option, ...]:
-        """Those of `keys`, in that order; all where there are none."""
+        """The options of `keys`, in that order; all options if `keys` is empty."""
         by_key = {option.key: option for option in self.all}
         return tuple(by_key[key] for key in keys) or self.all
 

@@ -1,4 +1,4 @@
-"""Command line -> config, by tyro; what it refuses is said by `refusals`, and help by `helping`."""
+"""Command line -> config, by tyro. `refusals` writes the errors, `helping` the help."""
 
 import inspect
 import sys
@@ -8,8 +8,8 @@ from typing import NoReturn, TypeVar, overload
 import tyro
 from pydantic import BaseModel
 
-# tyro's own messages are boxes of up to twenty lines that name its inside. The hook is no public API: pyproject.toml
-# pins the versions that have it.
+# tyro's own messages are boxes of up to twenty lines that name its internals. The hook is not a public API:
+# pyproject.toml pins the versions that have it.
 from tyro._errors import on_parse_error
 
 from gscnn_platform.command_line.helping import HELP, HELP_ALL, choices_help, job_name, short_help, usage, what

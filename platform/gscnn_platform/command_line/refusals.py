@@ -1,4 +1,4 @@
-"""What a command line has wrong, in at most three lines: the option as typed, its value, the rule, the way out."""
+"""Errors of the command line, in at most three lines: the option as typed, its value, the rule, what to type."""
 
 import os
 import re
@@ -31,7 +31,7 @@ class Refusals:
 
     Args:
         doc: of the job.
-        choices: names of which the first word must be one; none where the job takes no name.
+        choices: names of which the first word must be one; none if the job takes no name.
         options: of the job.
     """
 
@@ -83,7 +83,7 @@ class Refusals:
 
     def _unknown(self, tokens: list[str]) -> NoReturn:
         if "--" in sys.argv:
-            self._end("-- is no option: leave it out", f"all options: {self._all_options()}")
+            self._end("-- is not an option: leave it out", f"all options: {self._all_options()}")
         typed = tokens[0].partition("=")[0]
         plain = typed.lstrip(DASHES)
         if plain != typed:  # As a text processor makes it of two hyphens.
@@ -98,7 +98,7 @@ class Refusals:
                 "quote a value with spaces; all options: " + self._all_options(),
             )
         near = did_you_mean(typed.replace("_", "-"), self.options.flags())
-        self._end(f"{typed} is no option", f"{near} all options: {self._all_options()}".strip())
+        self._end(f"{typed} is not an option", f"{near} all options: {self._all_options()}".strip())
 
     def _all_options(self) -> str:
         name = next((f"{word} " for word in sys.argv[1:2] if word in self.choices), "")
@@ -152,7 +152,7 @@ def _place_of(argument: Any) -> int | None:
 
 
 def _refused_value() -> str | None:
-    """pydantic's error of a nested config, in our words: tyro hands on its text alone, and is handling it right now."""
+    """pydantic's error of a nested config, reworded: tyro passes on only its text, while it handles the exception."""
     error, prefix = sys.exc_info()[1], ""
     while error is not None and not isinstance(error, ValidationError):
         prefix = str(getattr(error, "arg", prefix))

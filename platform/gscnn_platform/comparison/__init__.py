@@ -1,6 +1,6 @@
-"""Runs that MLflow tracked -> how they differ, in settings and scores, and whether that is more than noise.
+"""Compares runs that MLflow tracked: how they differ in settings and scores, and whether that is more than noise.
 
-Pure computing on what gscnn_platform.tracking has read: no MLflow, no Ray, no files.
+Pure functions on what gscnn_platform.tracking has read: no MLflow, no Ray, no files.
 """
 
 from gscnn_platform.comparison.compared import DIFFERENT_DATA, Comparison, DifferentDataError, compare

@@ -1,4 +1,4 @@
-"""Comparison: contenders, and all that is said of them."""
+"""Comparison: contenders and the results of comparing them."""
 
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from gscnn_platform.comparison.words import verdicts
 from gscnn_platform.names import near_misses
 from gscnn_platform.tracking import TrackedRun
 
-DIFFERENT_DATA: Final = "Trained on different data, so that scores say nothing about settings"
+DIFFERENT_DATA: Final = "Trained on different data: scores cannot be attributed to settings"
 
 
 class DifferentDataError(ValueError):
@@ -19,7 +19,7 @@ class DifferentDataError(ValueError):
 
 @dataclass(frozen=True)
 class Comparison:
-    """Contenders, and all that is said of them."""
+    """Contenders and the results of comparing them."""
 
     metric: str
     contenders: tuple[Contender, ...]
@@ -36,7 +36,7 @@ class Comparison:
 
     def __str__(self) -> str:
         """For a terminal."""
-        differing = str(self.differences) if self.differences.rows else "nothing in the config but the seed"
+        differing = str(self.differences) if self.differences.rows else "only the seed"
         warning = f"{DIFFERENT_DATA}:\n" + "\n".join(self.different_data) if self.different_data else ""
         chosen = f"in percent and points, at each run's best epoch by {chosen_by(self.contenders)}; ± over seeds"
         parts = [
@@ -68,9 +68,9 @@ def compare(
     fingerprints = _by_fingerprint(contenders)
     if len(fingerprints) > 1 and not different_data:
         raise DifferentDataError(
-            "the runs were trained on different data, where scores do not compare:\n  "
+            "the runs were trained on different data, and their scores are not comparable:\n  "
             + "\n  ".join(fingerprints)
-            + "\ntrain them on one store, or add --different-data to compare them all the same"
+            + "\ntrain them on one store, or add --different-data to compare them anyway"
         )
     _check_tracked(contenders, metric)
     return Comparison(

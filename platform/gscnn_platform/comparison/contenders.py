@@ -1,4 +1,4 @@
-"""Runs -> contenders: a contender is one run, or several of the same settings under different seeds."""
+"""Groups runs into contenders: one run, or several of the same settings with different seeds."""
 
 import json
 import re
@@ -42,8 +42,8 @@ class Contender:
 
     @cached_property
     def counted(self) -> tuple[TrackedRun, ...]:
-        """The runs that scores are taken from: those that went to their end and have a score, or, where there are none
-        of these, all that have a score so far. Of runs with one seed the last."""
+        """The runs that scores are taken from: finished runs with a score or, if there are none, all runs with a
+        score so far. Of several runs with one seed, the last."""
         scored = [run for run in self.runs if best_epoch(run) is not None]
         complete = [run for run in scored if is_complete(run)]
         return tuple({seed_of(run): run for run in complete or scored}.values())

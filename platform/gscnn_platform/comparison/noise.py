@@ -1,4 +1,4 @@
-"""Whether a difference between two settings is more than what another seed would make of it."""
+"""Tests whether a difference between two settings is more than the effect of another seed."""
 
 import math
 from collections.abc import Mapping, Sequence

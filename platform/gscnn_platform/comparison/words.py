@@ -1,4 +1,4 @@
-"""What the seeds say of the differences to the first contender, in sentences."""
+"""Verdicts on the differences to the first contender, from their seeds, in sentences."""
 
 from collections.abc import Sequence
 from typing import Final

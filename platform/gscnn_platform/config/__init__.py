@@ -1,4 +1,4 @@
-"""What can be configured: ExperimentConfig and its parts. Each field's unit and source stand in the line below it.
+"""The configs: ExperimentConfig and its parts. The line below each field gives its unit and source.
 
 The model's and the losses' configs are gscnn's.
 """

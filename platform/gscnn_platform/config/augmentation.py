@@ -21,17 +21,17 @@ class AugmentationConfig(Config):
     colour_jitter: float = Field(default=0.25, ge=0, le=1)
     """Strength of brightness, contrast and saturation jitter (released code: 0.25)."""
     hue_jitter: float | None = Field(default=None, ge=0, le=0.5)
-    """Largest turn of the hue, in parts of the circle of colours (released code: 0.25); None: `colour_jitter` / 5."""
+    """Largest shift of the hue, as a fraction of the colour circle (released code: 0.25); None: `colour_jitter` / 5."""
     blur: float = Field(default=0.5, ge=0, le=1)
     """Probability of a Gaussian blur (released code: 1)."""
     blur_sigma: tuple[float, float] = (0.15, 1.15)
     """Range of the blur's sigma in pixels (released code: 0.15 to 1.30)."""
     gradient: Literal["derived", "resized"] = "resized"
-    """Edge prior of a training crop. "derived": of the augmented crop (released code), as inference derives it from the
-    image that it is given; Canny takes 4.4 ms more of a core for a crop of 720x720, on top of 15. "resized": the
-    store's, resized with the image: at scale 0.5 or 2 it overlaps with the derived one by a third (IoU), and most of
-    its values lie between 0 and 1, which inference never sees. Where `scale` is 1 to 1 both are the store's, cut like
-    the image; validation and evaluation read the store's."""
+    """Edge prior of a training crop. "derived": computed from the augmented crop (released code), as inference computes
+    it from its image; for a crop of 720x720 Canny adds 4.4 ms of a core to 15. "resized": the store's edge prior,
+    resized with the image: at scale 0.5 or 2 it overlaps with the derived one by a third (IoU), and most of its values
+    lie between 0 and 1, which inference never sees. If `scale` is 1 to 1, both are the store's edge prior, cropped like
+    the image. Validation and evaluation read the store's."""
 
     @field_validator("crop")
     @classmethod

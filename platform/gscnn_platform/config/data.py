@@ -1,4 +1,4 @@
-"""The store of a run, and how its workers read it."""
+"""The config of a run's store, and how its workers read it."""
 
 from pydantic import Field
 
@@ -8,36 +8,36 @@ from gscnn_platform.config.edges import EdgeConfig
 
 
 class CacheConfig(Config):
-    """Where a node keeps the parts of a store that is read by URI, for all that runs on it."""
+    """Cache of a node for the parts of stores that are read by URI, shared by all jobs on the node."""
 
     folder: Execution[str | None] = None
-    """Folder on the node's own disk; None: $XDG_CACHE_HOME/gscnn, or ~/.cache/gscnn."""
+    """Cache folder on the node's own disk; None: $XDG_CACHE_HOME/gscnn, or ~/.cache/gscnn."""
     gigabytes: Execution[float] = Field(default=100.0, ge=0)
-    """Size up to which parts are kept; those beyond it are read from the store, row by row."""
+    """Maximum size of the cache; parts that do not fit are read from the store, row by row. 0 disables the cache."""
 
 
 class DataConfig(Config):
-    """What a run expects of its store, and how its workers read it."""
+    """A run's requirements for its store, and how its workers read it."""
 
     edges: EdgeConfig = EdgeConfig()
     """Edge settings that the store must have been built with."""
     boundary_radius: int | None = Field(default=None, ge=1, le=32)
     """Radius of the edge label in training, which is derived after augmentation, in pixels; None: `edges.radius`."""
     fingerprint: str | None = None
-    """Fingerprint that the store must have; None takes any. MLflow shows the one that was used."""
+    """Fingerprint that the store must have; None accepts any. MLflow shows the one that was used."""
     train_split: str = "train"
     """Split to train on."""
     val_split: str | None = "val"
-    """Split to validate on; None: no validation, and the last checkpoint counts as the best. Not read where `val_share`
-    is set."""
+    """Split to validate on; None: no validation, and the last checkpoint counts as the best. Ignored if `val_share` is
+    set."""
     val_share: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the training split that is held out to validate on, chosen by `val_seed`; 0: none is."""
+    """Share of the training split that is held out for validation, chosen by `val_seed`; 0: none."""
     val_seed: int = Field(default=0, ge=0)
-    """Random seed of the choice that `val_share` asks for; runs of any `seed` hold out the same samples."""
+    """Random seed for choosing the samples of `val_share`; runs with any `seed` hold out the same samples."""
     loader_processes: Execution[int] = Field(default=0, ge=0)
-    """Processes a worker reads with; 0 reads in the worker itself, best where cores are few."""
+    """Data loading processes per worker; 0 loads in the worker itself, best with few cores."""
     eval_batch_size: Execution[int] = Field(default=1, ge=1)
-    """Whole images of one size per validation batch, at most."""
+    """Maximum images per validation batch: whole images of one size."""
     cache: CacheConfig = CacheConfig()
 
     @property

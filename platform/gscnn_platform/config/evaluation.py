@@ -18,13 +18,13 @@ class EvaluateConfig(Config):
     store: str
     """Folder that jobs.precompute wrote, a path or URI."""
     split: str = "val"
-    """Split of the store to count; `held-out`: the samples that the run held out by `data.val_share`."""
+    """Split of the store to evaluate on; `held-out`: the samples that the run held out by `data.val_share`."""
     compare: str | None = Field(default=None, min_length=1)
-    """Another checkpoint, named in the same ways: both are counted, and the page shows them side by side."""
+    """Another checkpoint, given in the same ways: both are evaluated, and the page shows them side by side."""
     report: str | None = None
     """The HTML page to write; None: evaluation/NAME-SPLIT.html in the storage folder."""
     batch_size: int = Field(default=1, ge=1)
-    """Whole images of one size at once, at most."""
+    """Maximum images per batch: whole images of one size."""
     precision: Literal["float32", "bf16"] = "float32"
     """Arithmetic of the forward pass."""
     inference: InferenceConfig = InferenceConfig()

@@ -1,4 +1,4 @@
-"""Which fields say how a run is carried out, by the mark that stands on each."""
+"""The fields that change how a run is executed and not what it computes: those marked `Execution`."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -19,4 +19,4 @@ def execution_fields(config: type[BaseModel], prefix: str = "") -> Iterator[str]
 
 
 EXECUTION: Final = frozenset(execution_fields(ExperimentConfig))
-"""Of a training run: it may resume under other values of these, and none is searched."""
+"""Fields of a training run that may change when it resumes; a sweep does not search them."""

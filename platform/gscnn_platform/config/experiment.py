@@ -1,4 +1,4 @@
-"""One training run, whole."""
+"""The whole config of a training run."""
 
 from typing import Self
 
@@ -15,7 +15,7 @@ from gscnn_platform.config.training import TrainingConfig
 
 
 class ExperimentConfig(Config):
-    """One training run, whole."""
+    """The whole config of a training run."""
 
     name: str
     """Name of the recipe."""
@@ -23,24 +23,25 @@ class ExperimentConfig(Config):
     """Name of the run and of its folder; None: an unfinished run of the same settings and data, else the recipe's name
     and the time."""
     resume: Execution[bool] = True
-    """Whether to go on with a run that died or was stopped; `--no-resume` starts anew."""
+    """Whether to resume a run that crashed or was stopped; `--no-resume` starts a new run."""
     store: Execution[str | None] = None
     """Folder that jobs.precompute wrote, a path or URI."""
     storage: Execution[str | None] = None
-    """Where checkpoints go: a path or URI that all workers reach; None: ./runs, or ~/gscnn-runs in a submitted job."""
+    """Folder of runs, for checkpoints: a path or URI that all workers can reach; None: ./runs, or ~/gscnn-runs in a
+    submitted job."""
     num_workers: Execution[int] = Field(default=1, ge=1)
-    """Processes that train together; one GPU each where there are GPUs."""
+    """Number of training processes; one GPU each if there are GPUs."""
     min_workers: Execution[int | None] = Field(default=None, ge=1)
-    """Workers that are enough to go on with where nodes are lost; None: all, so that the run waits for them."""
+    """Minimum number of workers after a node loss; None: all, so the run waits for replacements."""
     use_gpu: Execution[bool | None] = None
     """Whether each worker gets a GPU; None: where the cluster has any."""
     cpus_per_worker: Execution[int | None] = Field(default=None, ge=1)
-    """CPU cores reserved for each worker; None: as many as let all workers fit on the nodes, or on GPUs its GPU's share
-    of its node's cores."""
+    """CPU cores reserved for each worker; None: as many as let all workers fit on the nodes, or with GPUs the GPU's
+    share of its node's cores."""
     wait_for_nodes: Execution[bool] = False
     """On a cluster that scales: wait for nodes that have not joined yet, rather than refuse."""
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
-    """Start of all randomness: weights, order of samples, augmentation."""
+    """Random seed for initial weights, order of samples and augmentation."""
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
     data: DataConfig = DataConfig()
@@ -77,5 +78,5 @@ class ExperimentConfig(Config):
 
     @property
     def images_per_batch(self) -> int:
-        """Images of one worker's forward pass; some have one more where the workers' number does not divide them."""
+        """Images of one worker's forward pass; some workers have one more if the images do not divide evenly."""
         return self.training.batch_size // (self.num_workers * self.training.accumulate)

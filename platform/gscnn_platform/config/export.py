@@ -14,11 +14,11 @@ class ExportConfig(Config):
     out: str
     """File to write: .onnx for ONNX, .pt2 for torch.export."""
     frames: tuple[str, ...] = ()
-    """Images to check the file on: files, folders or glob patterns; none: street scenes of two sizes are drawn."""
+    """Images to check the file on: files, folders or glob patterns; by default, drawn street scenes of two sizes."""
     most_frames: int = Field(default=8, ge=1)
-    """Frames to check on, at most."""
+    """Maximum number of frames to check on."""
     tolerance: float = Field(default=1e-3, gt=0)
-    """Largest difference of a probability, of a class or an edge, between the file and PyTorch."""
+    """Largest allowed difference of a class or edge probability between the file and PyTorch."""
     overwrite: bool = False
-    """Replace a file that is there already."""
+    """Replace an existing file."""
     tracking: TrackingConfig = TrackingConfig()

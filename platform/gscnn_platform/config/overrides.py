@@ -20,7 +20,7 @@ def with_overrides(config: ExperimentConfig, overrides: Mapping[str, Any]) -> Ex
         for name in parents:
             node = node.get(name) if isinstance(node, dict) else None
         if not isinstance(node, dict) or leaf not in node:
-            raise KeyError(f"{key!r} is no field of {type(config).__name__}")
+            raise KeyError(f"{key!r} is not a field of {type(config).__name__}")
         node[leaf] = value
     return type(config).model_validate(tree)
 

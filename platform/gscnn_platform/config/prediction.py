@@ -15,16 +15,16 @@ class PredictConfig(Config):
     checkpoint: str = Field(min_length=1)
     """A checkpoint's or a run's folder, or an MLflow run id."""
     input: tuple[str, ...] = Field(min_length=1)
-    """Image files, folders that are searched to their depth, or glob patterns; paths or URIs, one or several."""
+    """Image files, folders that are searched recursively, or glob patterns; paths or URIs, one or several."""
     out: str
-    """Output folder, a path or URI; on a cluster, one that all nodes reach. What lies below it is never input."""
+    """Output folder, a path or URI; on a cluster, one that all nodes can reach. Files in it are never input."""
     overwrite: bool = False
-    """Replace pictures that are there already."""
+    """Replace existing pictures."""
     inference: InferenceConfig = InferenceConfig()
     precision: Literal["float32", "bf16"] = "float32"
     """Arithmetic of the forward pass."""
     num_workers: int | None = Field(default=None, ge=1)
-    """Copies of the model that predict together; None: one a GPU, or one for every four CPU cores."""
+    """Copies of the model that predict in parallel; None: one per GPU, or one per four CPU cores."""
     use_gpu: bool | None = None
     """Whether each worker gets a GPU; None: where the cluster has any."""
     cpus_per_worker: int | None = Field(default=None, ge=1)

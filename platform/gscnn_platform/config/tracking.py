@@ -1,4 +1,4 @@
-"""Where a run is tracked in MLflow."""
+"""The config of a run's MLflow tracking."""
 
 import re
 from typing import Any, Final, Literal
@@ -20,17 +20,17 @@ def has_password(uri: str) -> bool:
 
 
 class TrackingConfig(Config):
-    """Where the run is tracked."""
+    """The config of a run's MLflow tracking."""
 
     uri: Execution[str | None] = None
-    """MLflow tracking URI without user and password; None: MLFLOW_TRACKING_URI where it is set, else SQLite in the
-    storage folder."""
+    """MLflow tracking URI without user and password; None: MLFLOW_TRACKING_URI if set, else SQLite in the storage
+    folder."""
     experiment: Execution[str] = "gscnn"
     """MLflow experiment."""
     system_metrics: Execution[bool] = True
     """Log CPU, memory and GPU use."""
     on_deleted: Execution[OnDeleted] = "error"
-    """Where the MLflow run was deleted: an error, restore it, or a new one that gets all that was tracked before."""
+    """If the MLflow run was deleted: fail, restore it, or create a new one that gets everything tracked before."""
 
     @field_validator("uri")
     @classmethod

@@ -1,4 +1,4 @@
-"""Length, batches, arithmetic and checkpoints of a training."""
+"""The config of a training: length, batches, precision and checkpoints."""
 
 from typing import TYPE_CHECKING, Literal
 
@@ -17,44 +17,45 @@ else:
 
 
 class TrainingConfig(Config):
-    """How long, in which batches and in which arithmetic."""
+    """Length, batches, precision and checkpoints."""
 
     epochs: int = Field(default=175, ge=1)
     """Passes over the training split (released code: 175)."""
     batch_size: int = Field(default=16, ge=1)
-    """Images per optimizer step over all workers and accumulated batches (paper: 16; released code: 8, 1 a GPU)."""
+    """Images per optimizer step over all workers and accumulated batches (paper: 16; released code: 8, 1 per GPU)."""
     accumulate: int = Field(default=1, ge=1)
-    """Batches whose gradients are added up before a step."""
+    """Batches whose gradients are accumulated before a step."""
     precision: Literal["float32", "bf16"] = "float32"
-    """Arithmetic of the forward pass; bf16 means autocast, with losses in float32."""
+    """Precision of the forward pass; bf16 means autocast, with losses in float32."""
     channels_last: bool = True
     """Whether weights and images lie in torch's channels_last memory format."""
     compile: Execution[bool] = False
-    """torch.compile of the model: minutes at the start, faster steps on a GPU."""
+    """Compile the model with torch.compile: takes minutes at the start, and makes steps on a GPU faster."""
     sync_bn: bool = False
-    """Batch norm statistics over all workers; GPU only."""
+    """Synchronize batch norm statistics over all workers; GPU only."""
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
-    """Decay per step of an average of the weights, which is then what is validated and saved; None: no average."""
+    """Decay per step of the exponential moving average of the weights, which is then validated and saved; None: no
+    average."""
     best_metric: Metric = "miou"
-    """Validation score whose highest value makes a checkpoint the best."""
+    """Validation score that selects the best checkpoint; higher is better."""
     validate_at_start: Execution[bool] = True
     """Whether to validate the untrained model, as epoch 0; off in sweeps, unless asked for."""
     validate_every: int = Field(default=1, ge=1)
-    """Epochs from one validation and checkpoint to the next; the last epoch has one in any case."""
+    """Epochs between validations, each with a checkpoint; the last epoch is always validated."""
     log_every: Execution[int] = Field(default=10, ge=1)
-    """Optimizer steps from one progress line to the next; metrics have a value for every step."""
+    """Optimizer steps between progress lines; metrics have a value for every step."""
     pictures: Execution[int] = Field(default=4, ge=0)
-    """Validation samples, always the same, drawn at each validation."""
+    """Number of validation samples that are drawn as pictures at each validation, always the same ones."""
     checkpoint_minutes: Execution[float | None] = Field(default=10.0, gt=0)
-    """Minutes from one checkpoint to the next within an epoch; None: at validations only."""
+    """Minutes between checkpoints within an epoch; None: at validations only."""
     checkpoint_steps: Execution[int | None] = Field(default=None, ge=1)
-    """Optimizer steps from one checkpoint to the next within an epoch; None: by minutes alone."""
+    """Optimizer steps between checkpoints within an epoch; None: by minutes only."""
     max_failures: Execution[int] = Field(default=3, ge=0)
-    """Times that a run starts its workers again, from its last checkpoint, after one of them died."""
+    """Maximum number of restarts from the last checkpoint after a worker failed."""
     collective_timeout_minutes: Execution[float] = Field(default=30.0, gt=0)
-    """Minutes that workers wait for one that is alive and silent, as while it fills its cache from a slow store; then
-    all start again."""
+    """Minutes that workers wait for an unresponsive worker, such as one that fills its cache from a slow store; then
+    all workers restart."""
     on_nonfinite: Literal["stop", "skip"] = "stop"
-    """What a NaN or infinite loss or gradient does: end the run at that step, or leave the step's update out."""
+    """On a NaN or infinite loss or gradient: stop the run at that step, or skip the step's update."""
     max_skipped: int = Field(default=10, ge=1)
-    """Updates that `on_nonfinite` skip leaves out in a run, at most."""
+    """Maximum number of updates that `on_nonfinite` skip may skip in a run."""

@@ -11,4 +11,4 @@ class VerifyConfig(Config):
     store: str
     """Folder that jobs.precompute wrote, a path or URI."""
     threads: int | None = Field(default=None, ge=1)
-    """Files that are read at a time; None: as many as there are CPU cores."""
+    """Files to read in parallel; None: the number of CPU cores."""

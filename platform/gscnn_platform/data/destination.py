@@ -1,4 +1,4 @@
-"""Where a build writes its parts, and how they become the store at once: on a file system, and on an object store."""
+"""Where a build writes its parts, and how they become the store atomically, on a file system or an object store."""
 
 import shutil
 import tempfile
@@ -33,9 +33,9 @@ class LocalDestination:
         self.folder = self.out.with_name(f".{self.out.name}.partial-{uuid.uuid4().hex[:8]}")
         """For the parts, in a folder for each split."""
         self.prefix = "part-"
-        """How the names of this build's files start."""
+        """Prefix of this build's file names."""
         self.disk = next(path for path in self.out.parents if path.exists())
-        """What tasks write to first."""
+        """The disk that tasks write to first."""
 
     def prepare(self, splits: Collection[str]) -> None:
         """Raises OSError."""
@@ -43,12 +43,12 @@ class LocalDestination:
             (self.folder / split).mkdir(parents=True)
 
     def abort(self) -> bool:
-        """Whether the tasks that are left end at once, where one could not write: they have no folder to write to."""
+        """Whether the remaining tasks end at once if one cannot write: they have no folder to write to."""
         shutil.rmtree(self.folder, ignore_errors=True)
         return True
 
     def publish(self, manifest: Manifest) -> None:
-        """Makes the parts the store at `out`. Raises OSError; what was there before is then as it was."""
+        """Makes the parts the store at `out`. Raises OSError; `out` is then unchanged."""
         parts = {part.file for split in manifest.splits.values() for part in split.parts}
         for file in self.folder.glob("*/*.parquet"):
             # A task that Ray had to run twice leaves the first attempt's file behind.
@@ -67,7 +67,7 @@ class LocalDestination:
         shutil.rmtree(old, ignore_errors=True)
 
     def discard(self) -> None:
-        """Removes all that this build has written, unless it was published."""
+        """Removes everything that this build has written, unless it was published."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -103,7 +103,7 @@ class RemoteDestination:
         return where.rpartition("/")[2].startswith(self.prefix)
 
     def _remove(self, superfluous: Callable[[str], bool]) -> None:
-        """Of the parts that the manifest does not name, as it is now: a write of it may arrive that seemed to fail."""
+        """Removes parts that the current manifest does not list: a write of it that seemed to fail may have arrived."""
         named = self._parts_there()
         for file in self.folder.files():
             where = str(below(file, self.folder))
@@ -111,7 +111,7 @@ class RemoteDestination:
                 file.unlink(missing_ok=True)
 
     def _parts_there(self) -> set[str]:
-        """Of the store that is at `out`; empty where there is none that can be read."""
+        """Parts of the store at `out`; empty if there is no readable store."""
         if not (self.folder / MANIFEST).is_file():
             return set()
         try:
@@ -129,7 +129,7 @@ def destination(out: AnyPath) -> Destination:
 
 
 def check_writable(out: AnyPath) -> None:
-    """Refuses a folder without a store that cannot be written, before all of the raw data are read for one.
+    """Refuses a folder that cannot be written, before all of the raw data is read.
 
     Raises:
         StorageError: it cannot be written or replaced, or does not answer.

@@ -1,4 +1,4 @@
-"""Which samples a run trains on and which it validates on: two splits, or one of which a share is held out."""
+"""Chooses the samples that a run trains and validates on: two splits, or one with a held-out share."""
 
 from typing import Final
 
@@ -8,7 +8,7 @@ from gscnn_platform.config import DataConfig
 from gscnn_platform.data.store import SplitReader, StaleStoreError, Store
 
 HELD_OUT: Final = "held-out"
-"""How an evaluation names the samples that a run has held out."""
+"""The split name for the samples that a run has held out."""
 
 
 def held_out(count: int, share: float, seed: int) -> list[int]:
@@ -21,7 +21,7 @@ def held_out(count: int, share: float, seed: int) -> list[int]:
 
 
 def training_samples(store: Store, data: DataConfig) -> SplitReader:
-    """Those that a run trains on. Raises StoreError as `Store.split` does."""
+    """The samples that a run trains on. Raises StoreError as `Store.split` does."""
     reader = store.split(data.train_split)
     if not data.val_share:
         return reader
@@ -30,7 +30,7 @@ def training_samples(store: Store, data: DataConfig) -> SplitReader:
 
 
 def validation_samples(store: Store, data: DataConfig) -> SplitReader | None:
-    """Those that a run validates on; None where it does not. Raises StoreError as `Store.split` does."""
+    """The samples that a run validates on; None if it does not validate. Raises StoreError as `Store.split` does."""
     if data.val_share:
         reader = store.split(data.train_split)
         return reader.subset(_held_out(reader, data))
@@ -38,7 +38,7 @@ def validation_samples(store: Store, data: DataConfig) -> SplitReader | None:
 
 
 def describe_validation(data: DataConfig, reader: SplitReader | None) -> str:
-    """What a run validates on, for people."""
+    """A description of a run's validation samples, for users."""
     if reader is None:
         return "no validation: the last checkpoint counts as the best"
     what = f"{len(reader)} samples"
@@ -53,6 +53,6 @@ def _held_out(reader: SplitReader, data: DataConfig) -> list[int]:
     if len(reader) < 2:
         raise StaleStoreError(
             f"data.val_share is {data.val_share:g}, and split {data.train_split} has {len(reader)} sample: two or more "
-            "are needed to hold one out; go without validation: --data.val-share 0 --data.val-split None"
+            "are needed to hold one out; train without validation: --data.val-share 0 --data.val-split None"
         )
     return held_out(len(reader), data.val_share, data.val_seed)

@@ -1,7 +1,7 @@
-"""Which files are images and which are clutter, and all files below a folder: the one rule for every reader of folders.
+"""Tells images from clutter, and lists the files below a folder: one rule for every reader of folders.
 
-Hidden files and folders, and those that systems and editors leave behind, are no data. Links are followed; one that
-leads to a folder above itself is not, since all of that is read already.
+Hidden files and folders, and those that systems and editors leave behind, are ignored. Links are followed, except one
+to a parent folder of its own, whose files are read already.
 """
 
 import difflib
@@ -15,16 +15,16 @@ from typing import Final
 from gscnn_platform.paths import AnyPath, RemotePath, below, glob_pattern
 
 IMAGE_ENDINGS: Final = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-"""Of images that are read."""
+"""Extensions of images that can be read."""
 LABEL_ENDINGS: Final = (".png", ".tif", ".tiff", ".bmp")
-"""Of labels that are read: formats that keep every value."""
+"""Extensions of labels that can be read: lossless formats."""
 RAW_ENDINGS: Final = (".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw")
 """Of cameras' raw files: mostly TIFFs whose first picture is a small preview."""
 OTHER_ENDINGS: Final = (
     *(".jfif", ".jpe", ".gif", ".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".ppm", ".pgm", ".pnm", ".tga"),
     *(".exr", ".hdr", ".psd", ".npy", ".npz", ".mat", *RAW_ENDINGS),
 )
-"""Of images that are not read: they are listed, so that reading one says what it is rather than leave it out."""
+"""Extensions of images that cannot be read: they are listed, so that reading one fails instead of skipping it."""
 ANY_IMAGE: Final = (*IMAGE_ENDINGS, *OTHER_ENDINGS)
 
 SYSTEM: Final = {
@@ -35,7 +35,7 @@ SYSTEM: Final = {
 
 
 class InputError(ValueError):
-    """A folder or file of a user's that cannot be taken; the message names it and the way out."""
+    """A user's folder or file that cannot be used; the message names it and what to do."""
 
 
 def is_clutter(name: str) -> bool:
@@ -135,7 +135,7 @@ def named_files(folder: AnyPath, endings: tuple[str, ...], error: Callable[[str]
         if has_ending(file.name, endings):
             name = name_of(file, folder)
             if name in found:
-                raise error(f"{found[name]} and {file.name} have one name, {name!r}; rename or remove one of them")
+                raise error(f"{found[name]} and {file.name} have the same name, {name!r}; rename or remove one of them")
             found[name] = file
         elif has_ending(file.name, ANY_IMAGE):
             unread.setdefault(name_of(file, folder), file)
@@ -143,7 +143,7 @@ def named_files(folder: AnyPath, endings: tuple[str, ...], error: Callable[[str]
 
 
 def require_utf8(path: str | AnyPath) -> None:
-    """Raises InputError where a path is not UTF-8, as names are that come out of a ZIP file of another system."""
+    """Raises InputError if a path is not UTF-8, as names are that come out of a ZIP file of another system."""
     try:
         str(path).encode()
     except UnicodeEncodeError as error:

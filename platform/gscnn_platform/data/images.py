@@ -1,4 +1,4 @@
-"""Images that lie on disk outside of any store, and what a model needs of them."""
+"""Image files outside of a store, prepared for a model."""
 
 import os
 import re
@@ -71,8 +71,8 @@ def find_images(inputs: Sequence[str], option: str, out: AnyPath | None = None) 
     files = [file for file in found if file not in in_output]
     if not files and found:
         raise InputError(
-            f"{option} {_shown(inputs)}: all {len(found)} images lie below --out {out}, where pictures are written and "
-            "never read: name another --out"
+            f"{option} {_shown(inputs)}: all {len(found)} images are below --out {out}, where pictures are written and "
+            "never read: choose another --out"
         )
     if not files:
         raise InputError(_nothing(option, inputs[0]))
@@ -129,7 +129,7 @@ def _matching(text: str) -> Iterator[tuple[AnyPath, bool]]:
 
 
 def _lying_in(folder: AnyPath | None, files: Iterable[AnyPath]) -> set[AnyPath]:
-    """Those of the files that lie below a folder, by whatever links."""
+    """The files that are below a folder, after following links."""
     if isinstance(folder, Path):
         target = folder.resolve()
         local = [file for file in files if isinstance(file, Path)]
@@ -141,7 +141,7 @@ def _lying_in(folder: AnyPath | None, files: Iterable[AnyPath]) -> set[AnyPath]:
 
 
 def _common(folders: Sequence[PurePosixPath]) -> PurePosixPath | None:
-    """The deepest folder that is or holds all of these; None where none does."""
+    """The deepest folder that is or holds all of these; None if none does."""
     shared = set.intersection(*({folder, *folder.parents} for folder in folders))
     return max(shared, key=lambda folder: len(folder.parts), default=None)
 
@@ -151,7 +151,7 @@ def _shown(inputs: Sequence[str]) -> str:
 
 
 def _nothing(option: str, text: str) -> str:
-    """Why an input has no image."""
+    """The message for an input without images."""
     path = as_path(text)
     if is_clutter(path.name) and path.is_file():
         return f"{option} {text}: hidden files and those of systems are input only where one alone is named"

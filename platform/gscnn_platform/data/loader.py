@@ -1,8 +1,8 @@
-"""Store -> SegBatch, for one training worker.
+"""Reads a store as SegBatches, for one training worker.
 
-The order of an epoch is a pure function of seed and epoch, and a sample's augmentation one of seed, epoch, sample and
-how often the epoch has had it: a run can be repeated, with any number of loader processes, and every worker knows its
-share without asking.
+The order of an epoch is a pure function of seed and epoch. A sample's augmentation is a pure function of seed, epoch,
+sample and how often the epoch has had it. So a run can be reproduced with any number of loader processes, and every
+worker knows its share without communication.
 """
 
 import shutil
@@ -32,7 +32,7 @@ Key = tuple[int, int, int]
 PREFETCHED: Final = 4
 """Batches that each loader process has ready."""
 BYTES_PER_PIXEL: Final = 3 * 4 + 1 + 4 + 1
-"""Of a SegBatch: image and gradient as floats, label and boundary as bytes."""
+"""Bytes per pixel of a SegBatch: image and gradient as floats, label and boundary as bytes."""
 SHARED_MEMORY: Final = Path("/dev/shm")
 
 
@@ -58,7 +58,7 @@ def shares(step: NDArray[np.int64], accumulate: int, world_size: int) -> list[li
 
 
 def describe_epoch(num_samples: int, batch_size: int) -> str:
-    """What an epoch does with its samples, for people."""
+    """A description of an epoch, for users."""
     steps = steps_per_epoch(num_samples, batch_size)
     repeated = steps * batch_size - num_samples
     last = f"; the last step repeats {repeated} of them to be full" if repeated else ""
@@ -175,7 +175,7 @@ def check_shared_memory(processes: int, images: int, crop: tuple[int, int], fold
     if needed > free:
         raise StorageError(
             f"{folder} has {readable(free)} free, and --data.loader-processes {processes} needs {readable(needed)}: "
-            "take fewer, 0 needs none, or give the container more (docker run --shm-size 8g)"
+            "use fewer (0 needs none), or give the container more (docker run --shm-size 8g)"
         )
 
 

@@ -18,16 +18,16 @@ from gscnn_platform.paths import AnyPath, write_whole
 MANIFEST: Final = "manifest.json"
 
 SCHEMA_VERSION: Final = 1
-"""Of what a row's arrays mean: part of the fingerprint."""
+"""Version of the meaning of a row's arrays: part of the fingerprint."""
 
 STORE_VERSION: Final = 2
-"""Of how files and manifest are written: no part of the fingerprint. 2 has checksums."""
+"""Version of the file formats: not part of the fingerprint. 2 has checksums."""
 
 SHA256: Final = r"^[0-9a-f]{64}$"
 """A checksum: one from elsewhere must not lead a copy out of the cache's folder."""
 
 MOST_BYTES: Final = 1 << 26
-"""Of a manifest that is read: 64 MiB name the parts of about ten million samples."""
+"""Maximum size of a manifest: 64 MiB list the parts of about ten million samples."""
 
 
 ENVELOPE: Final = ("store_version", "checksum")
@@ -35,7 +35,7 @@ ENVELOPE: Final = ("store_version", "checksum")
 
 
 class StoreError(ValueError):
-    """There is no store, or its files do not fit its manifest."""
+    """There is no store, or its files do not match its manifest."""
 
 
 class NoStoreError(StoreError):
@@ -43,7 +43,7 @@ class NoStoreError(StoreError):
 
 
 class StaleStoreError(StoreError):
-    """A whole store, but not the one that this run asks for."""
+    """An intact store, but not the one that this run needs."""
 
 
 class Part(Config):
@@ -74,7 +74,7 @@ class Split(Config):
     """Pixels of each train id."""
     void_pixels: int
     all_void: int = 0
-    """Samples whose labels are void everywhere; 0 also in stores from before they were counted."""
+    """Samples whose labels are entirely void; 0 also in stores from before they were counted."""
 
 
 class Skipped(Config):
@@ -86,7 +86,7 @@ class Skipped(Config):
 
 
 class Identity(Config):
-    """What the numbers in a store depend on, and nothing else: no path, no machine, no checksum of a file."""
+    """Everything that the numbers in a store depend on: no path, no machine, no checksum of a file."""
 
     schema_version: int
     dataset: str
@@ -119,14 +119,14 @@ class Manifest(Config):
     skipped: tuple[Skipped, ...] = ()
 
     def command(self, path: str | AnyPath, edges: EdgeConfig, *flags: str) -> str:
-        """The command that builds this store anew at `path` with other edge settings."""
+        """The command that rebuilds this store at `path` with other edge settings."""
         return precompute_command(self.identity.dataset, path, edges, *flags)
 
     def how_to_fix(self, folder: AnyPath) -> str:
         """The end of a message about a damaged store: what to do."""
         rebuild = self.command(folder, self.identity.edges, "--overwrite")
         store = shlex.quote(str(folder))
-        return f"python -m jobs.verify --store {store} lists every fault, and this builds the store anew: {rebuild}"
+        return f"python -m jobs.verify --store {store} lists every fault, and this rebuilds the store: {rebuild}"
 
 
 def read_manifest(folder: AnyPath) -> Manifest:
@@ -154,26 +154,26 @@ def parse_manifest(folder: AnyPath) -> tuple[Manifest, list[str]]:
     try:
         size = file.stat().st_size
         if size > MOST_BYTES:
-            raise StoreError(f"{file} has {size} bytes, and {MOST_BYTES} at most are read: this is no manifest of ours")
+            raise StoreError(f"{file} has {size} bytes, more than the limit of {MOST_BYTES}: not a store's manifest")
         data = file.read_bytes()
     except OSError as error:
         raise StoreError(f"{file} cannot be read: {error.strerror or error}") from error
     try:
         content = from_json(data)
     except ValueError as error:
-        raise StoreError(f"{file} is no manifest: {error}; build the store anew with jobs.precompute") from error
+        raise StoreError(f"{file} is not a manifest: {error}; rebuild the store with jobs.precompute") from error
     if not isinstance(content, dict) or not content.keys() & {*Manifest.model_fields, *ENVELOPE}:
-        raise NoStoreError(f"{file} is another program's, and {folder} is no store: name another folder")
+        raise NoStoreError(f"{file} is another program's, and {folder} is not a store: name another folder")
     _check_versions(folder, content)
     fits = content == sealed(content)
     try:
         manifest = Manifest.model_validate({key: content[key] for key in content if key not in ENVELOPE})
     except ValidationError as error:
         what = explain(error).partition("\n")[0]
-        raise StoreError(f"{file} is no manifest: {what}; build the store anew with jobs.precompute") from error
-    faults = [] if fits else ["its checksum does not fit its contents: it was edited, or is damaged"]
+        raise StoreError(f"{file} is not a manifest: {what}; rebuild the store with jobs.precompute") from error
+    faults = [] if fits else ["its checksum does not match its contents: it was edited, or is damaged"]
     if manifest.fingerprint != manifest.identity.fingerprint:
-        faults.append(f"fingerprint {manifest.fingerprint} does not fit its contents")
+        faults.append(f"fingerprint {manifest.fingerprint} does not match its contents")
     for name, split in manifest.splits.items():
         rows = sum(part.rows for part in split.parts)
         if rows != split.samples:
@@ -207,7 +207,7 @@ def precompute_command(dataset: str, out: str | AnyPath, edges: EdgeConfig, *fla
 
 
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """`field: ours, theirs` for every leaf in which two nested mappings differ."""
+    """A message for every leaf in which two nested mappings differ."""
     for key in ours:
         if (
             isinstance(ours[key], Mapping)
@@ -216,19 +216,19 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str 
         ):
             yield from differences(ours[key], theirs[key], f"{prefix}{key}.")
         elif ours[key] != theirs[key]:
-            yield f"{prefix}{key} is {ours[key]} in the store, {theirs[key]} is asked for"
+            yield f"{prefix}{key} is {ours[key]} in the store, expected {theirs[key]}"
 
 
 def _no_store(folder: AnyPath) -> str:
     """Why there is none, and what to name or to type."""
     if folder.is_file():
-        return f"{folder} is no store, it is a file: name the folder that jobs.precompute wrote"
+        return f"{folder} is not a store, it is a file: name the folder that jobs.precompute wrote"
     if isinstance(folder, Path) and (folder.parent / MANIFEST).is_file():
         return f"{folder} is a folder of a store: name the store, {folder.parent}"
     if folder.exists() and any(folder.iterdir()):
-        return f"{folder} is no store, it has no {MANIFEST}: name the folder that jobs.precompute wrote (--out)"
+        return f"{folder} is not a store, it has no {MANIFEST}: name the folder that jobs.precompute wrote (--out)"
     reason = f"it has no {MANIFEST}" if folder.exists() else "there is no such folder"
-    return f"{folder} is no store, {reason}: run: python -m jobs.precompute DATASET --out {shlex.quote(str(folder))}"
+    return f"{folder} is not a store, {reason}; run: python -m jobs.precompute DATASET --out {shlex.quote(str(folder))}"
 
 
 def _check_versions(folder: AnyPath, content: dict[str, Any]) -> None:
@@ -240,7 +240,7 @@ def _check_versions(folder: AnyPath, content: dict[str, Any]) -> None:
     for field, (found, read) in versions.items():
         if found != read:
             raise StaleStoreError(
-                f"{folder / MANIFEST}: {field} is {found}, this code reads {read}: build the store anew with "
+                f"{folder / MANIFEST}: {field} is {found}, this code reads {read}: rebuild the store with "
                 f"{_rebuild(folder, identity)}"
             )
 

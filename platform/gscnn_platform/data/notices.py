@@ -1,4 +1,4 @@
-"""What a store lacks and what that means for training, for people: said when it is built and when it is trained on."""
+"""Notes on what a store lacks and what that means for training, shown when it is built and when it is trained on."""
 
 import shlex
 from collections.abc import Collection, Iterator
@@ -24,7 +24,7 @@ def notices(manifest: Manifest, left_out: Collection[str] = ()) -> tuple[str, ..
 def turned_notice(count: int) -> Iterator[str]:
     """A sentence where images were turned: in a square one nobody can see whether its label was drawn upright too."""
     if count:
-        yield f"{count} samples are turned upright by their EXIF orientation; their labels must be upright as well"
+        yield f"{count} samples are rotated upright by their EXIF orientation; their labels must be upright as well"
 
 
 def void_notices(manifest: Manifest, splits: Collection[str] | None = None) -> Iterator[str]:
@@ -32,8 +32,8 @@ def void_notices(manifest: Manifest, splits: Collection[str] | None = None) -> I
     for name, split in manifest.splits.items():
         if split.all_void and (splits is None or name in splits):
             yield (
-                f"{split.all_void} of {split.samples} labels of split {name} are void everywhere: "
-                "nothing is learnt from these samples, and they have no score"
+                f"{split.all_void} of {split.samples} labels of split {name} are entirely void: "
+                "nothing is learned from these samples, and they have no score"
             )
 
 
@@ -54,6 +54,6 @@ def _missing_classes(manifest: Manifest) -> Iterator[str]:
     if names:
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
         yield (
-            f"no label of split {TRAIN} has class {', '.join(names[:SHOWN])}{more}: nothing can learn it; "
-            "check the raw values that stand for it"
+            f"no label of split {TRAIN} has class {', '.join(names[:SHOWN])}{more}, so no model can learn it; "
+            "check the raw values that map to it"
         )

@@ -1,4 +1,4 @@
-"""One part of a store: raw samples -> a Parquet file and a report. What every task of precompute runs."""
+"""Builds one part of a store: raw samples -> a Parquet file and a report. Every task of precompute runs this."""
 
 import tempfile
 import uuid
@@ -24,12 +24,12 @@ from gscnn_platform.remote_errors import patiently
 
 @dataclass(frozen=True)
 class BuildJob:
-    """What every task is given: all samples, and how and where to write them."""
+    """The input of every task: all samples, and how and where to write them."""
 
     samples: dict[str, list[Sample]]
     folder: AnyPath
     prefix: str
-    """How the names of this build's files start."""
+    """Prefix of this build's file names."""
     edges: EdgeConfig
     label_table: dict[int, int]
 
@@ -43,19 +43,19 @@ class Chunk(Config):
 
 
 class PartReport(Config):
-    """What a task did."""
+    """The result of a task."""
 
     split: str
     part: Part | None
-    """None where no sample could be used, or where the part could not be written."""
+    """None if no sample could be used, or if the part could not be written."""
     samples: int
     """Samples written."""
     bytes: int
-    """What they take on disk."""
+    """Their size on disk."""
     pixels: tuple[int, ...]
     """Pixels of each train id, 256 long."""
     all_void: int
-    """Samples written whose labels are void everywhere."""
+    """Samples written whose labels are entirely void."""
     bad: tuple[Skipped, ...]
     failure: Failure | None
     """Why nothing could be written; no file is left then."""
@@ -120,7 +120,7 @@ def to_arrays(sample: Sample, label_table: dict[int, int], edges: EdgeConfig) ->
 
 @contextmanager
 def _local_folder(folder: AnyPath, split: str) -> Iterator[Path]:
-    """Where a split's parts are written: in the store, or on this node's disk to be uploaded."""
+    """The folder for a split's parts: in the store, or on this node's disk to be uploaded."""
     if isinstance(folder, Path):
         yield folder / split
         return

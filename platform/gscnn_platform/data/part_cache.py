@@ -1,8 +1,8 @@
-"""Copies of a remote store's parts on a node's own disk: shared by all that runs there, checked, bounded.
+"""Copies of a remote store's parts on a node's own disk: shared by all jobs on the node, verified, bounded in size.
 
-A copy is named after the sha256 of its part. Training reads all parts of a split equally often, so nothing is gained
-by letting one part of a store take another's place: those that have no room are read remotely, row by row, and only
-other stores' parts make way, the longest unused first.
+A copy is named after the sha256 of its part. Training reads all parts of a split equally often, so evicting one part of
+a store for another gains nothing: parts that do not fit are read remotely, row by row, and only parts of other stores
+are evicted, least recently used first.
 """
 
 import fcntl
@@ -57,7 +57,7 @@ def fetch(cache: CacheConfig, parts: Sequence[tuple[RemotePath, Part]], in_use: 
     copies = {place: copy for place, _, copy in kept if copy.is_file()}
     far = sum(part.bytes for place, part in parts if place not in copies)
     if far:
-        _say(f"{readable(far)} have no room in {folder}, and are read from the store row by row")
+        _say(f"{readable(far)} do not fit in {folder} and are read from the store row by row")
     return [copies.get(place, place) for place, _ in parts]
 
 
@@ -91,14 +91,14 @@ def _download(place: RemotePath, part: Part, copy: Path) -> None:
                 digest.update(chunk)
                 target.write(chunk)
         if digest.hexdigest() != part.sha256:
-            raise StoreError(f"{place} has other bytes than were written: its sha256 is not the manifest's")
+            raise StoreError(f"{place} differs from what was written: its sha256 is not the manifest's")
         partial.rename(copy)
     finally:
         partial.unlink(missing_ok=True)
 
 
 class _Room:
-    """What the bound and the disk leave for a store's parts."""
+    """The room that the limit and the disk leave for a store's parts."""
 
     def __init__(self, folder: Path, bound: int, in_use: Collection[str]) -> None:
         there = {file: file.stat() for file in folder.glob("*.parquet")}
@@ -143,8 +143,8 @@ def _folder(cache: CacheConfig) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(
-            f"data.cache.folder {folder} cannot be made: {error.strerror}; name another by --data.cache.folder, or "
-            "switch the cache off by --data.cache.gigabytes 0"
+            f"data.cache.folder {folder} cannot be created: {error.strerror}; choose another with "
+            "--data.cache.folder, or disable the cache with --data.cache.gigabytes 0"
         ) from error
     return folder
 

@@ -1,4 +1,4 @@
-"""All parts of a store, built on all nodes by Ray Data, under a progress bar that moves by the sample."""
+"""Builds all parts of a store on all nodes with Ray Data, with a progress bar that counts samples."""
 
 import logging
 from functools import partial
@@ -16,7 +16,7 @@ LOOK_SECONDS: Final = 0.2
 
 
 class SampleCount:
-    """How many samples the tasks have begun: an actor, since a task gives nothing back before its part is whole."""
+    """Counts the samples that tasks have started: an actor, because a task returns only a complete part."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -29,7 +29,7 @@ class SampleCount:
 
 
 def part_reports(job: BuildJob, part_rows: int, progress: Progress, place: Destination, title: str) -> list[PartReport]:
-    """Lets Ray Data write all parts; what comes back is a small row a part.
+    """Lets Ray Data write all parts; what comes back is a small row per part.
 
     Raises:
         StorageError: a task could not write.
@@ -79,6 +79,6 @@ def _collected(dataset: Any, progress: Progress, place: Destination) -> list[Par
 
 
 def _build_part(chunk: dict[str, Any], job: BuildJob, count: Any) -> dict[str, str]:
-    """What Ray Data calls: `build_part` with JSON in and out, which need no schema over rows that differ."""
+    """Called by Ray Data: `build_part` with JSON in and out, which needs no common schema of different rows."""
     report = build_part(Chunk.model_validate(chunk), job, tell=count.add.remote)
     return {"report": report.model_dump_json()}

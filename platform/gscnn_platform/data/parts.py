@@ -1,4 +1,4 @@
-"""The Parquet files of a store: one sample a row, one row a row group, every page with a checksum.
+"""The Parquet files of a store: one sample per row, one row per row group, every page with a checksum.
 
 A row holds one sample as plain arrays, uint8, row-major: image [H, W, 3] RGB, label [H, W], gradient [H, W] (edge prior
 times 255) and boundary [H, W]; Parquet compresses each by zstd, so that a random sample costs one small read.
@@ -29,7 +29,7 @@ TAIL: Final = 8
 """Bytes at the end of a Parquet file: the length of its footer, little-endian, and PAR1."""
 
 READ_ERRORS: Final = (OSError, pa.ArrowException, UnicodeDecodeError)
-"""What damaged bytes become in Arrow; each of 15,104 single flipped bits of a part's pages was one of them."""
+"""Errors that damaged bytes cause in Arrow; each of 15,104 single flipped bits of a part's pages was one of them."""
 
 
 @dataclass(frozen=True)
@@ -97,12 +97,12 @@ def read_arrays(
 
 
 def quick_fault(folder: AnyPath, part: Part) -> str | None:
-    """What is wrong with a part as its place, size and footer tell, without reading a row; None where nothing is."""
+    """The fault of a part by its path, size and footer, without reading a row; None if there is none."""
     file = folder / part.file
     if not is_inside(folder, file):
         return "leads out of the store by a link"
     if not file.is_file():
-        return "is missing, or is no file"
+        return "is missing, or is not a file"
     try:
         with file.open("rb") as raw:
             size = raw.seek(0, os.SEEK_END)

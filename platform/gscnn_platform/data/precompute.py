@@ -51,7 +51,7 @@ OF_A_BUILD: Final = re.compile(r"part-[0-9a-f]{8}-[0-9a-f]{32}\.parquet")
 
 
 class BadDatasetError(ValueError):
-    """Samples of the raw dataset cannot be used; the message lists them."""
+    """Some samples of the raw dataset cannot be used; the message lists them."""
 
 
 class PrecomputeConfig(Config):
@@ -60,16 +60,16 @@ class PrecomputeConfig(Config):
     format: SerializeAsAny[DatasetFormat]
     """The raw dataset's layout."""
     out: str
-    """Output folder, a path or URI; on a cluster, one that all nodes reach."""
+    """Output folder, a path or URI; on a cluster, one that all nodes can reach."""
     root: str | None = None
-    """Folder of the raw dataset, a path or URI; none for streets, which are drawn."""
+    """Folder of the raw dataset, a path or URI; not for streets, which is drawn."""
     edges: EdgeConfig = EdgeConfig()
     on_bad_sample: Literal["error", "skip"] = "error"
-    """Whether a sample that cannot be used ends the build, or is left out and listed in the manifest."""
+    """If a sample cannot be used: fail, or skip it and list it in the manifest."""
     overwrite: bool = False
-    """Replace a store that is damaged, or of other settings or contents."""
+    """Replace an existing store that is damaged or has other settings or contents."""
     part_rows: int = Field(default=PART_ROWS, ge=1)
-    """Samples a Parquet file at most, and a Ray task."""
+    """Maximum samples per Parquet file and Ray task."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,10 @@ class PrecomputeResult:
     built: bool
     """False where the store was there already."""
     notices: tuple[str, ...]
-    """What the store lacks, and what that means for training; a sentence each."""
+    """Notes on what the store lacks, and what that means for training."""
 
     def __str__(self) -> str:
-        """What was done, where it is, what it holds, and a line for each thing that it lacks."""
+        """The result, its path, its contents, and a line for each thing that it lacks."""
         counts = ", ".join(f"{split.samples} {name}" for name, split in self.manifest.splits.items())
         done = "wrote" if self.built else "unchanged, nothing to do:"
         skipped = self.manifest.skipped
@@ -92,9 +92,9 @@ class PrecomputeResult:
 
 
 def precompute(config: PrecomputeConfig) -> PrecomputeResult:
-    """Builds the store that `config` describes, unless it is there already.
+    """Builds the store that `config` describes, unless it exists already.
 
-    Nothing at `config.out` changes until the new store is whole: it is written beside it and then moved.
+    Nothing at `config.out` changes until the new store is complete: it is written beside it and then moved.
 
     Raises:
         DatasetError, InputError, TextError: the raw dataset is not where or what it should be.
@@ -129,7 +129,7 @@ def precompute(config: PrecomputeConfig) -> PrecomputeResult:
         return PrecomputeResult(out, existing, False, notices(existing, said))
     place = destination(out)
     progress = Progress(out, place.disk, total=sum(len(of_split) for of_split in samples.values()))
-    with leaving_nothing_behind("nothing of this build is left; run the same command to start it again"):
+    with leaving_nothing_behind("this build was removed; rerun the command to start again"):
         try:
             manifest = _build(config, identity, samples, place, progress)
             from_now_on(f"the store {out} is whole")
@@ -168,7 +168,7 @@ def _build(
 
 
 class _Written:
-    """What the tasks reported of one split."""
+    """The tasks' reports of one split."""
 
     def __init__(self) -> None:
         self.parts: dict[str, Part] = {}
@@ -196,7 +196,7 @@ class _Written:
 def _check_root(config: PrecomputeConfig) -> AnyPath | None:
     if not config.format.needs_root:
         if config.root is not None:
-            raise DatasetError(f"--root is {config.root!r}, but {config.format.name} is drawn, not read: leave it out")
+            raise DatasetError(f"--root is {config.root!r}, but {config.format.name} is drawn, not read: remove --root")
         return None
     if config.root is None:
         raise DatasetError(f"{config.format.name} is read from files: add --root FOLDER_OF_THE_RAW_DATA")
@@ -204,7 +204,7 @@ def _check_root(config: PrecomputeConfig) -> AnyPath | None:
 
 
 def _content(samples: dict[str, list[Sample]]) -> tuple[str, int]:
-    """Hash over all samples' digests, and how many are turned upright; what cannot be read counts by its absence."""
+    """Hash over all samples' digests, and how many are rotated upright; what cannot be read counts by its absence."""
     flat = [(split, sample) for split, of_split in samples.items() for sample in of_split]
 
     def digest(item: tuple[str, Sample]) -> str:
@@ -221,13 +221,13 @@ def _content(samples: dict[str, list[Sample]]) -> tuple[str, int]:
 
 
 def _existing(out: AnyPath, identity: Identity, overwrite: bool) -> Manifest | None:
-    """The manifest at `out` if it is whole and what was asked for; None where the way is free."""
+    """The manifest at `out` if it is complete and as requested; None if a build may write there."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
     if not (out / MANIFEST).is_file():
         if isinstance(out, RemotePath) and all(OF_A_BUILD.fullmatch(file.name) for file in out.files()):
             return None  # What a build left there that was killed.
-        raise StoreError(f"--out {out} exists and is no store: name another folder, or remove it")
+        raise StoreError(f"--out {out} exists and is not a store: choose another folder, or remove it")
     if overwrite:
         try:
             existing = read_manifest(out)
@@ -243,13 +243,12 @@ def _existing(out: AnyPath, identity: Identity, overwrite: bool) -> Manifest | N
         return existing
     changed = list(differences(existing.identity.model_dump(), identity.model_dump()))
     raise StoreError(
-        f"--out {out} holds another store: {'; '.join(changed)}; add --overwrite to build it anew, or name another "
-        "folder"
+        f"--out {out} holds another store: {'; '.join(changed)}; add --overwrite to rebuild it, or name another folder"
     )
 
 
 def _is_whole(out: AnyPath, manifest: Manifest) -> bool:
-    """Whether each file has the bytes that were written, so that what reading finds damaged is built anew."""
+    """Whether each file has the bytes that were written, so that what reading finds damaged is rebuilt."""
     parts = [part for split in manifest.splits.values() for part in split.parts]
     with ThreadPoolExecutor(max_workers=machine.cores()) as pool:
         digests = pool.map(lambda part: file_digest(out / part.file), parts)

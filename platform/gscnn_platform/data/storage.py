@@ -16,7 +16,7 @@ FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 class StorageError(ValueError):
-    """A folder cannot be written; the message names it, what is free, what is unharmed, and the way out."""
+    """A folder cannot be written; the message names it, the free space, what is unchanged, and what to do."""
 
 
 def is_full(error: BaseException) -> bool:
@@ -43,18 +43,18 @@ class Failure(Config):
 
 @dataclass
 class Progress:
-    """How far a build has come, to tell from it what the whole takes."""
+    """The progress of a build, from which its total size is estimated."""
 
     out: AnyPath
     """Output folder."""
     disk: Path
-    """What its parts are written to first."""
+    """The disk that its parts are written to first."""
     total: int
     """Samples of the whole store."""
     samples: int = 0
     """Samples written, also to a part that could not be finished."""
     bytes: int = 0
-    """What these take on disk."""
+    """Their size on disk."""
 
     @property
     def needed(self) -> int | None:
@@ -65,8 +65,8 @@ class Progress:
 def storage_error(progress: Progress, failure: Failure) -> StorageError:
     """The error for a user, to be made when what was written of the new store is removed again."""
     out = progress.out
-    left = "No part of this build is read" if isinstance(out, RemotePath) else "Nothing half-made is left"
-    unharmed = f"{left}, and what was at {out} before is as it was."
+    left = "No part of this build is read" if isinstance(out, RemotePath) else "No partial output is left"
+    unharmed = f"{left}, and what was at {out} before is unchanged."
     if failure.number not in FULL:
         return StorageError(f"--out {out} cannot be written: {failure.reason}. {unharmed}")
     free = readable(shutil.disk_usage(progress.disk).free)
@@ -74,7 +74,7 @@ def storage_error(progress: Progress, failure: Failure) -> StorageError:
     return StorageError(
         f"--out {out}: the disk or its quota was full after {progress.samples} of {progress.total} samples "
         f"({failure.reason}). Needed: {needed}; free in {progress.disk}: {free}. "
-        f"{unharmed} Make space and run the same command again, or name a folder on another disk"
+        f"{unharmed} Free space and rerun the command, or name a folder on another disk"
     )
 
 

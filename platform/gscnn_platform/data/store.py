@@ -1,7 +1,7 @@
-"""The store: what precompute writes and training reads. A folder of Parquet files (`parts`) and one manifest.json.
+"""The store that precompute writes and training reads: a folder of Parquet files (`parts`) and one manifest.json.
 
-The manifest is written last: a folder without it is no store. A store that is named by URI is read from copies on this
-node's disk (`part_cache`), as far as these have room.
+The manifest is written last: a folder without it is not a store. A store that is opened by URI is read from copies on
+this node's disk (`part_cache`) as far as they fit.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -68,7 +68,7 @@ class Store:
     def split(self, name: str) -> "SplitReader":
         """For reading; of a remote store, when its parts are fetched to this node.
 
-        Raises StoreError where there is no such split, or where its samples' names cannot be read.
+        Raises StoreError if there is no such split, or if its samples' names cannot be read.
         """
         if name not in self.manifest.splits:
             raise StoreError(f"{self.path} has no split {name!r}; it has: {', '.join(self.manifest.splits)}")
@@ -144,7 +144,7 @@ class SplitReader:
             raise StoreError(f"{place} cannot be read: {error}; {_way_out(error, self._fix)}") from error
 
     def _read(self, part: int, of: Callable[[pq.ParquetFile], Result]) -> Result:
-        """What `of` gives of a part, opened; of one that is read over the network, with patience."""
+        """The result of `of` for an opened part; retries a part that is read over the network."""
         if isinstance(self.files[part], RemotePath):
             return patiently(lambda: of(self._file(part)))
         try:
@@ -189,9 +189,9 @@ def open_store(path: str | AnyPath, expected: DataConfig | None = None, num_clas
         num_classes: of the model.
 
     Raises:
-        StoreError: no store there, a broken manifest, or files that do not fit it.
+        StoreError: no store there, a damaged manifest, or files that do not match it.
         StaleStoreError: written by another version of this code, or other edge settings, another fingerprint or class
-            count than expected; the message names the field and the command that mends it.
+            count than expected; the message names the field and the command that fixes it.
     """
     folder = as_path(path)
     manifest = read_manifest(folder)
@@ -202,8 +202,8 @@ def open_store(path: str | AnyPath, expected: DataConfig | None = None, num_clas
         count = len(manifest.identity.classes)
         if count < 2:
             raise StaleStoreError(
-                f"{folder} has the class {manifest.identity.classes[0]} alone, and a model needs two: name what is "
-                "around it as a class of the dataset (docs/datasets.md), and build the store anew"
+                f"{folder} has only the class {manifest.identity.classes[0]}, and a model needs two: name the "
+                "background as a class of the dataset (docs/datasets.md), and rebuild the store"
             )
         raise StaleStoreError(
             f"{folder} has {count} classes ({', '.join(manifest.identity.classes)}), the model has model.num_classes "
@@ -247,17 +247,17 @@ def _check_expected(folder: AnyPath, manifest: Manifest, expected: DataConfig) -
         raise StaleStoreError(f"{folder}: {'; '.join(stale)}; run: {rebuild}")
     if expected.fingerprint not in (None, manifest.fingerprint):
         raise StaleStoreError(
-            f"{folder}: fingerprint is {manifest.fingerprint}, this run asks for {expected.fingerprint}: name the "
-            "store with that fingerprint, or leave --data.fingerprint out to take this one"
+            f"{folder}: fingerprint is {manifest.fingerprint}, this run expects {expected.fingerprint}: choose the "
+            "store with that fingerprint, or remove --data.fingerprint to accept this one"
         )
     if expected.train_split not in manifest.splits:
         raise StaleStoreError(
-            f"{folder} has no split {expected.train_split!r}; it has: {', '.join(manifest.splits)}: name one of these "
+            f"{folder} has no split {expected.train_split!r}; it has: {', '.join(manifest.splits)}: choose one of them "
             "with --data.train-split"
         )
     if not expected.val_share and expected.val_split is not None and expected.val_split not in manifest.splits:
         raise StaleStoreError(
             f"{folder} has no split {expected.val_split!r} to validate on; it has: {', '.join(manifest.splits)}\n"
             f"hold out a share of {expected.train_split}: --data.val-share 0.1\n"
-            "or name another split (--data.val-split NAME), or train without validation (--data.val-split None)"
+            "or choose another split (--data.val-split NAME), or train without validation (--data.val-split None)"
         )

@@ -1,4 +1,4 @@
-"""Reads a whole store and lists every fault in it. Threads share the files: hashing, zstd and OpenCV free the GIL."""
+"""Reads a whole store and lists every fault in it, in threads: hashing, zstd and OpenCV release the GIL."""
 
 import time
 from collections import Counter
@@ -110,7 +110,7 @@ class _PartRead:
         self.faults: list[Fault] = []
         self.names: list[str] = []
         self.pixels = np.zeros(256, np.int64)
-        """Of each train id."""
+        """Pixels of each train id."""
         self.labels = 0
         """Rows whose label is among `pixels`."""
 
@@ -132,7 +132,7 @@ class _PartRead:
             return
         try:
             if quick is None and file_digest(path) != self.part.sha256:
-                self._fault("has other bytes than were written: its sha256 is not the manifest's")
+                self._fault("differs from what was written: its sha256 is not the manifest's")
             opened = open_part(path)
         except READ_ERRORS as error:
             self._fault(f"none of its rows can be read: {error}")
@@ -189,7 +189,7 @@ def _split_faults(name: str, split: Split, reads: Sequence[_PartRead]) -> Iterat
     names = Counter(sample for read in reads for sample in read.names)
     for sample, times in names.items():
         if times > 1:
-            yield Fault(name, f"sample {sample} is there {times} times")
+            yield Fault(name, f"sample {sample} occurs {times} times")
     if sum(read.labels for read in reads) != split.samples:
         return  # What could not be read is a fault already, and its pixels are not known.
     pixels = sum((read.pixels for read in reads), np.zeros(256, np.int64))

@@ -1,4 +1,4 @@
-"""What a sweep searches: domains as text, and sets of them by dotted config key."""
+"""Search spaces: domains as text, and sets of them by dotted config key."""
 
 from gscnn_platform.domains.domain import Domain, SearchSpaceError, Value, parse_domain
 from gscnn_platform.domains.space import VARIANT, SearchSpace, check, with_sets

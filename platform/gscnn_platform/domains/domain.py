@@ -41,7 +41,7 @@ _KEYWORDS: Final[dict[str, bool | None]] = {"true": True, "false": False, "none"
 
 
 class SearchSpaceError(ValueError):
-    """A domain that cannot be read, or a search space that does not fit the config."""
+    """A domain that cannot be parsed, or a search space that does not match the config."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def parse_domain(text: str) -> Domain:
     tokens = list(_tokens(text))
     (kind, word, start), rest = tokens[0], tokens[1:]
     if kind != "word" or word not in EXAMPLES:
-        raise _misread(text, start, f"{word!r} is no kind of domain" if word else "expected a kind of domain")
+        raise _misread(text, start, f"{word!r} is not a kind of domain" if word else "expected a kind of domain")
     _expect(text, rest.pop(0), "(")
     args: list[Value] = []
     starts: list[int] = []
@@ -129,15 +129,15 @@ def parse_domain(text: str) -> Domain:
 
 
 def _fault(kind: str, args: Sequence[Value]) -> tuple[int, str] | None:
-    """Index of the argument that is wrong, or of the closing parenthesis, and why; None where all is well."""
+    """Index of the argument that is wrong, or of the closing parenthesis, and why; None if all is well."""
     for index, value in enumerate(args):
         if isinstance(value, float) and not math.isfinite(value):
             return index, f"{value} is not finite"
     if kind == "choice":
         if not args:
-            return 0, "choice needs a value at least"
+            return 0, "choice needs at least one value"
         twice = next((index for index, value in enumerate(args) if value in args[:index]), None)
-        return None if twice is None else (twice, f"{written(args[twice])} is there already")
+        return None if twice is None else (twice, f"{written(args[twice])} is listed twice")
     wanted = 3 if kind == "quniform" else 2
     numbers: list[float] = []
     for index, value in enumerate(args[:wanted]):
@@ -150,14 +150,14 @@ def _fault(kind: str, args: Sequence[Value]) -> tuple[int, str] | None:
     if kind == "loguniform" and low <= 0:
         return 0, f"{low} has no logarithm: loguniform starts above 0"
     if not low < high:
-        return 1, f"the end {high} is not above the start {low}"
+        return 1, f"the upper end {high} is not above the lower end {low}"
     if kind == "quniform":
         step = numbers[2]
         if step <= 0:
             return 2, f"the step {step} is not above 0"
         for index, bound in enumerate((low, high)):
             if (Fraction(str(bound)) / Fraction(str(step))).denominator != 1:
-                return index, f"{bound} is no multiple of the step {step}"
+                return index, f"{bound} is not a multiple of the step {step}"
     return None
 
 

@@ -1,4 +1,4 @@
-"""A set of domains by dotted config key, with variants: what a sweep tries, checked before it begins."""
+"""A search space: domains by dotted config key, and variants, checked before the sweep starts."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,21 +16,21 @@ VARIANT: Final = "variant"
 """Key under which a sampled trial names its variant."""
 
 SEARCHABLE: Final = ("seed", "model.", "loss.", "augmentation.", "optimizer.", "training.", "data.boundary_radius")
-"""What the keys that may be searched begin with. The others name the run, its data or its machines."""
+"""Prefixes of the keys that can be searched. The others name the run, its data or its machines."""
 
 NOT_SEARCHED: Final = {
-    "model.num_classes": "it is the store's, and all trials read one store",
+    "model.num_classes": "it belongs to the store, and all trials read one store",
     "training.best_metric": "it is the score that the sweep maximizes, --metric",
-    **dict.fromkeys(EXECUTION, "it says how a run is carried out, not what it computes"),
+    **dict.fromkeys(EXECUTION, "it changes how a run is executed, not what it computes"),
 }
 """Keys under SEARCHABLE that are refused all the same, and why."""
 
 
 class SearchSpace(Config):
-    """What a sweep tries: every variant with every combination, or sample, of the domains."""
+    """A search space: every variant with every combination, or sample, of the domains."""
 
     description: str
-    """What the sweep finds out, in a line."""
+    """The purpose of the sweep, in a line."""
     domains: Mapping[str, str]
     """Dotted config key -> text of its domain."""
     variants: Mapping[str, Mapping[str, Any]] = {}
@@ -55,7 +55,7 @@ class SearchSpace(Config):
         return found if names is None else found | {VARIANT: names}
 
     def overrides(self, sampled: Mapping[str, Any]) -> dict[str, Any]:
-        """What `with_overrides` takes: the sampled values, with a variant's name replaced by what it stands for."""
+        """The overrides for `with_overrides`: the sampled values, with a variant's name replaced by its overrides."""
         variant = self.variants[sampled[VARIANT]] if VARIANT in sampled else {}
         return {**variant, **{key: value for key, value in sampled.items() if key != VARIANT}}
 
@@ -111,7 +111,7 @@ def check(space: SearchSpace, config: ExperimentConfig) -> None:
     """
     domains = space.parsed()
     if not domains:
-        raise SearchSpaceError("nothing is searched: name a space, or add --set 'loss.edge=loguniform(1, 50)'")
+        raise SearchSpaceError("nothing to search: pass --space NAME, or --set 'loss.edge=loguniform(1, 50)'")
     names = domains[VARIANT].extremes() if VARIANT in domains else ()
     for name in names:
         if name not in space.variants:
@@ -124,12 +124,12 @@ def check(space: SearchSpace, config: ExperimentConfig) -> None:
     for name, overrides in variants.items():
         both = sorted(domains.keys() & overrides.keys())
         if both:
-            raise SearchSpaceError(f"{both[0]} is searched and set by variant {name!r} as well: leave one of them out")
+            raise SearchSpaceError(f"{both[0]} is searched and also set by variant {name!r}: remove one of them")
         resolved[name] = _resolve(config, overrides, f"variant {name!r}")
         twin = next((other for other in resolved if other != name and resolved[other] == resolved[name]), None)
         if twin is not None:
             raise SearchSpaceError(
-                f"variants {twin!r} and {name!r} are the same on {config.name}: take a recipe that has what they vary"
+                f"variants {twin!r} and {name!r} are the same on {config.name}: choose a recipe with what they vary"
             )
     for name, base in (resolved or {"": config}).items():
         where = f" of variant {name!r}" if name else ""
@@ -151,14 +151,14 @@ def _check_key(key: str, config: ExperimentConfig) -> None:
         raise SearchSpaceError(f"{key} is not searched: {refusal}")
     near = get_close_matches(key, [field for field in fields if _refusal(field) is None], n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else "see --help of jobs.train for its fields"
-    raise SearchSpaceError(f"{key!r} is no field of the config: {hint}")
+    raise SearchSpaceError(f"{key!r} is not a field of the config: {hint}")
 
 
 def _refusal(key: str) -> str | None:
     if key.startswith("data.") and key not in SEARCHABLE:
-        return "it is the store's, or says how that is read, and all trials read one store: run a sweep for each"
+        return "it belongs to the store or changes how it is read, and all trials read one store: run a sweep for each"
     if not key.startswith(SEARCHABLE):
-        return "it says where and how a run is carried out, not what it computes"
+        return "it changes where and how a run is executed, not what it computes"
     return NOT_SEARCHED.get(key)
 
 

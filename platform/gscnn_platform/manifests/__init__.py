@@ -1,4 +1,4 @@
-"""What is wrong with the files that start a cluster, found before they cost anything. No torch, and Ray late."""
+"""Finds faults in the files that start a cluster before they cost anything. No torch; Ray is imported late."""
 
 from gscnn_platform.manifests.checking import Report, check
 

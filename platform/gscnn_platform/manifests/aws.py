@@ -1,4 +1,4 @@
-"""What AWS takes, by EC2's own description of RunInstances, and what Ray would otherwise choose badly. No network."""
+"""Checks a file for AWS against EC2's own description of RunInstances, and against Ray's bad defaults. No network."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -14,10 +14,10 @@ from gscnn_platform.manifests.versions import image_faults
 from gscnn_platform.text_files import suggestion
 
 MISSING = {
-    "InstanceType": "say which machine: g5.2xlarge",
-    "ImageId": "Ray would take Ubuntu 18.04; give a machine image of your region",
+    "InstanceType": "choose an instance type, such as g5.2xlarge",
+    "ImageId": "Ray would use Ubuntu 18.04; set a machine image of your region",
     "IamInstanceProfile": "without it these nodes cannot read or write the bucket",
-    "SecurityGroupIds": "Ray would make a group that opens port 22 to the whole internet",
+    "SecurityGroupIds": "Ray would create a group that opens port 22 to the whole internet",
 }
 """Fields that each node type needs -> what happens without."""
 
@@ -29,12 +29,12 @@ COMMANDS = {
 
 
 def faults(document: Document) -> Iterator[Fault]:
-    """All that is wrong with a file for AWS, beyond Ray's schema."""
+    """The faults of a file for AWS, beyond Ray's schema."""
     yield from _region_faults(document)
     if document.get("provider", "cache_stopped_nodes") is not False:
         yield document.fault(
             ("provider", "cache_stopped_nodes"),
-            "must be false: Ray would stop machines rather than end them, and their disks go on costing",
+            "must be false: Ray would stop machines instead of terminating them, and their disks would cost money",
         )
     for field, effect in COMMANDS.items():
         if not isinstance(document.get(field), list):
@@ -42,7 +42,7 @@ def faults(document: Document) -> Iterator[Fault]:
     yield from image_faults(document, ("docker", "image"))
     head, types = document.get("head_node_type"), document.get("available_node_types")
     if not isinstance(types, dict):
-        yield document.fault(("available_node_types",), "is not given: Ray would take machines of its own choice")
+        yield document.fault(("available_node_types",), "is not given: Ray would choose instance types itself")
         return
     for name in types:
         yield from _size_faults(document, name, name == head)
@@ -80,7 +80,7 @@ def _size_faults(document: Document, name: str, is_head: bool) -> Iterator[Fault
     if not is_head:
         least = document.get(*node, "min_workers") or 0
         if least != 0:
-            yield document.fault((*node, "min_workers"), f"is {least}: they would cost with no work to do; set 0")
+            yield document.fault((*node, "min_workers"), f"is {least}: idle machines would cost money; set 0")
         return
     if document.get(*node, "resources", "CPU") != 0:
         yield document.fault((*node, "resources"), "must be {CPU: 0}, so that no task lands on the head")
@@ -117,7 +117,7 @@ def _id_faults(document: Document, field: Field, kind: str) -> Iterator[Fault]:
 
 
 def _request_faults(document: Document, field: Field, config: Mapping[str, Any]) -> Iterator[Fault]:
-    """What EC2 would refuse as a request: fields that it does not have, types, and values that are not in its lists."""
+    """Faults that EC2 would refuse in a request: unknown fields, wrong types, and values that are not in its lists."""
     # SubnetIds is Ray's own: it takes one of them for each request.
     request = {name: value for name, value in config.items() if name != "SubnetIds"}
     shape = _run_instances()

@@ -1,4 +1,4 @@
-"""Which check a file gets, and how its outcome reads."""
+"""Chooses the check of a file, and formats the result."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +10,11 @@ from gscnn_platform.manifests.documents import Document, Fault, UnreadableError
 class Report:
     file: str
     placeholders: tuple[Fault, ...] = ()
-    """What the user has yet to fill in."""
+    """Fields that the user must still fill in."""
     faults: tuple[Fault, ...] = ()
-    """What is wrong beyond that."""
+    """All other faults."""
     summary: str = ""
-    """What the cluster is; empty where it is not ready."""
+    """A description of the cluster; empty if the file is not ready."""
 
     @property
     def ready(self) -> bool:

@@ -11,7 +11,7 @@ import yaml
 from gscnn_platform.text_files import TextError, parse_yaml, read_text
 
 PLACEHOLDER = re.compile(r"FILL_IN_\w+")
-"""What a user must replace by a value of his own."""
+"""A placeholder that the user must replace."""
 
 Field = tuple[str | int, ...]
 """Keys and list positions from the top of a document: ("docker", "run_options", 0)."""
@@ -21,10 +21,10 @@ Field = tuple[str | int, ...]
 class Fault:
     file: str
     line: int | None
-    """Counted from 1; None where there is no file."""
+    """Counted from 1; None if there is no file."""
     field: str
     what: str
-    """Which value is wrong, why, and the way out."""
+    """The wrong value, why it is wrong, and what to do."""
 
     def __str__(self) -> str:
         place = self.file if self.line is None else f"{self.file}:{self.line}"
@@ -56,7 +56,7 @@ class Document:
             raise UnreadableError(Fault(self.file, error.line, "", error.what)) from error
 
     def get(self, *field: str | int) -> Any:
-        """The value of a field, or None where it or what holds it is not there."""
+        """The value of a field, or None if it or what holds it is not there."""
         value = self.value
         for key in field:
             try:
@@ -66,7 +66,7 @@ class Document:
         return value
 
     def fault(self, field: Iterable[str | int], what: str) -> Fault:
-        """What is wrong with a field; its line, or that of the field that it should stand in."""
+        """A fault of a field, with its line, or that of the field that should contain it."""
         field = tuple(field)
         return Fault(self.file, self._line(field), dotted(field), what)
 

@@ -1,4 +1,4 @@
-"""What KubeRay takes: a RayJob without misspelt fields, closed, and gone when its work is done."""
+"""Checks a RayJob for KubeRay: no misspelt fields, no open ports, deleted when its work is done."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -18,11 +18,11 @@ SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "RAY_AUTH_TOKEN"
 """Environment variables whose value must come from a Secret."""
 
 LEAST_GRACE_S = 120
-"""What a checkpoint may take, as in jobs/runtime_env.yaml; Kubernetes' default is 30 s."""
+"""Seconds that a checkpoint may take, as in jobs/runtime_env.yaml; Kubernetes' default is 30 s."""
 
 
 def faults(document: Document) -> Iterator[Fault]:
-    """All that is wrong with a RayJob."""
+    """The faults of a RayJob."""
     wrong_shape = list(schema_faults(document, schema()))
     yield from wrong_shape
     if wrong_shape:
@@ -35,12 +35,12 @@ def faults(document: Document) -> Iterator[Fault]:
 
 @cache
 def schema() -> dict[str, Any]:
-    """Of a RayJob; every object of it refuses unknown fields."""
+    """The schema of a RayJob; every object refuses unknown fields."""
     return yaml.safe_load((Path(__file__).parent / "kuberay_schema.yaml").read_text(encoding="utf-8"))
 
 
 def summary(document: Document) -> str:
-    """What the cluster is, when it ends, and what of it runs while nothing does."""
+    """A description of the cluster: when it ends, and its idle cost."""
     groups = document.get(*CLUSTER, "workerGroupSpecs") or []
     workers = ", ".join(f"{group['groupName']} up to {group.get('maxReplicas')}" for group in groups)
     idle = document.get(*CLUSTER, "autoscalerOptions", "idleTimeoutSeconds")
@@ -78,11 +78,11 @@ def _cluster_faults(document: Document) -> Iterator[Fault]:
     if document.get(*HEAD, "rayStartParams", "num-cpus") != "0":
         yield document.fault((*HEAD, "rayStartParams"), 'needs num-cpus: "0", so that no task lands on the head')
     if document.get(*CLUSTER, "enableInTreeAutoscaling") is not True:
-        yield document.fault((*CLUSTER, "enableInTreeAutoscaling"), "must be true: no worker would come or go")
+        yield document.fault((*CLUSTER, "enableInTreeAutoscaling"), "must be true: no worker would be added or removed")
     for group in list(_groups(document))[1:]:
         least = document.get(*group, "minReplicas")
         if least:
-            yield document.fault((*group, "minReplicas"), f"is {least}: they would cost with no work to do; set 0")
+            yield document.fault((*group, "minReplicas"), f"is {least}: idle pods would cost money; set 0")
 
 
 def _job_faults(document: Document) -> Iterator[Fault]:
@@ -113,7 +113,7 @@ def _pod_faults(document: Document, pod: Field) -> Iterator[Fault]:
         if variable["name"] in SECRETS and "value" in variable:
             yield document.fault(
                 (*container, "env", index),
-                f"{variable['name']} stands here for all to read; take it from a Secret by valueFrom.secretKeyRef",
+                f"{variable['name']} is readable by everyone here; take it from a Secret with valueFrom.secretKeyRef",
             )
     memory = {
         volume["name"]

@@ -1,4 +1,4 @@
-"""What `ray up` takes, on AWS and on machines of one's own: Ray's schema, and what keeps a cluster closed and small."""
+"""Checks a file for `ray up`, on AWS or on your own machines: Ray's schema, open ports, and idle costs."""
 
 import importlib.util
 import ipaddress
@@ -24,7 +24,7 @@ TOKEN_MODE = "RAY_AUTH_MODE=token"
 
 
 def faults(document: Document) -> Iterator[Fault]:
-    """All that is wrong with a file for `ray up`; what Ray itself finds comes last, for importing it takes a second."""
+    """The faults of a file for `ray up`; those that Ray finds come last, because importing Ray takes a second."""
     wrong_shape = list(schema_faults(document, _ray_schema()))
     yield from wrong_shape
     for role in START_COMMANDS:
@@ -42,7 +42,7 @@ def faults(document: Document) -> Iterator[Fault]:
 
 
 def summary(document: Document) -> str:
-    """What the cluster is, and what of it runs while nothing does."""
+    """A description of the cluster and its idle cost."""
     if document.get("provider", "type") == "aws":
         from gscnn_platform.manifests import aws
 
@@ -62,7 +62,7 @@ def _ray_schema() -> dict[str, Any]:
 
 
 def _rays_own_faults(document: Document) -> Iterator[Fault]:
-    """What Ray says beyond its schema, after it has added its defaults."""
+    """Ray's own errors beyond its schema, after it has added its defaults."""
     from ray.autoscaler._private.util import prepare_config, validate_config
 
     logging.getLogger("ray.autoscaler").setLevel(logging.WARNING)  # It tells of each default that it fills in.
@@ -73,11 +73,11 @@ def _rays_own_faults(document: Document) -> Iterator[Fault]:
 
 
 def _start_faults(document: Document, role: str) -> Iterator[Fault]:
-    """Of the commands that start Ray: the token, the dashboard, and what makes a head a head."""
+    """Faults of the commands that start Ray: the token, the dashboard, and the options of a head."""
     field = START_COMMANDS[role]
     commands = document.get(field)
     if not isinstance(commands, list):
-        yield document.fault((field,), "is not given: Ray's default asks for no token and shows its dashboard to all")
+        yield document.fault((field,), "is not given: Ray's default requires no token and opens the dashboard to all")
         return
     # What has a colon in it, YAML reads as a mapping.
     starts = [(index, str(command)) for index, command in enumerate(commands) if "ray start" in str(command)]
@@ -87,7 +87,7 @@ def _start_faults(document: Document, role: str) -> Iterator[Fault]:
         if TOKEN_MODE not in command and not any(TOKEN_MODE in option for option in docker_options(document, role)):
             yield document.fault(
                 (field, index),
-                f"starts Ray without {TOKEN_MODE}: whoever reaches a port could run code; "
+                f"starts Ray without {TOKEN_MODE}: anyone who reaches a port could run code; "
                 f"put it before `ray start`, or `--env {TOKEN_MODE}` into docker.run_options",
             )
         if role == "head":
@@ -103,12 +103,12 @@ def _head_faults(document: Document, index: int, command: str) -> Iterator[Fault
         )
     if "--autoscaling-config" not in command:
         yield document.fault(
-            field, "lacks --autoscaling-config=~/ray_bootstrap_config.yaml: no worker would ever be started"
+            field, "lacks --autoscaling-config=~/ray_bootstrap_config.yaml: no worker would ever start"
         )
 
 
 def docker_options(document: Document, role: str) -> list[str]:
-    """What `docker run` gets for a role: run_options and the role's own."""
+    """The `docker run` options of a role: run_options and the role's own."""
     options = [document.get("docker", name) for name in ("run_options", f"{role}_run_options")]
     return [str(option) for group in options if isinstance(group, list) for option in group]
 
@@ -154,7 +154,7 @@ def _aws_faults(document: Document) -> Iterator[Fault]:
 
 
 def _local_faults(document: Document) -> Iterator[Fault]:
-    """Of machines of one's own: addresses and the ssh key."""
+    """Faults of a cluster of your own machines: addresses and the ssh key."""
     workers = document.get("provider", "worker_ips")
     addresses = {("provider", "head_ip"): document.get("provider", "head_ip")}
     addresses |= {
@@ -162,7 +162,7 @@ def _local_faults(document: Document) -> Iterator[Fault]:
     }
     for field, address in addresses.items():
         if not unfilled(address) and not _is_address(address):
-            yield document.fault(field, f"is {address}; give the machine's IP address, for Ray goes by those")
+            yield document.fault(field, f"is {address}; set the machine's IP address, which is how Ray identifies it")
     if not isinstance(workers, list):
         yield document.fault(("provider", "worker_ips"), "is not given: list the other machines, or []")
     key = document.get("auth", "ssh_private_key")

@@ -1,4 +1,4 @@
-"""Holds a document against a JSON schema, and says what differs in words of its own."""
+"""Validates a document against a JSON schema, with readable messages."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -17,7 +17,7 @@ TYPES = {
     "object": "a mapping",
     "string": "text",
 }
-"""What JSON schema calls a type -> what a user calls it."""
+"""JSON schema type -> readable name."""
 
 
 def schema_faults(document: Document, schema: Mapping[str, Any]) -> Iterator[Fault]:

@@ -27,18 +27,18 @@ def locked(package: str) -> str:
 
 
 def image_faults(document: Document, field: Field) -> Iterator[Fault]:
-    """An image needs a tag that names the Ray version of constraints.txt, or it will be some other one some day."""
+    """An image needs a tag that names the Ray version of constraints.txt, so that it cannot change unnoticed."""
     image, ray = document.get(*field), locked("ray")
     if not isinstance(image, str):
         yield document.fault(field, f"is {image!r}; give the image that deploy/Dockerfile makes")
         return
     tag = image.split("@")[0].rpartition("/")[2].partition(":")[2]
     if not tag or tag == "latest":
-        yield document.fault(field, f"is {image}, which changes under you; give it a tag such as ray{ray}-py311")
+        yield document.fault(field, f"is {image}, which may change at any time; use a tag such as ray{ray}-py311")
     elif not re.search(rf"(?<![\d.]){re.escape(ray)}(?![\d.])", tag):
         yield document.fault(
             field,
-            f"is {image}, and constraints.txt has ray=={ray}; build deploy/Dockerfile anew and name it …:ray{ray}-…",
+            f"is {image}, and constraints.txt has ray=={ray}; rebuild deploy/Dockerfile and tag it …:ray{ray}-…",
         )
 
 

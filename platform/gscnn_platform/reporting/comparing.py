@@ -1,4 +1,4 @@
-"""jobs.compare without its command line: runs and sweeps that MLflow tracked in, words and a page out."""
+"""jobs.compare without its command line: compares runs and sweeps in MLflow, as text and as an HTML page."""
 
 import sys
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ def find(reference: str, uri: str | None) -> tracking.TrackedRun | Sweep:
     if not is_model and ("://" in reference or machine.expanded(reference).is_dir()):
         known = tracked_as(cluster.resolve(reference, "the run's folder"))
         if known is None:
-            raise ValueError(f"{reference} is no folder of a run or a sweep: name one, or an MLflow run id")
+            raise ValueError(f"{reference} is not a folder of a run or a sweep: pass one, or an MLflow run id")
         place, run_id = uri or known[0], known[1]
     else:
         place = tracking.tracking_uri(TrackingConfig(uri=uri), cluster.default_storage())
@@ -59,7 +59,7 @@ def find(reference: str, uri: str | None) -> tracking.TrackedRun | Sweep:
 
 
 def _scenes(comparison: Comparison) -> list[Scenes]:
-    """A picture of each contender; what cannot be read is said, since the rest of the page is worth having."""
+    """A picture of each contender; pictures that cannot be read are reported, and the page is written without them."""
     scenes = []
     for contender in comparison.contenders:
         run = shown_run(contender)

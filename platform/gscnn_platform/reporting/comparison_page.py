@@ -100,7 +100,7 @@ def _facts(comparison: Comparison, runs: Sequence[TrackedRun]) -> dict[str, str]
 
 
 def _split(sentence: str) -> tuple[str, str]:
-    """What was found, and the verdict after its colon."""
+    """The finding, and the verdict after its colon."""
     finding, _, verdict = sentence.rpartition(": ")
     return (finding, verdict) if finding else (verdict, "")
 
@@ -138,7 +138,7 @@ def _scene(each: Scenes) -> dict[str, Any]:
 
 
 def _samples(run: TrackedRun) -> tuple[str | None, ...]:
-    """What decides which samples a run draws."""
+    """The settings that decide which samples a run draws."""
     return run.fingerprint, run.validated_on, run.params.get("training.pictures")
 
 

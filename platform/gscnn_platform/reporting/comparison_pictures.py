@@ -15,14 +15,14 @@ from gscnn_platform.scores import BOUNDARY_F, RADII
 from gscnn_platform.tracking import TrackedRun
 
 COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#444444", "#8c564b")
-"""Of the contenders in their order, told apart by most colour-blind people too (Okabe and Ito); then from the first."""
+"""Colours of the contenders in order, distinguishable for most colour-blind people (Okabe and Ito); then repeated."""
 LOSS: Final = "train/total"
 POINTS: Final = 80
-"""Of a loss curve: each is a mean over as many steps as that takes, since single batches scatter."""
+"""Points of a loss curve: each is a mean over several steps, because single batches scatter."""
 
 
 def colour_of(place: int) -> str:
-    """Of the contender at a place of the comparison, everywhere on the page."""
+    """The colour of a contender by its position in the comparison, everywhere on the page."""
     return COLOURS[place % len(COLOURS)]
 
 

@@ -1,4 +1,4 @@
-"""jobs.evaluate without its command line: checkpoints and a store in, tables, a page and tracked scores out."""
+"""jobs.evaluate without its command line: evaluates checkpoints on a store; prints, writes and tracks the scores."""
 
 import json
 import sys
@@ -40,7 +40,7 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation came to, and where its page lies."""
+    """The result of an evaluation, and the path of its page."""
 
     models: tuple[Evaluated, ...]
     page: Path
@@ -88,7 +88,7 @@ def evaluate_checkpoint(config: EvaluateConfig) -> Evaluation:
 
 
 def _open_store(config: EvaluateConfig, loaded: Sequence[LoadedModel]) -> Store:
-    """Raises StaleStoreError where a model was trained on other classes or edge settings than the store's.
+    """Raises StaleStoreError if a model was trained on other classes or edge settings than the store's.
 
     Or where `held-out` asks for samples of a store that the model was not trained on, or that another one was trained
     on.
@@ -114,14 +114,14 @@ def _open_store(config: EvaluateConfig, loaded: Sequence[LoadedModel]) -> Store:
 
 
 def _check_held_out(store: Store, model: LoadedModel, first: LoadedModel) -> None:
-    """Raises StaleStoreError where a model was trained on some of what the first model's run has held out."""
+    """Raises StaleStoreError if a model was trained on some of what the first model's run has held out."""
     data, of_first = model.config.data, first.config.data
     if not data.val_share:
         raise StaleStoreError(f"--split {HELD_OUT}: run {model.run_id} held out nothing (data.val_share is 0)")
     if store.manifest.fingerprint != model.dataset.fingerprint:
         raise StaleStoreError(
             f"--split {HELD_OUT}: run {model.run_id} held out samples of store {model.dataset.fingerprint}, and "
-            f"{store.path} is {store.manifest.fingerprint}: name the store that it was trained on"
+            f"{store.path} is {store.manifest.fingerprint}: pass the store that it was trained on"
         )
     chosen = [(each.train_split, each.val_share, each.val_seed) for each in (data, of_first)]
     if chosen[0] != chosen[1]:
@@ -132,14 +132,14 @@ def _check_held_out(store: Store, model: LoadedModel, first: LoadedModel) -> Non
 
 
 def _samples(config: EvaluateConfig, store: Store, loaded: LoadedModel) -> SplitReader:
-    """What is counted: a split, or what the run of this model has held out."""
+    """The samples to evaluate on: a split, or what the run of this model has held out."""
     reader = validation_samples(store, loaded.config.data) if config.split == HELD_OUT else store.split(config.split)
     assert reader is not None
     return reader
 
 
 def _workers(config: EvaluateConfig) -> cluster.Workers | None:
-    """The cluster's worker that counts; None where this process does."""
+    """The cluster's worker that counts; None if this process does."""
     if not config.wait_for_nodes and (not config.use_gpu or torch.cuda.is_available()):
         if config.cpus_per_worker is not None:
             torch.set_num_threads(config.cpus_per_worker)

@@ -56,7 +56,7 @@ def confusion_picture(confusions: Mapping[str, np.ndarray], classes: Sequence[st
         axes.set_xticks(range(count), labels, rotation=90, fontsize=7)
         axes.set_yticks(range(count), labels, fontsize=7)
         axes.set_xlabel("predicted")
-        axes.set_ylabel("truth")
+        axes.set_ylabel("ground truth")
         axes.set_title(picture_text(name), fontsize=9)
         for (row, column), share in np.ndenumerate(shares):
             if share >= 0.005:
@@ -67,7 +67,7 @@ def confusion_picture(confusions: Mapping[str, np.ndarray], classes: Sequence[st
 
 
 def distance_picture(curves: Mapping[str, Mapping[int, Mapping[str, float]]]) -> bytes:
-    """mIoU and boundary F at the smallest radius by crop factor, one line a model."""
+    """mIoU and boundary F at the smallest radius by crop factor, one line per model."""
     figure = Figure(figsize=(9, 3.2), dpi=110, layout="constrained")
     drawn = (MIOU, BOUNDARY_F_PRESENT[min(RADII)])
     for axes, score in zip(np.ravel(figure.subplots(1, 2)), drawn, strict=True):
@@ -87,7 +87,7 @@ def distance_picture(curves: Mapping[str, Mapping[int, Mapping[str, float]]]) ->
 def frame_picture(
     views: Mapping[str, Panels], name: str, colours: Sequence[tuple[int, int, int]], windows: Sequence[Window]
 ) -> bytes:
-    """One frame: image, truth and each model's prediction; below, the enlarged crops with both outlines a model."""
+    """One frame: image, ground truth and each model's prediction; below, enlarged crops with the outlines."""
     panels = next(iter(views.values()))
     height, width = panels.truth.shape
     columns = max(2 + len(views), ZOOMS)
@@ -95,7 +95,7 @@ def frame_picture(
     heights = [cell * height / width, *([cell * height / width] * len(views))]
     figure = Figure(figsize=(12, sum(heights) + 0.25 * len(heights) + 0.5), dpi=110, layout="constrained")
     grid = figure.add_gridspec(len(heights), columns, height_ratios=heights)
-    overview = {"image": panels.image, "truth": colourise(panels.truth, colours)} | {
+    overview = {"image": panels.image, "ground truth": colourise(panels.truth, colours)} | {
         f"prediction {model}".strip(): colourise(_void_as_in(view.truth, view.prediction), colours)
         for model, view in views.items()
     }
@@ -109,7 +109,7 @@ def frame_picture(
         for column, window in enumerate(windows):
             axes = figure.add_subplot(grid[row, column])
             _show(axes, outlined(view, window), f"crop {column + 1} {model}".strip())
-    named = {"true outline": TRUTH_COLOUR, "predicted outline": PREDICTED_COLOUR, "both": BOTH_COLOUR}
+    named = {"ground truth outline": TRUTH_COLOUR, "predicted outline": PREDICTED_COLOUR, "both": BOTH_COLOUR}
     handles = [Line2D([], [], color=np.divide(rgb, 255), linewidth=3, label=label) for label, rgb in named.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8, facecolor="0.4", labelcolor="white")
     figure.suptitle(picture_text(name), fontsize=10)
@@ -134,7 +134,7 @@ def worst_windows(truth: UInt8[np.ndarray, "H W"], predictions: Sequence[UInt8[n
 
 
 def outlined(panels: Panels, window: Window) -> UInt8[np.ndarray, "h w 3"]:
-    """The crop of the image, enlarged, under the outlines of truth and prediction."""
+    """The crop of the image, enlarged, under the outlines of ground truth and prediction."""
     scale = max(1, ZOOM_PIXELS // window.height)
     size = (window.width * scale, window.height * scale)
     picture = cv2.resize(panels.image[window.slices], size, interpolation=cv2.INTER_LINEAR)
@@ -149,7 +149,7 @@ def outlined(panels: Panels, window: Window) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def _outline(label: UInt8[np.ndarray, "H W"], size: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
-    """Where an enlarged label changes, two pixels wide."""
+    """The outline of an enlarged label, two pixels wide."""
     large = _enlarged(label, size)
     return _neighbours(large) != cv2.erode(large, np.ones((3, 3), np.uint8))
 

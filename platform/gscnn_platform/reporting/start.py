@@ -1,4 +1,4 @@
-"""Where jobs.evaluate and jobs.compare begin: what can be known to fail, before torch and matplotlib are imported."""
+"""Start of jobs.evaluate and jobs.compare: checks what can fail before torch and matplotlib are imported."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -40,7 +40,7 @@ def compare_runs(
     if not metric.startswith(("val/", "val_iou/")):
         known = [score.tracked_as for score in SCORES]
         raise ValueError(
-            f"--metric {metric} is no validation score{near_misses(metric, known)}\n"
+            f"--metric {metric} is not a validation score{near_misses(metric, known)}\n"
             f"Scores are {', '.join(known)}, and val_iou/CLASS."
         )
     from gscnn_platform.reporting import comparing

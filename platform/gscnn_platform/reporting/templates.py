@@ -1,4 +1,4 @@
-"""Fills the pages' templates, which share base.html.jinja: one file each, that loads nothing."""
+"""Fills the pages' templates, which share base.html.jinja; each page is a self-contained file."""
 
 import base64
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which key of a sweep moves its metric: shares of variance by optuna's fANOVA."""
+"""How much each key of a sweep affects its metric: shares of variance by Optuna's fANOVA."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -59,7 +59,7 @@ def importances(sweep: Sweep) -> dict[str, list[float]]:
 
 
 def draw_importance(sweep: Sweep, shares: Mapping[str, Sequence[float]]) -> UInt8[np.ndarray, "H W 3"]:
-    """One bar a key, with the spread over the resamples as a line."""
+    """One bar per key, with the spread over the resamples as a line."""
     figure = Figure(figsize=(8, 0.42 * len(shares) + 1.6), dpi=110, layout="constrained")
     axes = figure.subplots()
     rows = range(len(shares))

@@ -1,7 +1,7 @@
-"""Best so far against time, one slice a key, and parallel coordinates.
+"""Best so far against time, one slice per key, and parallel coordinates.
 
-Drawn here and not by optuna.visualization.matplotlib, which goes through pyplot, changes its global style, knows no
-trial that ended early and lets the labels of more than a few keys overlap.
+Drawn here and not by optuna.visualization.matplotlib, which goes through pyplot, changes its global style, does not
+mark trials that ended early, and lets the labels of more than a few keys overlap.
 """
 
 import math
@@ -164,7 +164,7 @@ def _parallel_coordinates(sweep: Sweep) -> UInt8[np.ndarray, "H W 3"]:
 
 
 def _heights(sweep: Sweep, key: str) -> np.ndarray:
-    """Where the trials cross the key's axis, about 0 to 1; those of a category beside each other, sorted by score."""
+    """Heights at which the trials cross the key's axis, about 0 to 1; sorted by score within a category."""
     domain = sweep.domains[key]
     heights = np.array([_height(domain, trial.params[key]) for trial in sweep.scored])
     if domain.kind == "choice":

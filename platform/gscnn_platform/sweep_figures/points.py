@@ -1,4 +1,4 @@
-"""The trials of a sweep as its figures see them, and what those have in common."""
+"""The trials of a sweep for its figures, and the elements that the figures share."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ MARKS: Final[dict[str, dict[str, Any]]] = {
     "failed": {"marker": "x", "color": "#D55E00", "s": 30, "linewidth": 1.4},
     "best": {"marker": "*", "facecolor": ORANGE, "edgecolor": "black", "s": 190, "linewidth": 0.7},
 }
-"""How each state of a trial is drawn: told apart by shape as well as by colour."""
+"""The marker of each trial state: differs in shape as well as in colour."""
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
-"""One MLflow run per training run, and nothing of it lost. The only package that imports mlflow.
+"""One MLflow run per training run, without losing metrics. The only package that imports mlflow.
 
-The driver creates the run; from then on all that is tracked goes through the run's outbox, a folder beside its
-checkpoints: rank 0 writes metrics and pictures to it, the driver the best model and how the run ended. What is in the
-outbox is delivered in the background, in order and once, whenever the server answers; `jobs.sync-tracking` delivers
-what is left when the run is over.
+The driver creates the run. From then on everything that is tracked goes through the run's outbox, a folder beside its
+checkpoints: rank 0 writes metrics and pictures to it, the driver the best model and the final status. The outbox is
+delivered in the background, in order and exactly once, whenever the server answers; `jobs.sync-tracking` delivers what
+is left after the run has ended.
 
 The names are those of __init__.pyi. Each is imported when it is used: a command that fails early imports no MLflow.
 """

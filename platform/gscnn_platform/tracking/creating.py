@@ -1,4 +1,4 @@
-"""New MLflow runs, described with all that is known before the first step; a start that fails leaves none behind."""
+"""Creates MLflow runs with everything known before the first step; a failed start leaves no run behind."""
 
 import json
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ def create_run(
     tags: Mapping[str, str],
     start_time: int | None = None,
 ) -> str:
-    """Creates the run with all that is known before the first step; returns its id.
+    """Creates the run with everything known before the first step; returns its id.
 
     Args:
         uri: of the tracking server or store.
@@ -79,10 +79,9 @@ def begin_run(
     files: Mapping[str, Any],
     start_time: int | None = None,
 ) -> str:
-    """A run with its tags, params, data and files; its id. Where the description fails the run is deleted again.
+    """Creates a run with its tags, params, data and files, and returns its id. If that fails, the run is deleted again.
 
-    A run of the same folder, of which nothing was tracked, is taken rather than made again: its driver was killed at
-    once.
+    An existing run of the same folder without any tracked data is reused: its driver was killed at its start.
     """
     texts = {key: str(value)[:MOST_PARAM] for key, value in params.items()}
     left = _left_by_a_kill(client, experiment, tags[FOLDER], texts)
@@ -114,7 +113,7 @@ def _left_by_a_kill(client: mlflow.MlflowClient, experiment: str, folder: str, p
 
 
 def experiment_of(client: mlflow.MlflowClient, uri: str, tracking: TrackingConfig) -> str:
-    """Id of the experiment, which is made where it is missing, and restored where `on_deleted` says so.
+    """Id of the experiment, which is created if missing, and restored if `on_deleted` says so.
 
     Raises:
         DeletedError: it was deleted.
@@ -133,7 +132,7 @@ def experiment_of(client: mlflow.MlflowClient, uri: str, tracking: TrackingConfi
         if tracking.on_deleted != "restore":
             raise DeletedError(
                 f"MLflow experiment {name!r} at {uri} was deleted.\n"
-                "Restore it and its runs with --tracking.on-deleted restore, or name another one with "
+                "Restore it and its runs with --tracking.on-deleted restore, or choose another one with "
                 "--tracking.experiment."
             )
         client.restore_experiment(experiment.experiment_id)

@@ -1,4 +1,4 @@
-"""Runs that were deleted in MLflow while they were stopped: noticed when they resume, restored or replaced."""
+"""Detects runs that were deleted in MLflow when they resume, and restores or replaces them."""
 
 import tempfile
 import threading
@@ -22,7 +22,7 @@ from gscnn_platform.tracking.uri import check_database
 REPLACES: Final = "gscnn.replaces"
 """Tag: id of the MLflow run that was deleted, in whose place this one is."""
 LOOK_SECONDS: Final = 10.0
-"""What a look at a server may take: one that hangs must not keep a run from resuming."""
+"""Seconds that a query of a server may take: a hanging server must not keep a run from resuming."""
 
 Fate = Literal["active", "deleted", "gone", "unknown"]
 """`gone`: not even to be restored. `unknown`: the server does not answer."""
@@ -64,9 +64,9 @@ def _look(uri: str, run_id: str) -> Fate:
 
 
 def needs_new_run(uri: str, run_id: str, on_deleted: OnDeleted) -> bool:
-    """Whether a run continues in a new MLflow run, since its own was deleted; restores that where asked to.
+    """Whether a run continues in a new MLflow run because its own was deleted; restores its own if asked to.
 
-    A server that does not answer keeps no run from resuming: then the answer is no.
+    A server that does not answer does not keep a run from resuming: the result is then False.
 
     Args:
         uri, run_id: of the run.
@@ -87,15 +87,15 @@ def needs_new_run(uri: str, run_id: str, on_deleted: OnDeleted) -> bool:
 
 
 def _told(uri: str, run_id: str, fate: Fate) -> str:
-    """What is wrong, and what to type."""
+    """The error: what is wrong, and what to type."""
     if fate == "gone":
         return (
             f"MLflow run {run_id} is not at {uri} and cannot be restored.\n"
-            f"Track in a new MLflow run, which gets all that was tracked before, with --tracking.on-deleted new."
+            f"Track in a new MLflow run, which gets everything tracked before, with --tracking.on-deleted new."
         )
     return (
-        f"MLflow run {run_id} at {uri} was deleted, by itself or with its experiment.\n"
-        "Restore it with --tracking.on-deleted restore, or track in a new MLflow run, which gets all that was tracked "
+        f"MLflow run {run_id} at {uri} was deleted, alone or with its experiment.\n"
+        "Restore it with --tracking.on-deleted restore, or track in a new MLflow run, which gets everything tracked "
         "before, with --tracking.on-deleted new."
     )
 
@@ -125,7 +125,7 @@ def start_time_of(uri: str, run_id: str) -> int | None:
 
 
 def move_to(outbox: str | Path, uri: str, old: str, new: str) -> None:
-    """Makes another run of an outbox: all that it ever had is delivered to that, and old files are copied.
+    """Gives an outbox another MLflow run: all its entries are delivered to it, and old files are copied.
 
     Args:
         outbox: the folder; there may be none yet.
@@ -147,7 +147,7 @@ def move_to(outbox: str | Path, uri: str, old: str, new: str) -> None:
 
 
 def make_way(outbox: str | Path, run_id: str, say: Say) -> None:
-    """Moves aside an outbox that an earlier run of the same name has left where this one's will be.
+    """Moves aside the outbox of an earlier run with the same name.
 
     Args:
         outbox: the folder; there may be none.
@@ -163,7 +163,7 @@ def make_way(outbox: str | Path, run_id: str, say: Say) -> None:
     aside = place.with_name(f"{place.name}-{other[:8]}")
     place.rename(aside)
     if left.waiting:
-        say(f"tracking: an earlier run of this name has left something undelivered, now in {aside}: {left.waiting}")
+        say(f"tracking: an earlier run of this name has undelivered data, now in {aside}: {left.waiting}")
 
 
 def _copy_artifacts(client: mlflow.MlflowClient, old: str, new: str, folder: str) -> None:

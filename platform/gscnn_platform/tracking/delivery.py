@@ -1,7 +1,7 @@
-"""Sends a journal to MLflow, in order. To send an entry again changes nothing, so that no count can be lost for good.
+"""Sends a journal to MLflow, in order. Sending an entry twice is harmless, so that a lost position costs nothing.
 
-A metric row is the same row while key, value, time and step are, and all four stand in the journal; files and tags
-are written over; the model is found again by its id.
+Two metric rows are equal if key, value, time and step are, and the journal has all four; files and tags are
+overwritten; the model is found again by its id.
 """
 
 import logging
@@ -35,7 +35,7 @@ ENDS: Final = ("failure", "stopped")
 MODEL_ID: Final = "gscnn.model"
 """Tag of a logged model by which it is found again."""
 MOST_ROWS: Final = 1000
-"""What MLflow takes in a request."""
+"""Maximum metric rows per MLflow request."""
 REFUSED: Final = "INVALID_PARAMETER_VALUE"
 """Error code of what MLflow would refuse at every attempt; any other error may pass."""
 
@@ -70,7 +70,7 @@ def client_of(uri: str) -> mlflow.MlflowClient:
 
 
 class Delivery:
-    """Where the entries of one journal go. Any error means: later again."""
+    """Delivers the entries of one journal. Any error means: try again later."""
 
     def __init__(self, journal: Journal) -> None:
         self.journal, self.run_id = journal, journal.address.run_id
@@ -79,7 +79,7 @@ class Delivery:
         self._steps: Mapping[str, int] = {}
 
     def some(self) -> bool:
-        """Sends what one request takes; returns whether there was anything to send."""
+        """Sends one request's worth of entries; returns whether there was anything to send."""
         try:
             return self._some()
         except BaseException:
@@ -121,7 +121,7 @@ class Delivery:
         return self._client
 
     def _steps_before(self, run: Run) -> Mapping[str, int]:
-        """Highest step of each key before the outbox's first delivery: a run that goes on elsewhere redoes some."""
+        """Highest step of each key before the outbox's first delivery: a run that resumes elsewhere repeats some."""
         file = self.journal.folder.parent / "steps.json"
         known = read_json(file)
         if known is not None:
@@ -148,7 +148,7 @@ class Delivery:
         ]
 
     def _log(self, rows: list[Metric]) -> None:
-        """Halves what is refused until the row is found that is to blame."""
+        """Splits a rejected batch in halves until the row at fault is found."""
         try:
             self.client().log_batch(self.run_id, metrics=rows)
         except MlflowException as error:
@@ -161,7 +161,7 @@ class Delivery:
             self._log(rows[middle:])
 
     def _check_refused(self, error: MlflowException) -> None:
-        """Raises an error that may pass, as for a run that is deleted and may be restored."""
+        """Raises an error that may be temporary, as for a run that was deleted and may be restored."""
         if error.error_code != REFUSED:
             raise error
         if self.client().get_run(self.run_id).info.lifecycle_stage != LifecycleStage.ACTIVE:
@@ -211,7 +211,7 @@ class Delivery:
             self.client().log_artifact(self.run_id, str(path), to)
 
     def _model(self, entry: Entry) -> None:
-        """Logs a saved model, or goes on where an attempt was cut short; with its metrics."""
+        """Logs a saved model with its metrics, or continues an interrupted attempt."""
         folder, client = self.journal.folder / entry["kept"], self.client()
         run = client.get_run(self.run_id)
         experiment, wanted = run.info.experiment_id, f"tags.`{MODEL_ID}` = '{entry['id']}'"

@@ -1,4 +1,4 @@
-"""The outbox on disk: what a run wants tracked, in order, and how much of it was delivered. Knows nothing of MLflow.
+"""The outbox on disk: a run's entries in order, and how many are delivered. Knows nothing of MLflow.
 
 OUTBOX/steps.json    highest step of each key that MLflow had before the outbox's first delivery
 OUTBOX/0/            a part; there is a second one only where another process held the first
@@ -45,7 +45,7 @@ class HeldError(TrackingError):
 
 @dataclass(frozen=True)
 class Address:
-    """Whose entries they are, and where they go."""
+    """The run of the entries, and where they are delivered."""
 
     tracking_uri: str
     run_id: str
@@ -191,7 +191,7 @@ _held: "weakref.WeakSet[Journal]" = weakref.WeakSet()
 
 
 def _forget() -> None:
-    # Data loading processes are forked from a run's worker: one that outlived it would go on holding its outbox.
+    # Data loading processes are forked from a run's worker: one that outlived it would keep holding its outbox.
     for journal in _held:
         os.close(journal._lock)
     _held.clear()
@@ -201,7 +201,7 @@ os.register_at_fork(after_in_child=_forget)
 
 
 def open_part(outbox: Path, address: Address) -> Journal:
-    """The first part of an outbox that no other process holds: on a network disk a dead node's lock lives on a while.
+    """The first part of an outbox that no other process holds: on a network disk a dead node's lock persists a while.
 
     Raises:
         TrackingError: it belongs to another run.
@@ -241,7 +241,7 @@ def refused(part: Path) -> list[str]:
 
 
 def address_of(part: Path) -> Address:
-    """Raises TrackingError where a crash left the file damaged; the run itself writes it anew when it is resumed."""
+    """Raises TrackingError if a crash left the file damaged; the run itself writes it anew when it is resumed."""
     known = read_json(part / HEADER)
     if known is None:
         raise TrackingError(f"{part / HEADER} is missing or damaged")
@@ -269,7 +269,7 @@ def delivered_bytes(part: Path) -> int:
 
 
 def read_json(file: Path) -> Mapping[str, Any] | None:
-    """None where there is no such file, or where a crash left it damaged."""
+    """None if there is no such file, or if a crash left it damaged."""
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):

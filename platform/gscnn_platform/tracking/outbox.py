@@ -1,4 +1,4 @@
-"""The outbox of a run: takes metrics, pictures and models at once, and delivers them when the server answers."""
+"""The outbox of a run: accepts metrics, pictures and models at once, and delivers them when the server answers."""
 
 import shlex
 import socket
@@ -46,7 +46,7 @@ def silent(line: str) -> None:
 
 @dataclass(frozen=True)
 class Left:
-    """What an outbox still holds, and how to deliver it; false where that is nothing."""
+    """What an outbox still holds, and how to deliver it; false if it is empty."""
 
     outbox: Path
     tracking_uri: str
@@ -57,7 +57,7 @@ class Left:
     refused: Sequence[str] = ()
     """The server's reasons, for entries that it will never take."""
     lost: str | None = None
-    """What the disk did not take."""
+    """Entries that could not be written to the disk."""
     error: str | None = None
     """Why it was not delivered, where that is known."""
 
@@ -66,7 +66,7 @@ class Left:
 
     @property
     def waiting(self) -> str:
-        """What can be delivered still: `metrics of 120 steps, artifact (2), status`; empty where that is nothing."""
+        """The undelivered entries as text: `metrics of 120 steps, artifact (2), status`; empty if that is nothing."""
         what = [f"metrics of {self.steps} steps"] if self.steps else []
         return ", ".join(what + [f"{kind} ({number})" if number > 1 else kind for kind, number in self.others.items()])
 
@@ -88,7 +88,7 @@ class Left:
 
 
 def left_in(outbox: Path, error: str | None = None, lost: str | None = None) -> Left:
-    """What is still to be delivered from all parts of an outbox, whoever holds them."""
+    """The undelivered entries of all parts of an outbox, whichever process holds them."""
     folders = parts(outbox)
     waiting = [entry for folder in folders for entry in undelivered(folder)]
     return Left(
@@ -103,7 +103,7 @@ def left_in(outbox: Path, error: str | None = None, lost: str | None = None) -> 
 
 
 class Outbox:
-    """Takes what a run wants tracked, at the cost of a write to a file, and delivers it in a thread of its own.
+    """Accepts a run's entries at the cost of a file write, and delivers them in its own thread.
 
     No method but `close` waits for the server, and none raises because of it.
 

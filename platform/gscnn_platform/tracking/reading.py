@@ -1,4 +1,4 @@
-"""Runs as MLflow has them, read back: what a comparison needs, without checkpoints, stores or the run's machine."""
+"""Reads runs back from MLflow: what a comparison needs, without checkpoints, stores or the run's machine."""
 
 import json
 import re
@@ -27,7 +27,7 @@ SWEEP: Final = "gscnn.sweep"
 PARENT: Final = "mlflow.parentRunId"
 """Tag of a trial: its sweep. The UI groups by it."""
 LOCAL_UI: Final = "http://127.0.0.1:5000"
-"""Where `make ui` and `mlflow ui` open a store that no server stands before."""
+"""Address at which `make ui` and `mlflow ui` open a store without a server."""
 PICTURES: Final = "validation"
 """Artifact folder of the pictures by epoch."""
 PAGE: Final = 500
@@ -58,7 +58,7 @@ class TrackedRun:
     """Metric -> step or epoch -> value, in order; of the metrics that were asked for."""
     dataset: str | None = None
     fingerprint: str | None = None
-    """Of the store; None where the run has no dataset input."""
+    """Fingerprint of the store; None if the run has no dataset input."""
     profile: Mapping[str, Any] = field(default_factory=dict)
     """The store's counts: "samples" by split, and "pixels" by split and class."""
 
@@ -104,9 +104,9 @@ def find_run(uri: str, reference: str) -> str:
         return found[0].info.run_id
     if found:
         ids = ", ".join(f"{run.info.run_id} of {_time(run.info.start_time):%Y-%m-%d %H:%M} UTC" for run in found)
-        raise TrackingError(f"{len(found)} runs at {_shown(uri)} are named {reference!r}: name one by its id: {ids}")
+        raise TrackingError(f"{len(found)} runs at {_shown(uri)} are named {reference!r}: choose one by its id: {ids}")
     raise TrackingError(
-        f"no run at {_shown(uri)} has the id or the name {reference!r}: look for it in the MLflow UI, or name another "
+        f"no run at {_shown(uri)} has the id or the name {reference!r}: look for it in the MLflow UI, or pass another "
         "tracking URI with --uri or MLFLOW_TRACKING_URI"
     )
 
@@ -145,7 +145,7 @@ def picture(uri: str, run_id: str, epoch: int | None) -> tuple[int, bytes] | Non
     """The picture of a run's validation scenes at an epoch, or the last one where that has none.
 
     Returns:
-        Its epoch and the PNG file's bytes; None where the run has no picture.
+        Its epoch and the PNG file's bytes; None if the run has no picture.
 
     Raises:
         TrackingError: no such run, or `uri` does not answer.
@@ -170,7 +170,7 @@ def _reading(uri: str, what: str) -> Iterator[mlflow.MlflowClient]:
         yield client_of(uri)
     except (MlflowException, OSError) as error:
         raise TrackingError(
-            f"{what} cannot be read at {_shown(uri)}: {reason(error)}; name another tracking URI with --uri or "
+            f"{what} cannot be read at {_shown(uri)}: {reason(error)}; pass another tracking URI with --uri or "
             "MLFLOW_TRACKING_URI"
         ) from error
 

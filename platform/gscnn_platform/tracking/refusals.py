@@ -1,4 +1,4 @@
-"""Requests that a tracking server refuses for want of rights, in the words of who can mend that."""
+"""Requests that a tracking server refuses for lack of rights, as messages to the person who can fix that."""
 
 import configparser
 
@@ -26,17 +26,17 @@ def check_credentials() -> None:
 
 
 def refusal(error: Exception) -> str | None:
-    """What to do about an answer of 401 or 403, in one line; None for any other error."""
+    """A message with what to do about a 401 or 403, in one line; None for any other error."""
     status = _status(error)
     if status not in (401, 403):
         return None
     user = read_mlflow_creds().username
     if status == 401 and user is None:
-        return f"the server asks who you are (401): set {CREDENTIALS} (deploy/mlflow.md)"
+        return f"the server requires a user and a password (401): set {CREDENTIALS} (deploy/mlflow.md)"
     if status == 401:
-        return f"the server does not take this password of user {user!r} (401): mend {CREDENTIALS} (deploy/mlflow.md)"
+        return f"the server rejects this password of user {user!r} (401): fix {CREDENTIALS} (deploy/mlflow.md)"
     if "Invalid Host header" in str(error):
-        return "the server is not to be called by this name (403): its MLFLOW_SERVER_ALLOWED_HOSTS must have it"
+        return "this host is not in the server's MLFLOW_SERVER_ALLOWED_HOSTS (403): add it there and restart the server"
     return (
         f"the server does not let user {user!r} do this, or there is no such run (403): ask the experiment's owner for "
         "EDIT, or take another one by --tracking.experiment (deploy/mlflow.md)"
@@ -49,7 +49,7 @@ def reason(error: Exception) -> str:
 
 
 def unusable(uri: str, error: Exception) -> TrackingError:
-    """What is said of a tracking URI at which no run can be made."""
+    """The error for a tracking URI at which no run can be created."""
     refused = refusal(error)
     if refused:
         return TrackingError(f"tracking URI {uri}: {refused}")
@@ -57,7 +57,7 @@ def unusable(uri: str, error: Exception) -> TrackingError:
 
 
 def _status(error: Exception) -> int | None:
-    """The answer's HTTP status; None where there was no answer."""
+    """The answer's HTTP status; None if there was no answer."""
     if isinstance(error, HTTPError) and error.response is not None:  # What the proxy of artifacts answered.
         return error.response.status_code
     # Of other errors MLflow says 400 or 500.

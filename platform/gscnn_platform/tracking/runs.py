@@ -1,4 +1,4 @@
-"""MLflow runs as the driver and the other jobs see them: resumed, ended, evaluated, found again."""
+"""MLflow runs for the driver and the other jobs: resume, end, evaluate and find them."""
 
 import importlib.metadata
 import math
@@ -50,7 +50,7 @@ def close_run(
     patience: float = 60,
     say: Say = silent,
 ) -> Left:
-    """Ends the run as finished, failed or stopped, and delivers all that its outbox still holds.
+    """Ends the run as finished, failed or stopped, and delivers everything that its outbox still holds.
 
     Args:
         outbox, uri, run_id: of the run.

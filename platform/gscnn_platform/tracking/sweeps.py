@@ -24,7 +24,7 @@ VARIANT: Final = "gscnn.variant"
 VARIANTS: Final = "gscnn.variants"
 """Tag of a sweep's parent: its variants in the order of the space, as a JSON list."""
 ALIAS: Final = "best"
-"""Of the registered model's newest version."""
+"""Alias of the registered model's newest version."""
 
 
 def create_sweep(
@@ -64,7 +64,7 @@ def create_sweep(
 
 
 def trial_tags(parent: str, space_name: str, overrides: Mapping[str, Any], variant: str | None) -> dict[str, str]:
-    """What links a trial with its sweep, and says what that set in it."""
+    """Tags that link a trial to its sweep and record the settings that the sweep chose."""
     tags = {PARENT: parent, "gscnn.space": space_name, OVERRIDES: json.dumps(overrides)}
     return tags if variant is None else {**tags, VARIANT: variant}
 

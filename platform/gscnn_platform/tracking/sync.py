@@ -43,7 +43,7 @@ def deliver(outbox: Path, patience: float, say: Say = silent, uri: str | None = 
 
 
 def _deliver_if_possible(outbox: Path, uri: str, restore_deleted: bool) -> Left:
-    """To be patient with each of many runs whose server is down, or which were deleted, would take minutes."""
+    """With full patience for each run, many runs of a server that is down, or deleted runs, would take minutes."""
     try:
         check_listening(uri)
         _check_there(uri, address_of(parts(outbox)[-1]).run_id, restore_deleted)
@@ -87,7 +87,7 @@ def find_outboxes(folders: Iterable[Path]) -> list[Path]:
 
 
 def sync(folders: Iterable[Path], uri: str | None, say: Say, restore_deleted: bool = False) -> bool:
-    """Delivers what ended runs have left; says a line a run.
+    """Delivers what ended runs have left; prints one line per run.
 
     Args:
         folders: of runs, or with runs in them.

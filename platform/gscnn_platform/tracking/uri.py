@@ -1,4 +1,4 @@
-"""Where runs are tracked: the tracking URI, and what can be known of it without MLflow."""
+"""The tracking URI, and the checks of it that need no MLflow."""
 
 import importlib.metadata
 import os
@@ -22,12 +22,12 @@ SCHEMES: Final = (
 )
 """Of the tracking URIs that MLflow takes by itself."""
 CREDENTIALS: Final = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or ~/.mlflow/credentials"
-"""Where MLflow takes a user's name and password from, at every request anew."""
+"""Where MLflow reads a user's name and password, at every request."""
 MOST_SAID: Final = 300
 """Characters of a server's answer that a message quotes."""
 PORTS: Final = {"http": 80, "https": 443}
 MODELS: Final = "models:/"
-"""What a reference to a registered model begins with."""
+"""Prefix of a reference to a registered model."""
 
 
 def tracking_uri(config: TrackingConfig, storage: str) -> str:
@@ -59,7 +59,7 @@ def check_named_uri(config: TrackingConfig) -> None:
 
 
 def _check_scheme(uri: str) -> None:
-    """Raises ValueError where MLflow has no store for the URI's scheme; plugins may bring more of them."""
+    """Raises ValueError if MLflow has no store for the URI's scheme; plugins may bring more of them."""
     scheme = uri.partition("://")[0].partition("+")[0] if "://" in uri else ""
     plugins = {entry.name for entry in importlib.metadata.entry_points(group="mlflow.tracking_store")}
     if scheme and scheme not in SCHEMES and scheme not in plugins:
@@ -67,7 +67,7 @@ def _check_scheme(uri: str) -> None:
 
 
 def does_not_work(uri: str, error: Exception) -> TrackingError:
-    """What is said of a tracking URI at which no run can be made."""
+    """The error for a tracking URI at which no run can be created."""
     return TrackingError(f"tracking URI {uri} does not work: {brief(error)}; set --tracking.uri or MLFLOW_TRACKING_URI")
 
 
@@ -92,7 +92,7 @@ def _named_uri(config: TrackingConfig) -> str | None:
 
 
 def ui_command(uri: str) -> str:
-    """How to look at the runs of a tracking URI."""
+    """The command or link that shows the runs of a tracking URI."""
     return f"mlflow ui --backend-store-uri {shlex.quote(uri)}" if sqlite_path(uri) else f"open {shlex.quote(uri)}"
 
 

@@ -1,4 +1,4 @@
-"""Writes what a run has to say: the rank-0 writer."""
+"""The rank-0 writer of a run's metrics and pictures."""
 
 import io
 import threading
@@ -16,7 +16,7 @@ from gscnn_platform.tracking.uri import artifact_link
 SYSTEM_SECONDS: Final = 10.0
 """Between two samples of the machine's load."""
 LAST_SECONDS: Final = 5.0
-"""What the end of the training loop waits for the server at most; the driver goes on with what is left."""
+"""Maximum seconds that the end of the training loop waits for the server; the driver delivers what is left."""
 
 
 class RunWriter:

@@ -1,12 +1,13 @@
-"""What is on disk of a training run: weights to use, and all that is needed to go on.
+"""Checkpoints on disk: weights to use, and the state to resume from.
 
-A checkpoint is a folder: config.json and dataset.json (what was trained, on what), model.pt (the weights to use: the
-averaged ones where an average is kept), metrics.json, run.json (the MLflow run), training.pt (state to resume from) and
-checksums.json of all of these, written last: without it a checkpoint is none. All are read without unpickling code. A
-run's folder, a path or URI, holds its last checkpoints, step-NNNNNNNN, and its best one, best-NNNNNNNN, which has no
-state to resume from. Ray Train is not told of them: what is written counts at once, and nobody else deletes any.
+A checkpoint is a folder: config.json and dataset.json (what was trained, on what), model.pt (the weights to use:
+averaged if an average is kept), metrics.json, run.json (the MLflow run), training.pt (state to resume from) and
+checksums.json of all of these, written last: a folder without it is not a checkpoint. All are read without unpickling
+code. A run's folder, a path or URI, holds its last checkpoints, step-NNNNNNNN, and its best one, best-NNNNNNNN, which
+has no state to resume from. Ray Train does not manage them: a written checkpoint counts at once, and nothing else
+deletes any.
 
-Only what reads or writes tensors imports torch: the driver looks for checkpoints without it.
+Only functions that read or write tensors import torch: the driver looks for checkpoints without it.
 """
 
 from __future__ import annotations
@@ -35,16 +36,16 @@ if TYPE_CHECKING:
 MODEL, TRAINING = "model.pt", "training.pt"
 CONFIG, DATASET, METRICS, RUN = "config.json", "dataset.json", "metrics.json", "run.json"
 EVALUATED = (MODEL, CONFIG, DATASET, METRICS, RUN)
-"""What evaluation needs, and MLflow keeps."""
+"""Files that evaluation needs, and MLflow keeps."""
 CHECKSUMS = "checksums.json"
 STEP, BEST = "step-", "best-"
-"""How the names of a run's checkpoints start; the number of the step follows."""
+"""Prefixes of the names of a run's checkpoints; the step number follows."""
 KEPT = 2
-"""Last checkpoints that a run keeps: where the newest turns out to be damaged, there is the one before it."""
+"""Number of last checkpoints that a run keeps, so that there is a previous one if the newest is damaged."""
 
 
 class CheckpointError(ValueError):
-    """There is no checkpoint at the path that was named, or it is not whole."""
+    """There is no checkpoint at the given path, or it is incomplete or damaged."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +56,14 @@ class LoadedModel:
     config: ExperimentConfig
     dataset: Identity
     metrics: dict[str, float]
-    """Of the validation at which it was saved."""
+    """Metrics of the validation at which it was saved."""
     run_id: str
     """The MLflow run that trained it."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """What a checkpoint is written from."""
+    """The content of a checkpoint to write."""
 
     weights: dict[str, Any]
     """state_dict of the model to use."""
@@ -79,7 +80,7 @@ def checkpoint_name(prefix: str, step: int) -> str:
 
 
 def save(folder: Path, content: Content, resumable: bool = True) -> None:
-    """Writes a checkpoint into an empty folder; one that is not `resumable` has no state to go on from."""
+    """Writes a checkpoint into an empty folder; one that is not `resumable` has no state to resume from."""
     import torch
 
     for name, state in ((MODEL, content.weights), (TRAINING, content.training_state if resumable else None)):
@@ -107,7 +108,7 @@ def keep(run_folder: str, step: int, content: Content, best: bool) -> None:
 def _keep(run_folder: str, step: int, content: Content, best: bool) -> None:
     name = checkpoint_name(STEP, step)
     _write(run_folder, name, content, resumable=True)
-    # Those of later steps were damaged: the run had to go on from one before them.
+    # Checkpoints of later steps were damaged, and the run resumed from an earlier one.
     last = [other for other in steps_of_run(run_folder) if other <= name][:KEPT]
     discard(run_folder, *(other for other in _names(run_folder, STEP) if other not in last))
     if best:
@@ -130,7 +131,7 @@ def _write(run_folder: str, name: str, content: Content, resumable: bool) -> Non
 
 
 def clone(checkpoint: str, run_folder: str) -> None:
-    """Makes another run's checkpoint, a path or URI, the only one that this run goes on from."""
+    """Makes another run's checkpoint, a path or URI, the only one that this run resumes from."""
     source, path = filesystem_of(checkpoint)
     filesystem, root = filesystem_of(run_folder)
     name = path.rpartition("/")[2]
@@ -155,7 +156,7 @@ def discard(run_folder: str, *names: str) -> None:
 
 
 def steps_of_run(run_folder: str) -> list[str]:
-    """Names of the checkpoints that a run may go on from, newest first; a write that was cut short is none."""
+    """Names of the checkpoints that a run may resume from, newest first; an interrupted write is not one."""
     return _whole(run_folder, STEP)[::-1]
 
 
@@ -174,7 +175,7 @@ def _whole(run_folder: str, prefix: str) -> list[str]:
 
 
 def _names(run_folder: str, prefix: str) -> list[str]:
-    """Folders in a run's whose names start with `prefix`, sorted; none where it is not there."""
+    """Folders in a run's whose names start with `prefix`, sorted; none if it is not there."""
     filesystem, root = filesystem_of(run_folder)
     with naming(run_folder):
         entries = filesystem.get_file_info(FileSelector(root, allow_not_found=True))
@@ -183,7 +184,7 @@ def _names(run_folder: str, prefix: str) -> list[str]:
 
 
 def faults(folder: Path) -> list[str]:
-    """What is missing from a checkpoint or differs from what was written; empty for a whole one."""
+    """The missing or changed files of a checkpoint; empty for an intact one."""
     try:
         sums: dict[str, str] = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -196,7 +197,7 @@ def faults(folder: Path) -> list[str]:
 
 
 def load_training_state(checkpoint: str) -> dict[str, Any]:
-    """What `save` was given as training_state, on the CPU.
+    """The training_state that `save` was given, on the CPU.
 
     Raises:
         CheckpointError: a file of the checkpoint is missing or damaged.
@@ -211,7 +212,7 @@ def load_training_state(checkpoint: str) -> dict[str, Any]:
 
 
 def metrics_of(checkpoint: str) -> dict[str, float]:
-    """What was known at a checkpoint, a path or URI: step, total_steps, epoch and the scores of the last validation."""
+    """The metrics of a checkpoint, a path or URI: step, total_steps, epoch and the scores of the last validation."""
     filesystem, path = filesystem_of(checkpoint)
     with filesystem.open_input_stream(f"{path}/{METRICS}") as stream:
         return json.loads(stream.read())
@@ -226,7 +227,7 @@ def load_model(path: str | Path) -> LoadedModel:
     with as_folder(str(path)) as folder:
         missing = [file for file in EVALUATED if not (folder / file).is_file()]
         if missing:
-            raise CheckpointError(f"{path} is no checkpoint: it lacks {', '.join(missing)}")
+            raise CheckpointError(f"{path} is not a checkpoint: it lacks {', '.join(missing)}")
         damaged = faults(folder)
         if damaged:
             raise CheckpointError(f"{path} cannot be used: {', '.join(damaged)}")
@@ -269,7 +270,7 @@ def as_folder(path: str) -> Iterator[Path]:
     """A checkpoint, or a run's best one, as a local folder; of a path or URI. Raises CheckpointError."""
     is_uri = "://" in path
     if not is_uri and not machine.expanded(path).is_dir():
-        raise CheckpointError(f"{path} is no folder: name a checkpoint's or a run's folder, or an MLflow run id")
+        raise CheckpointError(f"{path} is not a folder: pass a checkpoint's or a run's folder, or an MLflow run id")
     named = path.rstrip("/") if is_uri else str(machine.expanded(path).absolute())
     filesystem, inside = filesystem_of(best_of_run(named) or named)
     from ray.train import Checkpoint

@@ -1,4 +1,4 @@
-"""When to save and when to stop, agreed on by all workers at every step. Knows nothing of Ray."""
+"""Decides when to save and when to stop, in agreement with all workers at every step. Knows nothing of Ray."""
 
 import time
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from gscnn_platform.config import TrainingConfig
 from gscnn_platform.training.step_signal import Signal
 
 LOOK_SECONDS = 5.0
-"""From one look to the next: it is a barrier of 5 ms, and notices come at least 25 s ahead."""
+"""Seconds between checks: a check is a barrier of 5 ms, and notices come at least 25 s ahead."""
 
 
 class Control:
@@ -37,7 +37,7 @@ class Control:
         self.asked, self.preempted = asked, preempted
         self.steps_since_save, self.saved_at = 0, time.monotonic()
         self.looked_at, self.saved_for_preemption = time.monotonic(), False
-        # Its own group on the CPU: one over NCCL would make every step wait for the GPU. 0.1 to 0.3 ms a step.
+        # Its own group on the CPU: one over NCCL would make every step wait for the GPU. 0.1 to 0.3 ms per step.
         self._group = None
         if world_size > 1:
             patience = timedelta(minutes=config.collective_timeout_minutes)
@@ -45,7 +45,7 @@ class Control:
             self._group = cast(torch.distributed.ProcessGroup, group)
 
     def after_step(self) -> Signal:
-        """What all workers do now; every worker calls this after every step."""
+        """The signal for all workers; every worker calls this after every step."""
         self.steps_since_save += 1
         signal = torch.tensor(self._decide() if self.rank == 0 else Signal.GO_ON, dtype=torch.int32)
         if self._group is not None:

@@ -1,4 +1,4 @@
-"""Where a Train worker enters. Light to import: Ray's controller unpickles it too and needs no torch, no MLflow."""
+"""Entry point of a Train worker. Light to import: Ray's controller unpickles it too and needs no torch or MLflow."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The two ways to run a WorkerJob: on Ray Train's workers, or in this process where one worker is all there is."""
+"""The two ways to run a WorkerJob: on Ray Train's workers, or in this process if there is only one worker."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -20,7 +20,7 @@ from gscnn_platform.training.stopping import DriverLink, Stopper
 from gscnn_platform.training.waiting import Waiting
 
 OF_OWN_CLUSTER: Final = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
-"""No cloud takes this machine away: a process and a line of Ray's less."""
+"""A local machine is not preempted: saves a process and a line of Ray's output."""
 WHEN_THERE: Final = (
     "Training resumes from the last checkpoint once they are available. Or stop it and rerun the command with fewer "
     "--num-workers, or with --min-workers to resume with fewer automatically"
@@ -55,7 +55,7 @@ def train_on_workers(job: WorkerJob, storage: str, stopper: Stopper, tell: Tell)
         WorkerGroupError: of Ray Train, where workers failed too often.
     """
     config = job.config
-    # Beside the driver: on a node that dies it would take the run with it.
+    # On the driver's node: on any other node, its loss would end the run.
     here: Any = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     link: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(DriverLink).remote()
     trainer = TorchTrainer(
@@ -71,7 +71,7 @@ def train_on_workers(job: WorkerJob, storage: str, stopper: Stopper, tell: Tell)
             name=job.folder.rpartition("/")[2],
             storage_path=storage,
             failure_config=FailureConfig(max_failures=config.training.max_failures),
-            # It tells of each step of its start; what it does is said here, and a warning is still shown.
+            # Ray logs each step of its start; this module reports what matters, and warnings are still shown.
             logging_config=LoggingConfig(log_level="WARNING"),
         ),
     )
@@ -108,7 +108,7 @@ def train_on_workers(job: WorkerJob, storage: str, stopper: Stopper, tell: Tell)
 
 
 def _start_of(num_workers: int, cpus: int) -> str:
-    """What there is to wait for before the first worker has arrived."""
+    """What the job waits for until the first worker is ready."""
     needed, free = num_workers * cpus, int(ray.available_resources().get("CPU", 0))
     if free < needed:
         return f"waiting for {needed} free CPUs, {free} are free now"
@@ -116,7 +116,7 @@ def _start_of(num_workers: int, cpus: int) -> str:
 
 
 def train_here(job: WorkerJob, stopper: Stopper, tell: Tell) -> None:
-    """Runs the job in this process, without a start of Ray Train's: a warm process takes its first step at once.
+    """Runs the job in this process without starting Ray Train: a warm process takes its first step at once.
 
     Raises:
         NonFiniteLossError, CheckpointError, StoreError, StorageError: as `train_on_workers`.

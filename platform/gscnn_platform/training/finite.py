@@ -1,4 +1,4 @@
-"""Tells at which step a gradient stopped being finite, without making a GPU wait for its host."""
+"""Finds the step at which a gradient stopped being finite, without making the GPU wait for the host."""
 
 from collections import deque
 

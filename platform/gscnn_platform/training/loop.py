@@ -1,4 +1,4 @@
-"""What each worker runs: a TrainingWorker, its checkpoints and its pen."""
+"""The loop of each worker: a TrainingWorker, its checkpoints and, on rank 0, the writer."""
 
 import logging
 import shutil
@@ -31,7 +31,7 @@ from gscnn_platform.training.worker import NonFiniteLossError, TrainingWorker
 
 @dataclass(frozen=True)
 class Place:
-    """Where a worker stands among the others, and what it hears from and tells the driver, on rank 0."""
+    """A worker's rank and device and, on rank 0, its connection to the driver."""
 
     rank: int
     world_size: int
@@ -40,11 +40,11 @@ class Place:
     """See Control."""
     preempted: Callable[[], bool]
     tell: Callable[[dict[str, float]], object]
-    """Takes the scores of each validation, once the checkpoint of them is written."""
+    """Receives the scores of each validation once its checkpoint is written."""
 
 
 def train_loop_per_worker(job: WorkerJob, link: ActorHandle) -> None:
-    """Trains as one of Ray Train's workers, and tells the driver of an error that would come again after a restart."""
+    """Trains as one of Ray Train's workers, and reports errors that would recur after a restart to the driver."""
     if ray.get(link.arrive.remote()) is not None:
         return
     logging.getLogger("ray.train").setLevel(logging.WARNING)
@@ -62,17 +62,17 @@ def train_loop_per_worker(job: WorkerJob, link: ActorHandle) -> None:
             )
             train(job, place)
     except (NonFiniteLossError, CheckpointError) as error:
-        # All workers come here at the same step, and none waits for another.
+        # All workers get here at the same step, and none waits for another.
         ray.get(link.fail.remote(error))
     except (StoreError, StorageError) as error:
-        # This worker alone: raising it makes Ray end the others, and they all return as soon as they are back. The
+        # Only this worker gets here: raising makes Ray stop the others, and all return at once after the restart. The
         # driver shows the error; Ray would print its whole chain.
         ray.get(link.fail.remote(error))
         raise type(error)(str(error)) from None
 
 
 def train(job: WorkerJob, place: Place) -> None:
-    """Trains from the run's last whole checkpoint, or from the start, to the last step or to a signal to stop.
+    """Trains from the run's last complete checkpoint, or from the start, to the last step or to a signal to stop.
 
     Raises:
         NonFiniteLossError, CheckpointError: on all workers.
@@ -133,9 +133,9 @@ def train(job: WorkerJob, place: Place) -> None:
 
 @contextmanager
 def _space_for(run_folder: str, name: str) -> Iterator[None]:
-    """Turns a full disk in the block, which writes this checkpoint, into a StorageError.
+    """Turns a disk-full error in the block, which writes this checkpoint, into a StorageError.
 
-    Other errors of writing, those of a network say, may pass: Ray Train restarts the workers.
+    Other write errors, such as those of a network, may be temporary: Ray Train restarts the workers.
     """
     try:
         yield
@@ -147,17 +147,17 @@ def _space_for(run_folder: str, name: str) -> Iterator[None]:
         free = readable(shutil.disk_usage(folder).free)
         raise StorageError(
             f"checkpoint {name} cannot be written, the disk of {folder} or its quota is full: {free} are left. The "
-            "checkpoints before it are whole: make space, then the same command goes on from the last one"
+            "checkpoints before it are whole: free space, then rerun the command to resume from the last one"
         ) from error
 
 
 def _last_whole_state(run_folder: str, rank: int, world_size: int) -> dict[str, Any] | None:
-    """The state of the newest checkpoint without a fault, the same on all workers; None where the run is new.
+    """The state of the newest undamaged checkpoint, the same on all workers; None if the run is new.
 
     Raises:
         CheckpointError: there are checkpoints, and all of them are damaged.
     """
-    # What rank 0 finds holds for all: None where there is no checkpoint, "" where none is whole.
+    # All workers use what rank 0 finds: None if there is no checkpoint, "" if all are damaged.
     choice: list[str | None] = [None]
     if rank == 0:
         for name in checkpoints.steps_of_run(run_folder):
@@ -166,11 +166,11 @@ def _last_whole_state(run_folder: str, rank: int, world_size: int) -> dict[str, 
             choice = ["" if found else name]
             if not found:
                 break
-            say(f"checkpoint {name} is damaged ({', '.join(found)}): going on from the one before it")
+            say(f"checkpoint {name} is damaged ({', '.join(found)}): resuming from the previous one")
     if world_size > 1:
         torch.distributed.broadcast_object_list(choice, src=0)
     if choice[0] is None:
         return None
     if not choice[0]:
-        raise CheckpointError(f"no checkpoint in {run_folder} is whole: start anew under another --run-name")
+        raise CheckpointError(f"no checkpoint in {run_folder} is whole: start a new run under another --run-name")
     return checkpoints.load_training_state(f"{run_folder}/{choice[0]}")

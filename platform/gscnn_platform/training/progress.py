@@ -1,4 +1,4 @@
-"""The progress line: where a run is, how fast, and how long it will take."""
+"""The progress line: position, speed and remaining time of a run."""
 
 import time
 from collections.abc import Mapping

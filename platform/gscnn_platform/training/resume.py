@@ -1,7 +1,7 @@
-"""Which run a command means: a new one, or one that was stopped or died before its end. Knows nothing of Ray.
+"""Finds the run of a command: a new one, or one that was stopped or crashed. Knows nothing of Ray.
 
-A run's folder holds record.json: its config, its data, its MLflow run and how it ended, and alive.json, which the
-driver touches as long as it lives. The same command finds its run by them, whatever had killed it.
+A run's folder holds record.json (its config, its data, its MLflow run and how it ended) and alive.json, which the
+driver touches while it runs. A rerun command finds its run by them, whatever stopped it.
 """
 
 import json
@@ -27,29 +27,30 @@ from gscnn_platform.remote_errors import naming
 RECORD: Final = "record.json"
 ALIVE: Final = "alive.json"
 SWEEP_RECORD: Final = "sweep.json"
-"""What a sweep's folder has in place of record.json."""
+"""A sweep's counterpart of record.json."""
 BEAT_SECONDS: Final = 5.0
 DEAD_SECONDS: Final = 20.0
-"""Silence after which a driver on another host counts as dead; on this host its process id tells at once."""
+"""Seconds without a sign of life after which a driver on another host counts as dead; on this host its process id is
+checked."""
 
 State = Literal["running", "stopped", "failed", "finished"]
 
 
 LEFTOVERS: Final = {ALIVE, f".{ALIVE}.partial", f".{RECORD}.partial", f".{SWEEP_RECORD}.partial", "tracking"}
-"""What a start that was killed leaves in a run's folder: the next one takes it."""
+"""Files that a killed start leaves in a run's folder; the next start reuses them."""
 
 
 class ResumeError(ValueError):
-    """The run that was named cannot be resumed as asked."""
+    """The named run cannot be resumed with these settings."""
 
 
 class RunRecord(Config):
-    """What is known of a run from outside of it."""
+    """The record of a run, for other processes."""
 
     name: str
     config: ExperimentConfig
     fingerprint: str
-    """Of the store."""
+    """Fingerprint of the store."""
     tracking_uri: str
     run_id: str
     """MLflow's."""
@@ -59,7 +60,7 @@ class RunRecord(Config):
 def choose_run(
     config: ExperimentConfig, storage: str, fingerprint: str, is_trial: bool = False
 ) -> tuple[str, RunRecord | None]:
-    """Name of the run, and its record where it is one to resume.
+    """Name of the run, and its record if it is to be resumed.
 
     With `run_name` it is that run; without, the newest unfinished run of the same settings and data in `storage`, else
     a new one, named after the recipe and the time. A sweep answers for its trials: their settings may change on the
@@ -83,14 +84,14 @@ def choose_run(
         return name, None
     if not config.resume or record.state == "finished":
         raise ResumeError(
-            f"--run-name {name!r} is used already in {storage}, by a run that is {record.state}: choose another, or "
-            "leave it out"
+            f"--run-name {name!r} is already used in {storage} by a run that is {record.state}: choose another, or "
+            "omit it"
         )
     wrong = _differences(record, config, fingerprint)
     if wrong:
         raise ResumeError(
-            f"--run-name {name!r} is a run of other settings: {'; '.join(wrong)}. Give the same values to resume it, "
-            "or another --run-name to start anew"
+            f"--run-name {name!r} is a run of other settings: {'; '.join(wrong)}. Pass the same values to resume it, "
+            "or another --run-name to start a new run"
         )
     if is_driven(folder):
         raise ResumeError(f"--run-name {name!r} is running: {_owner_of(folder)}; stop it first, or choose another name")
@@ -98,7 +99,7 @@ def choose_run(
 
 
 def check_names(config: ExperimentConfig) -> None:
-    """Raises NamingError where a name that becomes a folder or an MLflow experiment cannot."""
+    """Raises NamingError if a name that becomes a folder or an MLflow experiment cannot."""
     check_name(config.name, "--name")
     check_experiment(config.tracking.experiment, "--tracking.experiment")
     if config.run_name is not None:
@@ -106,7 +107,7 @@ def check_names(config: ExperimentConfig) -> None:
 
 
 def check_free(folder: str, name: str) -> None:
-    """Refuses a folder without a record that has more in it than a start that failed or was killed leaves.
+    """Refuses a folder without a record that has more in it than a failed or killed start leaves.
 
     Raises:
         ResumeError: it has something of its own, or another start is under way in it.
@@ -120,12 +121,12 @@ def check_free(folder: str, name: str) -> None:
     if records:
         raise ResumeError(
             f"--run-name {name!r}: {folder}/{records[0]} is damaged, of another kind or of another version: choose "
-            "another name, or leave it out"
+            "another name, or omit it"
         )
     if there - LEFTOVERS:
         raise ResumeError(
-            f"--run-name {name!r}: {folder} exists and is no run, {sorted(there - LEFTOVERS)[0]} is in it: choose "
-            "another name, or leave it out"
+            f"--run-name {name!r}: {folder} exists and is not a run, {sorted(there - LEFTOVERS)[0]} is in it: choose "
+            "another name, or omit it"
         )
     if is_driven(folder):
         raise ResumeError(f"--run-name {name!r} is running: {_owner_of(folder)}; stop it first, or choose another name")
@@ -137,7 +138,7 @@ def write_record(folder: str, record: RunRecord) -> None:
 
 
 def read_record(folder: str) -> RunRecord | None:
-    """The record of a run's folder; None where there is none that this code reads."""
+    """The record of a run's folder; None if there is none that this code reads."""
     try:
         return RunRecord.model_validate(read_json(folder, RECORD))
     except (FileNotFoundError, ValidationError, ValueError):
@@ -192,7 +193,7 @@ def alive(folder: str) -> Iterator[None]:
 
 
 def _unfinished_like(config: ExperimentConfig, storage: str, fingerprint: str) -> RunRecord | None:
-    """The newest run in `storage` that died or was stopped, with the same settings and data."""
+    """The newest run in `storage` that crashed or was stopped, with the same settings and data."""
     for name in sorted(folders_in(storage, f"{config.name}-"), reverse=True):
         folder = f"{storage}/{name}"
         record = read_record(folder)
@@ -204,7 +205,7 @@ def _unfinished_like(config: ExperimentConfig, storage: str, fingerprint: str) -
 
 
 def _differences(record: RunRecord, config: ExperimentConfig, fingerprint: str) -> list[str]:
-    """What the run computed otherwise, field by field."""
+    """A message for each setting that differs from the run's."""
     theirs, ours = (_identity(each) for each in (record.config, config))
     found = [f"{key} was {theirs[key]}, is {ours[key]}" for key in ours if theirs[key] != ours[key]]
     if record.fingerprint != fingerprint:
@@ -217,7 +218,7 @@ def _identity(config: ExperimentConfig) -> dict[str, Any]:
 
 
 def is_driven(folder: str) -> bool:
-    """Whether a run's or a sweep's driver still lives; of one on another host, after waiting for a sign of it."""
+    """Whether a run's or a sweep's driver still runs; for another host, after waiting for a sign of life."""
     while True:
         try:
             owner = read_json(folder, ALIVE)

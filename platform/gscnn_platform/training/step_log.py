@@ -1,4 +1,4 @@
-"""What each step had to say, kept on the device until it is told to people and to MLflow."""
+"""The values of each step, kept on the device until they are printed and logged to MLflow."""
 
 from collections.abc import Mapping, Sequence
 from math import isfinite, nan
@@ -19,7 +19,7 @@ class StepLog:
     """Loss terms, gradient norm and learning rate of every step since the last transfer to the host.
 
     Args:
-        progress: writes the lines for people.
+        progress: writes the lines for users.
         world_size: over which loss terms are averaged. A worker's term is its part of the step's times the number of
             workers (gscnn.losses.JointLoss), so the mean is the term of the whole step.
         writer: MLflow's, on rank 0 only.
@@ -40,7 +40,7 @@ class StepLog:
         self._extra.append({"lr": lr, **({"skipped": skipped} if skipped else {})})
 
     def last_of_this_worker(self, back: int = 0) -> dict[str, float]:
-        """The values of the last step, or of `back` steps before it, of this worker's part alone."""
+        """This worker's values of the last step, or of `back` steps before it."""
         return dict(zip(self._names, self._values[-1 - back].tolist(), strict=True))
 
     def flush(self, step: int) -> None:

@@ -19,9 +19,9 @@ POLL_SECONDS: Final = 1.0
 
 
 class DriverLink:
-    """What driver and workers have to say to each other: an actor, since Train's workers get no signals.
+    """Messages between driver and workers, as an actor, because Train's workers get no signals.
 
-    From the driver: stop. From a worker: an error that no restart mends, so that Ray Train's restarts end at once; and
+    From the driver: stop. From a worker: an error that no restart fixes, which ends Ray Train's restarts at once, and
     the scores of each validation.
     """
 
@@ -47,7 +47,7 @@ class DriverLink:
         self._scores.append(scores)
 
     def arrive(self) -> Exception | None:
-        """A worker has loaded what it needs; gives the error that ended the workers before it, if one did."""
+        """A worker is ready; returns the error that ended the previous workers, if there was one."""
         self._arrived = True
         return self._error
 
@@ -75,7 +75,7 @@ class Stopper:
         return self._raised.is_set()
 
     def stop(self, by_sweep: bool = False) -> None:
-        """What a signal does; a sweep does it where its scheduler has seen enough."""
+        """Requests a stop, as a signal does; a sweep calls it when its scheduler stops the trial."""
         self.by_sweep = by_sweep
         self._raised.set()
 
@@ -96,16 +96,16 @@ class Stopper:
         if self.number is not None:
             if not is_again(number, self._first):
                 return
-            raise InterruptedJobError(number, "ended at once; run the same command to resume from the last checkpoint")
+            raise InterruptedJobError(number, "ended at once; rerun the command to resume from the last checkpoint")
         self._first = time.monotonic()
         self.number = number
         drop_dead_output()
-        tell_of_signal(number, "stopping after a checkpoint; again to end at once", stream=1)
+        tell_of_signal(number, "stopping after a checkpoint; repeat to end at once", stream=1)
         self.stop()
 
 
 class Watch:
-    """Rank 0's ear: asks the driver in the background, so that no step waits for the answer."""
+    """Stop signal poller of rank 0: asks the driver in the background, so that no step waits for the answer."""
 
     def __init__(self, link: "ActorHandle") -> None:
         self._raised = threading.Event()

@@ -1,4 +1,4 @@
-"""The driver's side of training: checks everything, starts or resumes the run, names what came out."""
+"""The driver of a training: checks everything, starts or resumes the run, and reports the result."""
 
 import hashlib
 import shlex
@@ -22,7 +22,7 @@ from gscnn_platform.training.stopping import Stopper
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """Where a finished run is to be found."""
+    """Where to find a finished run."""
 
     run_name: str
     run_id: str
@@ -36,7 +36,7 @@ class TrainingResult:
     """What `training.best_metric` was."""
 
     def __str__(self) -> str:
-        """The best score, and where all of it is."""
+        """The best score, and where everything is."""
         return (
             f"{self.score}\n"
             f"best checkpoint  {self.best_checkpoint}\n"
@@ -47,7 +47,7 @@ class TrainingResult:
 
     @property
     def score(self) -> str:
-        """`best validation mIoU 0.4321 at epoch 7`, for people."""
+        """`best validation mIoU 0.4321 at epoch 7`, for users."""
         score, epoch = self.best_metrics.get(f"val/{self.best_metric}"), self.best_metrics["epoch"]
         if score is None:
             return "no validation score: the last checkpoint counts as the best"
@@ -57,38 +57,38 @@ class TrainingResult:
 
 @dataclass(frozen=True)
 class Trial:
-    """What a sweep adds to one of its runs. The sweep logs the model of its best run alone."""
+    """A sweep's additions to one of its runs. The sweep logs only the model of its best run."""
 
     tags: Mapping[str, str]
     """MLflow's, of the run: what groups it under the sweep."""
     tell: Callable[[dict[str, float]], None]
-    """Takes step, epoch and scores of each validation, and when its process took its first step: `began`."""
+    """Receives step, epoch and scores of each validation, and the time of the process's first step: `began`."""
     stopper: Stopper = field(default_factory=Stopper)
     """Ends the run early."""
     clone_from: str | None = None
-    """Folder of another run, to go on from its last checkpoint rather than from this run's own."""
+    """Folder of another run, to resume from its last checkpoint instead of this run's own."""
 
 
 def run_training(config: ExperimentConfig, trial: Trial | None = None) -> TrainingResult:
-    """Trains as `config` says, on the cluster that there is; blocks until the end.
+    """Trains as `config` says, on the available cluster; blocks until the end.
 
     The same config on the same data resumes a run that crashed or was stopped, from its last checkpoint and in its
-    MLflow run (gscnn_platform.training.resume). What can be known to fail is found before a worker starts, in the
-    first seconds. A trial of one worker runs in this process.
+    MLflow run (gscnn_platform.training.resume). Errors that can be foreseen are raised within seconds, before a worker
+    starts. A trial of one worker runs in this process.
 
     Raises:
-        StoreError: the store is missing, damaged or another than the config asks for.
+        StoreError: the store is missing, damaged or not the one that the config expects.
         NamingError: the run's name cannot be used.
-        ResumeError: the run that is named cannot be resumed as asked.
+        ResumeError: the named run cannot be resumed with these settings.
         ClusterError: there is no cluster to run on.
         ResourcesError: the cluster is too small.
         TrackingError: the tracking URI does not work.
         DeletedError: the MLflow run of a run that resumes was deleted.
-        NonFiniteLossError: the losses went wrong on the way.
+        NonFiniteLossError: a loss or gradient became NaN or infinite.
         CheckpointError: no checkpoint of the run is whole.
         StorageError: the disk of the checkpoints is full.
         TrainingStoppedError: SIGTERM, Ctrl-C or the sweep ended the run, after a checkpoint.
-        ValueError: another value of the config that cannot work here.
+        ValueError: any other value of the config that cannot work here.
     """
     store = _open_store(config)
     storage = cluster.default_storage() if config.storage is None else cluster.resolve(config.storage, "--storage")
@@ -99,7 +99,7 @@ def run_training(config: ExperimentConfig, trial: Trial | None = None) -> Traini
         tracking.check_named_uri(config.tracking)
         cluster.check_can_write(storage, "--storage")
     cluster.check_can_connect()
-    # Ray, torch and MLflow are imported from here on: whatever was wrong so far was said in a second.
+    # Ray, torch and MLflow are imported from here on, so that earlier errors take only a second.
     with imported_meanwhile("mlflow", "ray.train.torch"):
         cluster.connect()
     from gscnn_platform.training.execution import resources, train_here, train_on_workers
@@ -116,7 +116,7 @@ def run_training(config: ExperimentConfig, trial: Trial | None = None) -> Traini
     stopper = trial.stopper if trial else Stopper()
     if before is not None and before.state == "finished":
         return _result(_job(config, before, store, folder, outbox, workers), trial, stopper)
-    with leaving_nothing_behind(f"run the same command to resume run {run_name}"), resume.alive(folder):
+    with leaving_nothing_behind(f"rerun the command to resume run {run_name}"), resume.alive(folder):
         if before is None:
             record = _new_run(config, run_name, storage, store, trial)
             tracking.make_way(outbox, record.run_id, say)
@@ -168,7 +168,7 @@ def _result(job: WorkerJob, trial: Trial | None, stopper: Stopper) -> TrainingRe
     if trial is not None:
         tracking.log_best_scores(job.outbox, job.tracking_uri, job.run_id, of_best(scores))
     if done["step"] < done["total_steps"]:
-        how = " by the sweep" if stopper.by_sweep else "; run the same command to resume from there"
+        how = " by the sweep" if stopper.by_sweep else "; rerun the command to resume from there"
         raise TrainingStoppedError(f"stopped after step {done['step']}{how}", stopper.number, stopper.by_sweep)
     assert best is not None
     if trial is None:
@@ -180,7 +180,7 @@ def _result(job: WorkerJob, trial: Trial | None, stopper: Stopper) -> TrainingRe
 def log_best(checkpoint: str, outbox: str, uri: str, run_id: str) -> None:
     """Puts a run's best checkpoint, its scores and its model into the run's outbox.
 
-    The run has the id of its record: a checkpoint of before its MLflow run was deleted has another one.
+    Uses the run id of the record: a checkpoint from before the MLflow run was deleted has another one.
     """
     with checkpoints.as_folder(checkpoint) as path:
         loaded = checkpoints.load_model(path)
@@ -188,7 +188,7 @@ def log_best(checkpoint: str, outbox: str, uri: str, run_id: str) -> None:
 
 
 def of_best(metrics: Mapping[str, float]) -> dict[str, float]:
-    """What MLflow has of the best checkpoint's scores, without their prefix `val/`."""
+    """The best checkpoint's scores for MLflow, without their prefix `val/`."""
     return {
         key.removeprefix("val/"): value for key, value in metrics.items() if key == "epoch" or key.startswith("val/")
     }
@@ -208,22 +208,22 @@ def _new_run(config: ExperimentConfig, run_name: str, storage: str, store: Store
 
 
 def _in_new_mlflow_run(record: RunRecord, folder: str, store: Store, outbox: str, trial: Trial | None) -> RunRecord:
-    """The run in a new MLflow run, which gets all that was tracked in the one that was deleted."""
+    """The run's record with a new MLflow run, which gets everything that was tracked in the deleted one."""
     uri, old = record.tracking_uri, record.run_id
     tags = {tracking.REPLACES: old, **(trial.tags if trial else {})}
     began = tracking.start_time_of(uri, old)
     new = tracking.create_run(uri, record.config, record.name, store, folder, tags, began)
     tracking.move_to(outbox, uri, old, new)
-    print(f"MLflow run {old} was deleted: all is tracked in the new run {new}", flush=True)
+    print(f"MLflow run {old} was deleted: everything is tracked in the new run {new}", flush=True)
     record = record.model_copy(update={"run_id": new})
     resume.write_record(folder, record)
     return record
 
 
 def outbox_of(storage: str, run_name: str) -> str:
-    """What waits for the tracking server: beside the checkpoints, or at home where these are remote."""
+    """Folder of the outbox: beside the checkpoints, or in the home folder if these are remote."""
     if "://" in storage:
-        # The same name may stand for another run in another storage.
+        # Another storage may have another run of the same name.
         which = hashlib.sha256(storage.encode()).hexdigest()[:8]
         return str(machine.lasting_folder() / "outbox" / f"{run_name}-{which}")
     return f"{storage}/{run_name}/tracking"
@@ -231,13 +231,13 @@ def outbox_of(storage: str, run_name: str) -> str:
 
 @contextmanager
 def _recording(folder: str, record: RunRecord, outbox: str) -> Iterator[None]:
-    """Keeps the run's record and its MLflow run's status true, whatever ends it."""
+    """Keeps the run's record and the status of its MLflow run correct, however the run ends."""
 
     def end(state: State, failure: str | None = None, stopped: str | None = None, as_planned: bool = False) -> None:
         # Where a full disk does not take it, the run resumes as one that crashed.
         with suppress(OSError):
             resume.write_record(folder, record.model_copy(update={"state": state}))
-        rest = f"to deliver what MLflow has not got yet: python -m jobs.sync-tracking {shlex.quote(outbox)}"
+        rest = f"to deliver what MLflow does not have yet: python -m jobs.sync-tracking {shlex.quote(outbox)}"
         with leaving_nothing_behind(rest):
             left = tracking.close_run(outbox, record.tracking_uri, record.run_id, failure, stopped, as_planned, say=say)
         if left:
@@ -259,17 +259,17 @@ def _recording(folder: str, record: RunRecord, outbox: str) -> Iterator[None]:
 
 
 def _changes(before: ExperimentConfig, now: ExperimentConfig) -> str:
-    """What a change of the number of workers means for the numbers."""
+    """How a changed number of workers affects training."""
     if before.num_workers == now.num_workers:
         return f"on {now.num_workers} workers, as before"
     images = [config.images_per_batch for config in (before, now)]
     return (
-        f"on {now.num_workers} workers, before on {before.num_workers}: learning rate and {now.training.batch_size} "
-        f"images a step stay, batch norm on each sees {images[1]} images instead of {images[0]}"
+        f"on {now.num_workers} workers, previously {before.num_workers}: same learning rate and "
+        f"{now.training.batch_size} images per step; batch norm sees {images[1]} images instead of {images[0]}"
     )
 
 
 def _open_store(config: ExperimentConfig) -> Store:
     if config.store is None:
-        raise StoreError("--store is missing: name the folder that python -m jobs.precompute wrote")
+        raise StoreError("--store is missing: pass the folder that python -m jobs.precompute wrote")
     return open_store(cluster.resolve(config.store, "--store"), config.data, config.model.num_classes)

@@ -1,4 +1,4 @@
-"""How a validation is told and pictured."""
+"""The text and the pictures of a validation."""
 
 import math
 
@@ -11,7 +11,7 @@ from gscnn_platform.scores import Score
 
 
 def describe_score(score: Score, value: float) -> str:
-    """`validation mIoU 0.4321`, for people."""
+    """`validation mIoU 0.4321`, for users."""
     return "no validation score: every label is void" if math.isnan(value) else f"validation {score.title} {value:.4f}"
 
 

@@ -1,4 +1,4 @@
-"""What a run waits for when nodes are missing, said to its user. Ray Train waits without a word."""
+"""Tells the user what a run waits for when nodes are missing. Ray Train waits silently."""
 
 import time
 from typing import Final
@@ -10,7 +10,7 @@ LOOK_SECONDS: Final = 5.0
 
 
 class Waiting:
-    """Looks at the cluster now and then, and says once when it has become too small, and once when it has not any more.
+    """Checks the cluster periodically, and says once when it becomes too small and once when it is large enough again.
 
     Args:
         needed: workers without which nothing is done.

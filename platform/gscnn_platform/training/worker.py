@@ -1,4 +1,4 @@
-"""One worker's model, optimizer and data, and the steps that all workers take together. Knows nothing of Ray."""
+"""A worker's model, optimizer and data, and the steps that all workers take together. Knows nothing of Ray."""
 
 import math
 import time
@@ -51,7 +51,7 @@ class NonFiniteLossError(ValueError):
 
 
 class TrainingWorker:
-    """What one process trains with; the processes are torch.distributed's, or one alone.
+    """The training state of one process: one of torch.distributed's, or the only one.
 
     Args:
         config: the run.

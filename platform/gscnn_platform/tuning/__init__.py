@@ -1,6 +1,6 @@
 """Hyperparameter sweeps. The only package, with search_spaces' domains as text, that imports ray.tune.
 
-The names are those of __init__.pyi. Each is imported when it is used: SweepConfig needs no Ray.
+__init__.pyi lists the names. Each is imported on first use: SweepConfig needs no Ray.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""What a sweep is asked for: a recipe and how to search on it."""
+"""The config of a sweep: a recipe and how to search its settings."""
 
 from typing import Final, Literal, Self
 
@@ -11,34 +11,34 @@ OWN_METRIC: Final = TrainingConfig().best_metric
 
 
 class SweepError(ValueError):
-    """A sweep that cannot run as asked."""
+    """A sweep that cannot run with these settings."""
 
 
 class SweepConfig(ExperimentConfig):
-    """A recipe, the settings of every trial, with what the sweep adds. `run_name` is the sweep's."""
+    """A recipe, with the settings of every trial, and the sweep's own settings. `run_name` is the sweep's."""
 
     space: str | None = None
     """Search space: loss, loss-small, optimizer, seeds, ablation; None: what `set` names."""
     set: tuple[str, ...] = ()
-    """Further keys to search, or other domains, as 'loss.edge=loguniform(1, 50)'."""
+    """Additional keys to search, or other domains, such as 'loss.edge=loguniform(1, 50)'."""
     num_trials: int | None = Field(default=None, ge=1, le=100_000)
-    """Trials; None: all of a grid, else 16."""
+    """Number of trials; None: all of a grid, else 16."""
     search: Literal["random", "optuna", "grid"] | None = None
-    """How the next trial is chosen; None: as fits the space."""
+    """Search method; None: the default of the space."""
     scheduler: Literal["asha", "pbt", "fifo"] = "fifo"
-    """asha stops poor trials early, pbt lets poor trials go on from good ones, fifo runs all to the end."""
+    """asha stops poor trials early, pbt continues poor trials from good ones, fifo runs all trials to the end."""
     metric: Metric = "miou"
     """Validation score to maximize; it picks each trial's best checkpoint too, in place of `training.best_metric`."""
     grace_epochs: int | None = Field(default=None, ge=1)
-    """Epochs that asha leaves every trial, and pbt lies between two exchanges; None: an eighth, one validation at
-    least."""
+    """ASHA's grace period and PBT's perturbation interval, in epochs; None: an eighth of the epochs, at least one
+    validation."""
     max_concurrent: Execution[int | None] = Field(default=None, ge=1)
     """Trials side by side at most; None: as many as the cluster has room for at the start. With `wait_for_nodes`: as
     many as nodes are asked for."""
     max_trial_failures: Execution[int] = Field(default=1, ge=0)
-    """Times that a trial is started again, from its last checkpoint, after its process died."""
+    """Maximum number of restarts of a trial, from its last checkpoint, after its process failed."""
     register_as: Execution[str | None] = None
-    """Name in MLflow's model registry under which the best trial's model is registered, with the alias `best`."""
+    """Name under which the best trial's model is registered in MLflow's model registry, with the alias `best`."""
 
     @model_validator(mode="after")
     def _one_metric(self) -> Self:
@@ -59,7 +59,7 @@ class SweepConfig(ExperimentConfig):
 
     @property
     def recipe(self) -> ExperimentConfig:
-        """What every trial starts from."""
+        """The recipe of every trial."""
         fields = {name: value for name, value in self.model_dump().items() if name in ExperimentConfig.model_fields}
         return with_overrides(ExperimentConfig.model_validate(fields), {"training.best_metric": self.metric})
 

@@ -1,4 +1,4 @@
-"""Which sweep a command means: a new one, or one that was stopped or died before its end."""
+"""Finds the sweep of a command: a new one, or one that was stopped or crashed."""
 
 from datetime import datetime
 from typing import Any, Final
@@ -16,16 +16,16 @@ SWEEP_EXECUTION: Final = frozenset(execution_fields(SweepConfig))
 
 
 class SweepRecord(Config):
-    """What is known of a sweep from outside of it."""
+    """The record of a sweep, for other processes."""
 
     name: str
     config: SweepConfig
     space: SearchSpace
     fingerprint: str
-    """Of the store."""
+    """Fingerprint of the store."""
     tracking_uri: str
     run_id: str
-    """MLflow's, of the parent."""
+    """Id of the parent run in MLflow."""
     began: float
     """Seconds since 1970."""
     state: State
@@ -34,11 +34,11 @@ class SweepRecord(Config):
 def choose_sweep(
     config: SweepConfig, space: SearchSpace, storage: str, fingerprint: str
 ) -> tuple[str, SweepRecord | None]:
-    """Name of the sweep, and its record where it is one to resume: the named one, or the newest of the same kind.
+    """Name of the sweep, and its record if it is to be resumed: the named sweep, or the newest of the same settings.
 
     Raises:
         NamingError: a name cannot be used.
-        ResumeError: the named folder is no sweep's.
+        ResumeError: the named folder does not belong to a sweep.
         SweepError: the named sweep is finished, still running, or of other settings or data.
     """
     resume.check_names(config)
@@ -59,12 +59,12 @@ def choose_sweep(
         resume.check_free(f"{storage}/{name}", name)
         return name, None
     if not config.resume or record.state == "finished":
-        raise SweepError(f"--run-name {name!r} is used already, by a sweep that is {record.state}: choose another")
+        raise SweepError(f"--run-name {name!r} is already used by a sweep that is {record.state}: choose another")
     wrong = _differences(record, config, space, fingerprint)
     if wrong:
         raise SweepError(
-            f"--run-name {name!r} is a sweep of other settings: {'; '.join(wrong)}. Give the same values to resume it, "
-            "or another --run-name to start anew"
+            f"--run-name {name!r} is a sweep of other settings: {'; '.join(wrong)}. Pass the same values to resume it, "
+            "or another --run-name to start a new sweep"
         )
     if resume.is_driven(f"{storage}/{name}"):
         raise SweepError(f"--run-name {name!r} is running: stop it first, or choose another name")
@@ -100,7 +100,7 @@ def write_record(folder: str, record: SweepRecord) -> None:
 
 
 def read_record(folder: str) -> SweepRecord | None:
-    """The record of a sweep's folder; None where there is none that this code reads."""
+    """The record of a sweep's folder; None if there is none that this code can read."""
     try:
         return SweepRecord.model_validate(resume.read_json(folder, resume.SWEEP_RECORD))
     except (FileNotFoundError, ValueError):

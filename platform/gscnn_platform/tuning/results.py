@@ -1,4 +1,4 @@
-"""What is known of a sweep's trials while they run and afterwards: a table on disk, figures and links in MLflow."""
+"""The results of a sweep's trials, during and after it: a table on disk, figures and links in MLflow."""
 
 import csv
 import io
@@ -33,7 +33,7 @@ ARTIFACTS: Final = "sweep"
 
 
 class TrialRow(Config):
-    """One trial of a sweep, as far as it has come."""
+    """The state of one trial of a sweep."""
 
     number: int
     sampled: dict[str, Any]
@@ -91,7 +91,7 @@ class Board:
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Hears of Tune's trials while open, and keeps MLflow's parent run true, whatever ends the sweep."""
+        """Follows Tune's trials while open, and keeps the status of MLflow's parent run correct in the end."""
         global _open
         _open = self
         tracking.reopen_run(self.outbox, self.record.tracking_uri, self.record.run_id)
@@ -127,7 +127,7 @@ class Board:
         return sum(row.state != "running" for row in self._rows.values())
 
     def complete(self) -> bool:
-        """Whether all trials have ended, by themselves or by the scheduler."""
+        """Whether all trials have ended, by themselves or stopped by the scheduler."""
         return self.ended == self.count
 
     def began(self, sampled: Mapping[str, Any]) -> None:
@@ -165,7 +165,7 @@ class Board:
         say(f"{row.name} · epoch {row.epochs}/{self.epochs} · {self.record.config.metric} {row.score:.4f}{mark}")
 
     def finished(self, sampled: Mapping[str, Any], failed: bool = False) -> None:
-        """A trial has ended: by itself, by the scheduler or by an error that starting it again did not mend."""
+        """A trial has ended: by itself, by the scheduler or by an error that a restart did not fix."""
         row = self._row(sampled)
         state = "finished" if row.epochs >= self.epochs else "stopped"
         if failed or row.number in self._diverged:
@@ -202,7 +202,7 @@ class Board:
             outbox.close(patience=5, limit=5)
 
     def close_open_runs(self, reason: str) -> None:
-        """Marks as stopped in MLflow the trials that the end of the sweep has cut short."""
+        """Marks the trials that the end of the sweep interrupted as stopped in MLflow."""
         for row in self.rows():
             folder = f"{self.folder}/{row.name}"
             record = resume.read_record(folder)
@@ -262,7 +262,7 @@ class Board:
         return "\n".join(lines)
 
     def finish(self, register_as: str | None, fingerprint: str) -> str | None:
-        """Gives the best trial its model and its tag in MLflow, and registers it where it has a name for it.
+        """Logs the best trial's model and tag in MLflow, and registers the model if a name is given.
 
         Returns:
             Reference of the registered model; None where there is none.
@@ -308,7 +308,7 @@ def _point(row: TrialRow) -> TrialPoint:
 
 
 _open: Board | None = None
-"""What BoardCallback writes to: Tune pickles its callbacks, and unpickles them when a sweep goes on."""
+"""What BoardCallback writes to: Tune pickles its callbacks, and unpickles them when a sweep resumes."""
 
 
 def _sampled(trial: Any) -> dict[str, Any]:
@@ -316,7 +316,7 @@ def _sampled(trial: Any) -> dict[str, Any]:
 
 
 class BoardCallback(tune.Callback):
-    """Tells the board of this process what Tune's loop does."""
+    """Reports the events of Tune's loop to this process's board."""
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         if _open is not None:

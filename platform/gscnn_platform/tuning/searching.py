@@ -1,4 +1,4 @@
-"""Which settings the next trial gets, and which trials go on: domains as Ray Tune's, searchers and schedulers."""
+"""Chooses the settings of the next trial and the trials that continue: domains for Ray Tune, searchers, schedulers."""
 
 import logging
 from collections.abc import Mapping
@@ -19,9 +19,9 @@ from gscnn_platform.domains import Domain, SearchSpace
 from gscnn_platform.tuning.config import SweepConfig, SweepError
 
 NUMBER: Final = "number"
-"""What a trial is told beside its settings: how many there were before it."""
+"""Key for the number of trials before this one."""
 SCORE: Final = "score"
-"""What searcher and scheduler see: the highest validation score so far, of 0 to 1; 0 of a trial that diverged."""
+"""The score for searcher and scheduler: the highest validation score so far, in [0, 1]; 0 if the trial diverged."""
 EPOCH: Final = "epoch"
 
 
@@ -68,11 +68,11 @@ class Numbered(OptunaSearch):
         return {NUMBER: self.given - 1, **found}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """TPE learns from ends alone. Optuna would warn of the epochs that a sweep that goes on reports again."""
+        """TPE learns from final results only. Optuna would warn of the epochs that a resumed sweep reports again."""
 
 
 def number_of_trials(config: SweepConfig, space: SearchSpace) -> int:
-    """How many trials a sweep has.
+    """The number of trials of a sweep.
 
     Raises:
         SearchSpaceError: a grid over a continuum.
@@ -83,7 +83,7 @@ def number_of_trials(config: SweepConfig, space: SearchSpace) -> int:
 
 
 def number_of(trial_id: str, config: Mapping[str, Any]) -> int:
-    """How many trials there were before one: its searcher's count, or that in Tune's own name of it, under PBT.
+    """The number of trials before this one: the searcher's count, or under PBT the one in Tune's name of the trial.
 
     PBT copies the whole of a good trial's config, a number included.
     """
@@ -99,7 +99,7 @@ def searcher(config: SweepConfig, space: SearchSpace) -> Searcher | None:
     """
     if config.scheduler == "pbt":
         if config.search not in (None, "random"):
-            raise SweepError(f"--search {config.search} does not go with --scheduler pbt, which changes settings")
+            raise SweepError(f"--search {config.search} does not work with --scheduler pbt, which changes settings")
         return None
     count, kind = number_of_trials(config, space), config.search or space.search
     domains = {key: tune_domain(domain) for key, domain in space.parsed().items()}
@@ -125,7 +125,7 @@ def scheduler(config: SweepConfig, space: SearchSpace) -> TrialScheduler:
             max_t=config.training.epochs,
             grace_period=config.grace,
             reduction_factor=2,
-            # A run ends by itself, after its last checkpoint.
+            # The run itself ends after its last checkpoint.
             stop_last_trials=False,
         )
     return PopulationBasedTraining(

@@ -1,4 +1,4 @@
-"""Where a sweep begins: finds what can be known to fail, before Ray, torch and MLflow are imported."""
+"""Start of a sweep: checks what can fail before Ray, torch and MLflow are imported."""
 
 from typing import TYPE_CHECKING
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 
 def run_sweep(config: SweepConfig, space: SearchSpace) -> "SweepResult":
-    """Runs the trials that `config` asks for on `space`, side by side where the cluster has room; blocks to the end.
+    """Runs the trials of `config` on `space`, in parallel if the cluster has room; blocks until the end.
 
-    The same config, space and data go on with a sweep that died or was stopped: finished trials are kept, the others
-    continue from their last checkpoints, in their MLflow runs. What can be known to fail is found first.
+    The same config, space and data resume a sweep that crashed or was stopped: finished trials are kept, the others
+    continue from their last checkpoints, in their MLflow runs. Errors that can be foreseen are raised first.
 
     Raises:
         SearchSpaceError: the space does not fit the recipe.
-        SweepError: the sweep that is named cannot be resumed, the search does not fit the scheduler, there is nothing
-            to validate on, or no trial has a score in the end.
-        StoreError: the store is missing, damaged or another than the recipe asks for.
+        SweepError: the named sweep cannot be resumed, the search does not work with the scheduler, there is nothing to
+            validate on, or no trial has a score in the end.
+        StoreError: the store is missing, damaged or not the one that the recipe expects.
         StorageError: the storage cannot be read.
         ClusterError: there is no cluster to run on.
         ResourcesError: the cluster is too small for one trial.
@@ -32,10 +32,10 @@ def run_sweep(config: SweepConfig, space: SearchSpace) -> "SweepResult":
     """
     check(space, config.recipe)
     if config.store is None:
-        raise StoreError("--store is missing: name the folder that python -m jobs.precompute wrote")
+        raise StoreError("--store is missing: pass the folder that python -m jobs.precompute wrote")
     if not config.data.validates:
         raise SweepError(
-            "--data.val-split is None: a sweep chooses by a validation score; name a split, or hold out a share of the "
+            "--data.val-split is None: a sweep chooses by a validation score; set a split, or hold out a share of the "
             "training split: --data.val-share 0.1"
         )
     store = open_store(cluster.resolve(config.store, "--store"), config.data, config.model.num_classes)

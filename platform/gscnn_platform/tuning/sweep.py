@@ -1,4 +1,4 @@
-"""A sweep's driver: runs the trials on Ray Tune, names the best one."""
+"""The driver of a sweep: runs the trials on Ray Tune and reports the best one."""
 
 import logging
 import os
@@ -51,7 +51,7 @@ WHEN_THERE: Final = "Trials resume from their last checkpoints once they are ava
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What came out of a sweep."""
+    """The result of a sweep."""
 
     name: str
     folder: str
@@ -108,8 +108,8 @@ def drive(
             tracking.make_way(outbox_of(storage, name), record.run_id, say)
         write_record(folder, record.model_copy(update={"state": "running", "config": config}))
         print(
-            f"sweep {name} {'goes on' if before else 'of'} {count} trials on {config.name}, {side_by_side} at a time · "
-            f"maximizes {config.metric} · tracked at {record.tracking_uri}",
+            f"sweep {name} {'resumes:' if before else 'of'} {count} trials on {config.name}, {side_by_side} at a time "
+            f"· maximizes {config.metric} · tracked at {record.tracking_uri}",
             flush=True,
         )
         waiting = Waiting(config.num_workers, workers.cpus, workers.gpus, WHEN_THERE)
@@ -129,8 +129,8 @@ def drive(
             if board.best() is None:
                 write_record(folder, record.model_copy(update={"state": "failed", "config": config}))
                 raise SweepError(
-                    f"no trial has a score: {folder}/{trial_name(0)}/log.txt may say why. The same command tries the "
-                    "failed trials again"
+                    f"no trial has a score: {folder}/{trial_name(0)}/log.txt may say why. Rerun the command to retry "
+                    "the failed trials"
                 )
             registered = board.finish(config.register_as, store.manifest.fingerprint)
         write_record(folder, record.model_copy(update={"state": "finished", "config": config}))
@@ -189,7 +189,7 @@ def with_resources(config: SweepConfig, count: int) -> tuple[SweepConfig, cluste
 
 
 def in_new_mlflow_run(record: SweepRecord, folder: str, storage: str, store: Store) -> SweepRecord:
-    """The sweep under a new parent run, which gets all that was tracked in the one that was deleted, and its trials."""
+    """The sweep under a new parent run, which gets the deleted run's data and its trials."""
     uri, old = record.tracking_uri, record.run_id
     began = tracking.start_time_of(uri, old)
     new = _parent_run(uri, record.config, record.space, record.name, folder, store, began)
@@ -311,7 +311,7 @@ def _interrupted_by_sigterm() -> Iterator[list[int]]:
         first = time.monotonic()
         numbers.append(number)
         drop_dead_output()
-        tell_of_signal(number, "stopping the trials; again to end at once", stream=1)
+        tell_of_signal(number, "stopping the trials; repeat to end at once", stream=1)
         os.kill(os.getpid(), signal.SIGUSR1)
 
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"

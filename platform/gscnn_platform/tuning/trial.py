@@ -1,7 +1,7 @@
-"""One trial of a sweep as Ray Tune sees it: a training in a thread, whose validations are the trial's steps.
+"""One trial of a sweep for Ray Tune: a training in a thread, whose validations are the trial's steps.
 
-A process serves one trial after another: imports, CUDA and a warm allocator are paid for once. A trial of one worker
-trains right here; one of several starts Ray Train's workers.
+A process is reused from trial to trial, so that imports, CUDA and the allocator are initialized once. A trial of one
+worker trains in this process; a trial of several workers starts Ray Train.
 """
 
 import json
@@ -24,16 +24,16 @@ from gscnn_platform.training.worker import NonFiniteLossError
 from gscnn_platform.tuning.searching import EPOCH, NUMBER, SCORE, number_of
 
 POINTER: Final = "run.json"
-"""What Tune keeps as a trial's checkpoint: where the run's own are."""
+"""The file that Tune keeps as a trial's checkpoint: it names the folder of the run's checkpoints."""
 STOP_SECONDS: Final = 120.0
-"""What a trial that is stopped has for its last step, checkpoint and metrics."""
+"""Seconds that a stopped trial has for its last step, checkpoint and metrics."""
 
 Event = tuple[str, Any]
 """("scores", metrics), ("end", the best metrics), ("stopped", None) or ("failed", exception)."""
 
 
 class SweepJob(Config):
-    """What all trials of a sweep share."""
+    """The settings that all trials of a sweep share."""
 
     recipe: ExperimentConfig
     space: SearchSpace
@@ -83,7 +83,7 @@ class SweepTrial(tune.Trainable):
             self._begin()
         kind, value = self.events.get()
         if kind == "failed" and isinstance(value, NonFiniteLossError):
-            # To start again would end the same way, and a sweep's schedulers compare numbers: 0 is the worst.
+            # A restart would end the same way, and a sweep's schedulers compare numbers: 0 is the worst.
             return {**self.scores, SCORE: 0.0, "diverged": True, "done": True}
         if kind == "failed":
             raise value
@@ -91,7 +91,7 @@ class SweepTrial(tune.Trainable):
             best = max(value.get(self.job.metric, 0.0), self.scores[SCORE])
             self.scores = {**value, EPOCH: round(value["epoch"]), SCORE: best}
         if kind == "end":
-            # A run that was finished before, or goes on from another's last step, has told no scores.
+            # A run that was finished before, or resumes from another's last step, has reported no scores.
             best = max(value.get(self.job.metric, 0.0), self.scores[SCORE])
             self.scores = {**self.scores, EPOCH: self.epochs, SCORE: best}
         return {**self.scores, "done": kind != "scores"}

@@ -141,7 +141,7 @@ def test_a_head_that_asks_for_a_token_names_the_setting(monkeypatch: pytest.Monk
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     with serving(Head(token="right" * 8)) as place, pytest.raises(ClusterError) as refused:
         check_answers(Named(place, "RAY_ADDRESS"))
-    assert "asks for a token: export RAY_AUTH_MODE=token, with its head's token in ~/.ray/auth_token" in str(
+    assert "requires a token: export RAY_AUTH_MODE=token, with its head's token in ~/.ray/auth_token" in str(
         refused.value
     )
 

@@ -11,7 +11,7 @@ def test_paths_become_absolute_and_uris_stay(tmp_path: Path, monkeypatch: pytest
     assert cluster.resolve(f"file://{tmp_path}/runs", "--storage") == str(tmp_path / "runs")
     assert cluster.resolve("s3://bucket/runs/", "--storage") == "s3://bucket/runs"
     assert cluster.resolve_local("page.html", "--report") == tmp_path / "page.html"
-    with pytest.raises(ValueError, match=r"--report is 's3://bucket/page\.html': this is written to a folder of this"):
+    with pytest.raises(ValueError, match=r"--report is 's3://bucket/page\.html': must be a folder of this"):
         cluster.resolve_local("s3://bucket/page.html", "--report")
     with pytest.raises(ValueError, match=r"s3://\.\.\.@bucket"):
         cluster.resolve("s3://key:secret@bucket/runs", "--storage")

@@ -62,7 +62,7 @@ def test_options_change_the_fields_that_they_name_and_no_other(monkeypatch: pyte
         ("--seed 3 --seed x", "--seed is x: must be a whole number"),
         ("--store -dash", "--store needs a value\nwrite --store=-dash for a value that starts with a dash\n"),
         ("\N{EM DASH}store x", "\N{EM DASH}store begins with a dash that is no hyphen: write --store"),
-        ("-- --store x", "-- is no option: leave it out"),
+        ("-- --store x", "-- is not an option: leave it out"),
         ("--loss.edge=", "--loss.edge is '': must be a number"),
         ("--store caf\udce9", r"caf\xe9 is not UTF-8: "),
         ("--training.epochs abc", "--training.epochs is abc: must be a whole number"),
@@ -70,7 +70,7 @@ def test_options_change_the_fields_that_they_name_and_no_other(monkeypatch: pyte
         ("--augmentation.crop 97 a", "--augmentation.crop is 97 a: must be 2 values, each a whole number"),
         ("--augmentation.crop 97", "--augmentation.crop needs 2 values"),
         ("--loss.edge --store x", "--loss.edge needs a value"),
-        ("--loss.egde 3", "--loss.egde is no option"),
+        ("--loss.egde 3", "--loss.egde is not an option"),
         (
             "--training.compile True",
             "--training.compile takes no value: write --training.compile or --training.no-compile",
@@ -155,7 +155,7 @@ def test_options_of_a_config_without_names_are_read_and_refused_alike(
     assert read(CacheConfig, doc) == CacheConfig(gigabytes=5)
     for words, expected in (
         (["--gigabytes", "-1"], "--gigabytes is -1: must be 0 or more"),
-        (["--gb", "1"], "--gb is no option"),
+        (["--gb", "1"], "--gb is not an option"),
     ):
         monkeypatch.setattr(sys, "argv", ["clean.py", *words])
         with pytest.raises(SystemExit):

@@ -152,7 +152,7 @@ def test_loader_processes_without_room_in_shared_memory_are_refused(
     most = free // (4 * held)  # Each process has four batches ready.
     check_shared_memory(int(most * 0.9), images, (height, width), tmp_path)
     with pytest.raises(
-        StorageError, match=r"free, and --data\.loader-processes \d+ needs .*: take fewer, 0 needs none"
+        StorageError, match=r"free, and --data\.loader-processes \d+ needs .*: use fewer \(0 needs none\)"
     ):
         check_shared_memory(int(most * 1.1) + 1, images, (height, width), tmp_path)
     check_shared_memory(0, images, (height, width), tmp_path / "missing")

@@ -49,7 +49,7 @@ def test_labels_that_are_void_everywhere_are_counted_by_split(tmp_path: Path) ->
         write_image(root / f"labels/train/{name}.png", np.full((40, 60), 255, np.uint8))
     store = build_store(tmp_path / "store", Folder(), root)
     told = (
-        "2 of 3 labels of split train are void everywhere: nothing is learnt from these samples, and they have no score"
+        "2 of 3 labels of split train are entirely void: nothing is learned from these samples, and they have no score"
     )
     assert notices(store.manifest) == (told,)
     assert list(void_notices(store.manifest, ["val"])) == []
@@ -62,7 +62,7 @@ def test_labels_that_are_void_everywhere_are_counted_by_split(tmp_path: Path) ->
 def test_turned_images_are_counted_and_others_need_no_word() -> None:
     assert list(turned_notice(0)) == []
     assert list(turned_notice(3)) == [
-        "3 samples are turned upright by their EXIF orientation; their labels must be upright as well"
+        "3 samples are rotated upright by their EXIF orientation; their labels must be upright as well"
     ]
 
 
@@ -76,9 +76,7 @@ def test_a_store_of_one_class_from_before_is_told_what_to_do_rather_than_a_setti
         manifest["fingerprint"] = Identity.model_validate(manifest["identity"]).fingerprint
 
     edit_manifest(tmp_path / "store", with_one_class)
-    with pytest.raises(
-        StaleStoreError, match="has the class road alone, and a model needs two: name what is around it"
-    ):
+    with pytest.raises(StaleStoreError, match="has only the class road, and a model needs two: name the background"):
         open_store(tmp_path / "store", num_classes=11)
 
 
@@ -89,7 +87,7 @@ def test_masks_of_0_and_255_without_a_table_are_told(tmp_path: Path) -> None:
     store = build_store(tmp_path / "store", Folder(), root)
     assert notices(store.manifest, ["said before"]) == (
         "said before",
-        "no label of split train has class road: nothing can learn it; check the raw values that stand for it",
+        "no label of split train has class road, so no model can learn it; check the raw values that map to it",
     )
 
 

@@ -67,7 +67,7 @@ def test_every_format_becomes_a_store(tmp_path: Path, format_: str, write: Any, 
 def test_streets_need_no_root_and_refuse_one(tmp_path: Path) -> None:
     config = PrecomputeConfig(format=TINY_STREETS, out=str(tmp_path / "store"))
     assert precompute(config).manifest.splits["train"].samples == 6
-    with pytest.raises(DatasetError, match="streets is drawn, not read: leave it out"):
+    with pytest.raises(DatasetError, match="streets is drawn, not read: remove --root"):
         precompute(config.model_copy(update={"root": str(tmp_path)}))
 
 
@@ -80,7 +80,7 @@ def test_an_unchanged_input_is_left_alone_and_a_changed_one_needs_overwrite(tmp_
     assert not again.built
     assert again.manifest == first.manifest
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.parquet")} == files
-    with pytest.raises(StoreError, match=r"edges.radius is 2 in the store, 4 is asked for; add --overwrite"):
+    with pytest.raises(StoreError, match=r"edges.radius is 2 in the store, expected 4; add --overwrite"):
         build(Path(moved), out, edges=EdgeConfig(radius=4))
     label = Path(moved) / "valannot" / "0001TP_val000.png"
     Image.fromarray(np.zeros((40, 60), np.uint8)).save(label)
@@ -158,7 +158,7 @@ def test_a_folder_that_is_no_store_is_never_overwritten(tmp_path: Path) -> None:
     root, out = write_camvid(tmp_path / "raw"), tmp_path / "precious"
     out.mkdir()
     (out / "thesis.tex").write_text("ten years")
-    with pytest.raises(StoreError, match="exists and is no store"):
+    with pytest.raises(StoreError, match="exists and is not a store"):
         build(root, out, overwrite=True)
     assert (out / "thesis.tex").read_text() == "ten years"
 
@@ -168,7 +168,7 @@ def test_a_folder_with_the_manifest_of_another_program_is_not_overwritten_either
     (tmp_path / "store/manifest.json").write_text('{"name": "my app"}')
     for overwrite in (False, True):
         config = PrecomputeConfig(format=TINY_STREETS, out=str(tmp_path / "store"), overwrite=overwrite)
-        with pytest.raises(StoreError, match=r"is another program's, and .* is no store: name another folder"):
+        with pytest.raises(StoreError, match=r"is another program's, and .* is not a store: name another folder"):
             precompute(config)
     assert (tmp_path / "store/manifest.json").read_text() == '{"name": "my app"}'
 
@@ -231,7 +231,7 @@ def test_an_endpoint_that_fails_under_a_build_leaves_the_old_store(
         StorageError, match=rf"--out {remote} cannot be written: .*ACCESS_DENIED.*No part of this build"
     ):
         build(root, remote, edges=EdgeConfig(radius=4), overwrite=True)
-    s3.mend()
+    s3.recover()
     assert open_store(remote).manifest == before
 
 

@@ -146,7 +146,7 @@ def test_other_stores_make_way_the_longest_unused_first_and_the_stores_own_parts
 
 
 @pytest.mark.parametrize("position", [300, -20])
-def test_a_copy_that_went_bad_is_not_trained_on_and_mends_itself(
+def test_a_copy_that_went_bad_is_not_trained_on_and_is_replaced(
     uri: str, parts_of_two: Store, cache: Path, position: int
 ) -> None:
     open_with(uri, 1).split("train")
@@ -174,9 +174,7 @@ def test_a_part_that_rots_in_the_store_is_an_error_that_names_it(parts_of_two: S
     copy.write_bytes(place.read_bytes())
     flip_bit(copy, 300)
     upload(copy, place)
-    with pytest.raises(
-        StoreError, match=rf"{place} has other bytes than .*; python -m jobs.verify --store {uri} lists"
-    ):
+    with pytest.raises(StoreError, match=rf"{place} differs from what .*; python -m jobs.verify --store {uri} lists"):
         open_with(uri, 1).split("train")
     reader = open_with(uri, 0).split("train")
     with pytest.raises(StoreError, match=rf"{place}, row 0 \(sample .*\) cannot be read"):
@@ -208,7 +206,7 @@ def test_a_connection_that_breaks_while_a_part_is_fetched_costs_nothing_but_time
 def test_an_endpoint_that_fails_for_a_while_is_waited_for(uri: str, parts_of_two: Store, s3: Endpoint) -> None:
     reader = open_with(uri, 0).split("train")
     s3.mode = Mode.REFUSE
-    threading.Timer(7, s3.mend).start()
+    threading.Timer(7, s3.recover).start()
     assert_same(reader, parts_of_two.split("train"))
 
 
@@ -263,7 +261,7 @@ def test_a_disk_that_is_full_ends_nothing(
     reader = open_store(uri, DataConfig(cache=CacheConfig(folder=str(disk / "cache")))).split("train")
     assert any(isinstance(file, RemotePath) for file in reader.files)
     said = capfd.readouterr().err
-    assert f"have no room in {disk}/cache, and are read from the store row by row" in said
+    assert f"do not fit in {disk}/cache and are read from the store row by row" in said
     assert (f"the disk of {disk}/cache is full" in said) is not known_before
     assert_same(reader, parts_of_two.split("train"))
     assert not list((disk / "cache").glob("*.partial"))
@@ -272,5 +270,5 @@ def test_a_disk_that_is_full_ends_nothing(
 def test_a_cache_that_cannot_be_made_is_an_error_with_the_way_out(uri: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     config = DataConfig(cache=CacheConfig(folder=str(tmp_path / "file" / "cache")))
-    with pytest.raises(StoreError, match=r"data.cache.folder .* cannot be made: .* --data.cache.gigabytes 0"):
+    with pytest.raises(StoreError, match=r"data.cache.folder .* cannot be created: .* --data.cache.gigabytes 0"):
         open_store(uri, config).split("train")

@@ -60,8 +60,8 @@ def test_the_error_names_folder_need_and_free_space_and_the_way_out(tmp_path: Pa
         "No space left on device",
         "Needed: about 200.0 MB",
         f"free in {tmp_path}: ",
-        "Make space and run the same command again, or name a folder on another disk",
-        f"what was at {tmp_path}/store before is as it was",
+        "Free space and rerun the command, or name a folder on another disk",
+        f"what was at {tmp_path}/store before is unchanged",
     ):
         assert expected in message
     assert "Needed: unknown" in str(storage_error(Progress(tmp_path / "a/b", tmp_path, total=200), FULL))

@@ -53,8 +53,8 @@ def test_a_folder_without_manifest_is_no_store(tmp_path: Path) -> None:
 def test_a_folder_that_is_near_a_store_or_another_one_gets_advice_that_does_no_harm(copy: Path) -> None:
     for folder, message in (
         (copy / "train", rf"train is a folder of a store: name the store, {copy}$"),
-        (copy / MANIFEST, rf"{MANIFEST} is no store, it is a file: name the folder that jobs.precompute wrote$"),
-        (copy.parent, rf"{copy.parent} is no store, it has no {MANIFEST}: name the folder that jobs.precompute wrote"),
+        (copy / MANIFEST, rf"{MANIFEST} is not a store, it is a file: name the folder that jobs.precompute wrote$"),
+        (copy.parent, rf"{copy.parent} is not a store, it has no {MANIFEST}: name the folder that jobs.precompute"),
     ):
         with pytest.raises(StoreError, match=message) as caught:
             open_store(folder)
@@ -64,14 +64,14 @@ def test_a_folder_that_is_near_a_store_or_another_one_gets_advice_that_does_no_h
 @pytest.mark.parametrize("content", ["{}", "[]", "null", '{"name": "my app", "icons": []}'])
 def test_the_manifest_of_another_program_is_no_damaged_store(copy: Path, content: str) -> None:
     (copy / MANIFEST).write_text(content)
-    with pytest.raises(NoStoreError, match=rf"{MANIFEST} is another program's, and {copy} is no store"):
+    with pytest.raises(NoStoreError, match=rf"{MANIFEST} is another program's, and {copy} is not a store"):
         open_store(copy)
 
 
 def test_a_manifest_that_lacks_a_field_is_told_in_a_line(copy: Path) -> None:
     edit_manifest(copy, lambda content: content["identity"].pop("label_table"))
     with pytest.raises(
-        StoreError, match=rf"{MANIFEST} is no manifest: identity\.label_table is missing; build"
+        StoreError, match=rf"{MANIFEST} is not a manifest: identity\.label_table is missing; rebuild"
     ) as caught:
         open_store(copy)
     assert "\n" not in str(caught.value)
@@ -88,19 +88,19 @@ def test_a_manifest_that_may_not_be_read_is_not_called_damaged(copy: Path, monke
 
 def test_a_stale_store_names_the_field_and_the_command_that_mends_it(streets_store: Store) -> None:
     expected = DataConfig(edges=EdgeConfig(radius=3))
-    with pytest.raises(StaleStoreError, match=r"edges.radius is 2 in the store, 3 is asked for") as error:
+    with pytest.raises(StaleStoreError, match=r"edges.radius is 2 in the store, expected 3") as error:
         open_store(streets_store.path, expected)
     command = f"python -m jobs.precompute streets --out {streets_store.path} --edges.radius 3 --overwrite"
     assert command in str(error.value)
 
 
-def test_another_class_count_names_the_flag_that_mends_it(streets_store: Store) -> None:
+def test_another_class_count_names_the_flag_that_fixes_it(streets_store: Store) -> None:
     with pytest.raises(StaleStoreError, match=r"has 9 classes .* --model.num-classes 9"):
         open_store(streets_store.path, num_classes=11)
 
 
 def test_a_pinned_fingerprint_refuses_other_data(streets_store: Store) -> None:
-    with pytest.raises(StaleStoreError, match="this run asks for 0123"):
+    with pytest.raises(StaleStoreError, match="this run expects 0123"):
         open_store(streets_store.path, DataConfig(fingerprint="0123"))
     assert open_store(streets_store.path, DataConfig(fingerprint=streets_store.manifest.fingerprint))
 

@@ -146,7 +146,7 @@ def test_a_checkpoint_is_not_unpickled(tmp_path: Path, tiny_run: ExperimentConfi
 def test_a_folder_that_is_no_checkpoint_is_an_error_that_names_what_is_missing(
     tmp_path: Path, tiny_run: ExperimentConfig, streets_store: Store
 ) -> None:
-    with pytest.raises(checkpoints.CheckpointError, match="is no folder"):
+    with pytest.raises(checkpoints.CheckpointError, match="is not a folder"):
         checkpoints.load_model(tmp_path / "nowhere")
     save_checkpoint(tmp_path / "checkpoint", tiny_run, streets_store)
     (tmp_path / "checkpoint" / "dataset.json").unlink()

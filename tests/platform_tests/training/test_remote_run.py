@@ -46,7 +46,7 @@ def test_a_run_on_an_object_store_that_fails_for_a_while_has_the_weights_of_a_lo
         def tell(scores: dict[str, float]) -> None:
             if outage and scores["epoch"] == 1:
                 s3.mode = Mode.OVERLOADED
-                threading.Timer(7, s3.mend).start()
+                threading.Timer(7, s3.recover).start()
 
         changes = {
             "store": store,

@@ -20,7 +20,7 @@ DATA = "0123456789abcdef"
 
 
 def leave(storage: Path, name: str, config: ExperimentConfig = STREETS, state: State = "running") -> None:
-    """What a run leaves behind that died, or ended as `state` says."""
+    """What a run leaves behind that crashed, or ended as `state` says."""
     record = RunRecord(
         name=name, config=config, fingerprint=DATA, tracking_uri="sqlite:///x", run_id="0" * 32, state=state
     )
@@ -28,7 +28,7 @@ def leave(storage: Path, name: str, config: ExperimentConfig = STREETS, state: S
 
 
 def chosen(storage: Path, config: ExperimentConfig, data: str = DATA) -> str | None:
-    """Name of the run that is gone on with; None for a new one."""
+    """Name of the run that is resumed; None for a new one."""
     name, record = choose_run(config, str(storage), data)
     assert record is None or record.name == name
     return None if record is None else name
@@ -63,7 +63,7 @@ def test_every_field_of_execution_is_a_field_of_the_config() -> None:
 def test_a_named_run_of_other_settings_is_refused_with_both_values(tmp_path: Path) -> None:
     leave(tmp_path, "mine", with_overrides(STREETS, {"run_name": "mine"}))
     changed = with_overrides(STREETS, {"run_name": "mine", "optimizer.lr": 0.5, "loss.edge": 7.0})
-    with pytest.raises(ResumeError, match=r"loss\.edge was 5\.0, is 7\.0; optimizer\.lr was 0\.05, is 0\.5\. Give the"):
+    with pytest.raises(ResumeError, match=r"loss\.edge was 5\.0, is 7\.0; optimizer\.lr was 0\.05, is 0\.5\. Pass the"):
         chosen(tmp_path, changed)
     same = with_overrides(STREETS, {"run_name": "mine"})
     with pytest.raises(ResumeError, match="the store's fingerprint was 0123456789abcdef, is ffff"):
@@ -73,11 +73,11 @@ def test_a_named_run_of_other_settings_is_refused_with_both_values(tmp_path: Pat
 
 def test_a_finished_name_and_a_folder_that_is_no_run_are_refused(tmp_path: Path) -> None:
     leave(tmp_path, "done", state="finished")
-    with pytest.raises(ResumeError, match=r"is used already in .* by a run that is finished"):
+    with pytest.raises(ResumeError, match=r"is already used in .* by a run that is finished"):
         chosen(tmp_path, with_overrides(STREETS, {"run_name": "done"}))
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").touch()
-    with pytest.raises(ResumeError, match="exists and is no run"):
+    with pytest.raises(ResumeError, match="exists and is not a run"):
         chosen(tmp_path, with_overrides(STREETS, {"run_name": "photos"}))
     assert chosen(tmp_path, with_overrides(STREETS, {"run_name": "new"})) is None
 

@@ -19,7 +19,7 @@ def test_the_first_signal_asks_for_a_checkpoint_and_the_second_ends_the_run_with
         assert stopper.stopping and stopper.number == first
         signal.raise_signal(first)  # At the same moment: `timeout` sends its own twice.
         monkeypatch.setattr(interrupts, "SAME_SECONDS", 0.0)
-        with pytest.raises(InterruptedJobError, match="ended at once; run the same command to resume") as ended:
+        with pytest.raises(InterruptedJobError, match="ended at once; rerun the command to resume") as ended:
             signal.raise_signal(first)
     assert ended.value.exit_status == status
     assert signal.getsignal(first) != stopper._stop

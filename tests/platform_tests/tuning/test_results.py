@@ -147,7 +147,7 @@ def test_the_same_sweep_is_found_again_and_another_is_not(tmp_path: Path, record
     with alive(f"{storage}/sweep-streets-1"), pytest.raises(SweepError, match="is running"):
         choose_sweep(named, SPACE, storage, record.fingerprint)
     write_record(f"{storage}/sweep-streets-1", found.model_copy(update={"state": "finished"}))
-    with pytest.raises(SweepError, match="is used already, by a sweep that is finished"):
+    with pytest.raises(SweepError, match="is already used by a sweep that is finished"):
         choose_sweep(named, SPACE, storage, record.fingerprint)
     assert read_record(f"{storage}/nowhere") is None
 

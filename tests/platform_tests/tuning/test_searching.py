@@ -93,7 +93,7 @@ def test_optuna_draws_where_trials_were_good() -> None:
 def test_searches_that_pbt_would_mislead_are_refused_where_they_are_asked_for() -> None:
     space = SEARCH_SPACES["loss-small"]
     for kind in ("optuna", "grid"):
-        with pytest.raises(SweepError, match=f"--search {kind} does not go with --scheduler pbt"):
+        with pytest.raises(SweepError, match=f"--search {kind} does not work with --scheduler pbt"):
             searcher(sweep(scheduler="pbt", search=kind), space)
     assert searcher(sweep(scheduler="pbt"), space) is None, "Tune draws"
 

@@ -1,4 +1,4 @@
-"""What every dataset format gives the rest of the platform: a description, and samples that read themselves.
+"""The interface of a dataset format: a description, and samples that read their files.
 
 Shapes: H and W are the rows and columns of one frame. Images are uint8 [H, W, 3] RGB; raw labels are uint8 or
 uint16 [H, W] as they lie on disk; train ids are uint8 [H, W] in 0..K-1, with IGNORE_INDEX where a pixel is void.
@@ -26,7 +26,7 @@ from gscnn_platform.data.image_files import followed, named_alike
 from gscnn_platform.paths import AnyPath
 
 UPRIGHT: Final = " upright"
-"""What the digest of a sample ends with whose files are not read as they are stored."""
+"""Suffix of the digest of a sample whose files are rotated on reading."""
 
 
 SHOWN_VALUES: Final = 10
@@ -34,15 +34,15 @@ SHOWN_VALUES: Final = 10
 
 
 class DatasetError(ValueError):
-    """The layout as a whole is wrong; the message names the file, the field, the value and the way out."""
+    """The layout of the dataset is wrong; the message names the file, the field, the value and what to do."""
 
 
 @dataclass(frozen=True)
 class DatasetDescription:
-    """What holds for every frame of a dataset.
+    """A dataset's classes, colours, label table and splits.
 
     `classes` and `colours` (RGB, 0..255) run in the order of the train ids; `label_table` takes a raw label value
-    to its train id, or to IGNORE_INDEX for void. Raises DatasetError where these contradict each other.
+    to its train id, or to IGNORE_INDEX for void. Raises DatasetError if these contradict each other.
     """
 
     classes: tuple[str, ...]
@@ -50,17 +50,17 @@ class DatasetDescription:
     label_table: dict[int, int]
     splits: tuple[str, ...]
     left_out: tuple[str, ...] = ()
-    """What lies below the root and is in none of the splits, a sentence each, for people."""
+    """Messages for users, one for everything below the root that is in no split."""
 
     def __post_init__(self) -> None:
         count = len(self.classes)
         if not 2 <= count <= IGNORE_INDEX:
-            raise DatasetError(f"classes: {count} classes; a dataset has 2 to {IGNORE_INDEX}, ids above that are void")
+            raise DatasetError(f"classes: {count} classes; a dataset has 2 to {IGNORE_INDEX}, higher ids are void")
         if len(set(self.classes)) != count:
             twice = sorted({name for name in self.classes if self.classes.count(name) > 1})
             raise DatasetError(f"classes: {twice} named more than once; give every class its own name")
         if len(self.colours) != count:
-            raise DatasetError(f"colours: {len(self.colours)} colours for {count} classes; give one RGB colour a class")
+            raise DatasetError(f"colours: {len(self.colours)} colours for {count} classes; give each class one")
         for name, colour in zip(self.classes, self.colours, strict=True):
             if len(colour) != 3 or not all(0 <= value <= 255 for value in colour):
                 raise DatasetError(f"colours: {name} has {colour}; a colour is three values from 0 to 255")
@@ -100,7 +100,7 @@ class FileSample:
     def read(self) -> tuple[np.ndarray, np.ndarray]:
         """Image uint8 [H, W, 3] RGB and raw label uint8 or uint16 [H, W], both upright.
 
-        Raises BadSampleError, naming the file, where one is missing, empty, damaged or of the wrong kind, or where the
+        Raises BadSampleError, naming the file, if one is missing, empty, damaged or of the wrong kind, or where the
         two differ in size.
         """
         image, label = read_image(self.image), read_label(self.label)
@@ -109,10 +109,10 @@ class FileSample:
             turned = orientation(file_bytes(self.image)) > 4
             if turned and image.shape[:2] == label.shape[::-1]:
                 raise BadSampleError(
-                    f"{sizes}the image is stored as {_size(label)} and turned upright by its EXIF orientation, its "
-                    "label is not: label it upright, or remove the orientation (exiftool -n -Orientation=1 FILE)"
+                    f"{sizes}the image is stored as {_size(label)} and rotated upright by its EXIF orientation, its "
+                    "label is not: draw the label upright, or remove the orientation (exiftool -n -Orientation=1 FILE)"
                 )
-            raise BadSampleError(f"{sizes}image and label must be of one size")
+            raise BadSampleError(f"{sizes}image and label must have the same size")
         return image, label
 
     def digest(self) -> str:
@@ -127,7 +127,7 @@ class FileSample:
 
 
 class DatasetFormat(BaseModel, ABC):
-    """Where a raw dataset lies on disk, or how it is generated. Subclasses add their settings as fields."""
+    """The layout of a raw dataset on disk, or its generator. Subclasses add their settings as fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -172,16 +172,16 @@ def _ranges(values: Sequence[int]) -> Iterator[str]:
 def require_root(root: AnyPath | None, format_name: str) -> AnyPath:
     """`root` itself where it is a folder that exists; raises DatasetError otherwise."""
     if root is None:
-        raise DatasetError(f"root: the format {format_name!r} reads files; pass the dataset's root folder")
+        raise DatasetError(f"root: the format {format_name!r} reads files: pass the dataset's root folder")
     if not followed(root).is_dir():
-        what = "is a file: unpack it, and" if root.is_file() else "is no folder:"
+        what = "is a file: unpack it, and" if root.is_file() else "is not a folder:"
         alike = named_alike(root, way_out="")
         raise DatasetError(f"root: {root} {what} pass the folder that holds the {format_name!r} layout{alike}")
     return root
 
 
 def require_split(split: str, splits: tuple[str, ...], where: AnyPath | str) -> None:
-    """Raises DatasetError, naming the splits there are, where `split` is none of them."""
+    """Raises DatasetError, naming the splits there are, if `split` is none of them."""
     if split not in splits:
         raise DatasetError(f"split: {split!r} does not exist in {where}; the splits are {', '.join(splits)}")
 

@@ -47,7 +47,7 @@ class CamVid(DatasetFormat):
     def describe(self, root: AnyPath | None) -> DatasetDescription:
         """The 11 classes, and those of train, val and test that lie below `root` with labels.
 
-        Raises DatasetError where train is missing or has no labels, or where a split has labels alone.
+        Raises DatasetError if train is missing or has no labels, or if a split has labels alone.
         """
         root = require_root(root, self.name)
         splits, left_out = labelled(_present(root))
@@ -60,7 +60,7 @@ class CamVid(DatasetFormat):
         )
 
     def samples(self, root: AnyPath | None, split: str) -> list[Sample]:
-        """Samples named after their file without its ending. Raises DatasetError where a folder is missing or empty."""
+        """Samples named after their file without its ending. Raises DatasetError if a folder is missing or empty."""
         root = require_root(root, self.name)
         require_split(split, tuple(_present(root)), root)
         images, labels = _folders(root, split)

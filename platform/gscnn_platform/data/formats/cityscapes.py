@@ -60,7 +60,7 @@ class Cityscapes(DatasetFormat):
     def describe(self, root: AnyPath | None) -> DatasetDescription:
         """The 19 evaluated classes; every other raw id is void.
 
-        Raises DatasetError where train is missing or has no labels, or where a split has labels alone.
+        Raises DatasetError if train is missing or has no labels, or if a split has labels alone.
         """
         root = require_root(root, self.name)
         splits, left_out = labelled(_present(root))
@@ -75,7 +75,7 @@ class Cityscapes(DatasetFormat):
         )
 
     def samples(self, root: AnyPath | None, split: str) -> list[Sample]:
-        """Samples named CITY/NAME. Raises DatasetError where a folder is missing or empty."""
+        """Samples named CITY/NAME. Raises DatasetError if a folder is missing or empty."""
         root = require_root(root, self.name)
         require_split(split, tuple(_present(root)), root)
         image_folder, label_folder = _folders(root, split)

@@ -1,4 +1,4 @@
-"""classes.yaml: names and colours in the order of the train ids, and what each raw label value means."""
+"""Reads classes.yaml: names and colours in the order of the train ids, and the meaning of each raw label value."""
 
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -28,7 +28,7 @@ class ClassesFile:
     names: tuple[str, ...]
     """In the order of the train ids."""
     colours: tuple[Colour | None, ...]
-    """RGB, 0..255; None where the file has none."""
+    """RGB, 0..255; None if the file has none."""
     labels: dict[int, str] | None
     """Raw label value -> class name or `void`; None means that raw values are train ids."""
 
@@ -89,7 +89,7 @@ class _Reader:
             return _normal(name)
         if isinstance(name, str) or name is None or isinstance(name, list | dict):
             raise self._error(
-                field, f"{name!r} is no class name; write a name, in quotes where YAML means another by it"
+                field, f"{name!r} is not a class name; write a name, in quotes if YAML reads it as another type"
             )
         raise self._error(field, f"YAML reads this name as {name!r}; put it in quotes")
 
@@ -113,7 +113,7 @@ class _Reader:
         if len(names) == 1:
             raise self._error(
                 "classes",
-                f"{names[0]!r} is the only class, and a model needs two or more: name what is around it\n"
+                f"{names[0]!r} is the only class, and a model needs two or more: name the background\n"
                 f"labels of 0 and 1:    classes: [background, {names[0]}]\n"
                 f"labels of 0 and 255:  the same, and  labels: {{0: background, 255: {names[0]}}}",
             )
@@ -130,13 +130,13 @@ class _Reader:
             if type(raw) is not int or not 0 <= raw < RAW_VALUES:
                 raise self._error(
                     "labels",
-                    f"{raw!r} is no label value; these are whole numbers from 0 to {RAW_VALUES - 1}, without quotes or "
+                    f"{raw!r} is not a label value; use whole numbers from 0 to {RAW_VALUES - 1}, without quotes or "
                     "a 0 in front",
                 )
             if name != VOID and name not in names:
                 known = f"use one of {', '.join(names)} or {VOID}"
                 raise self._error(
-                    "labels", f"{raw} goes to {name!r}, which is no class; {known}{suggestion(str(name), names)}"
+                    "labels", f"{raw} maps to {name!r}, which is not a class; {known}{suggestion(str(name), names)}"
                 )
             yield raw, name
 

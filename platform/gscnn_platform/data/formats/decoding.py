@@ -1,6 +1,6 @@
-"""Image and label files -> arrays, upright, or an error that says what the file really is.
+"""Decodes image and label files to upright arrays, or raises an error that says what the file is.
 
-Both are brought upright by their own EXIF orientation, as annotation tools show them. TIFF files are turned by their
+Both are rotated upright by their own EXIF orientation, as annotation tools show them. TIFF files are turned by their
 Orientation tag by OpenCV and Pillow themselves.
 """
 
@@ -24,7 +24,7 @@ from gscnn_platform.remote_errors import patiently
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 MOST_PIXELS: Final = 1 << 27
-"""Of an image or label that is decoded: 134 million, an aerial tile of 11,585 x 11,585. Precompute holds 13 bytes for
+"""Maximum pixels of an image or label: 134 million, an aerial tile of 11,585 x 11,585. Precompute holds 13 bytes for
 each at its peak, so 1.8 GB; the header of a file of a few KB can ask for a hundred times as much."""
 
 RAW_VALUES: Final = 1 << 16
@@ -60,7 +60,7 @@ KINDS: Final = (
     (b"version https://git-lfs", "a pointer of Git LFS, without the file itself (git lfs pull fetches it)"),
     (b"/annex/objects/", "a pointer of git-annex, without the file itself (git annex get fetches it)"),
 )
-"""How a file begins -> what it is."""
+"""First bytes of a file -> its type."""
 OTHER_KIND: Final = "of another kind"
 READ: Final = "PNG, JPEG, BMP, TIFF or WebP"
 READ_KINDS: Final = ("a PNG", "a JPEG", "a BMP", "a TIFF", "a WebP", "a lossless WebP")
@@ -74,7 +74,7 @@ PNG_EXIF: Final = (b"Raw profile type exif", b"XML:com.adobe.xmp")
 
 
 class BadSampleError(ValueError):
-    """One sample cannot be used; the message names its file and the reason."""
+    """A sample cannot be used; the message names the file and the reason."""
 
 
 def read_image(path: AnyPath) -> np.ndarray:
@@ -106,7 +106,7 @@ def read_image(path: AnyPath) -> np.ndarray:
         )
     if image.dtype != np.uint8:
         raise BadSampleError(
-            f"{path}: the image has {8 * image.dtype.itemsize} bits a channel; images have 8: convert it"
+            f"{path}: the image has {8 * image.dtype.itemsize} bits per channel; images have 8: convert it"
         )
     return upright(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), orientation(data))
 
@@ -132,7 +132,7 @@ def read_label(path: AnyPath) -> np.ndarray:
     kind = "a TIFF compressed as JPEG" if layout is not None and layout.is_jpeg else _kind(data)
     if kind in ("a JPEG", "a WebP", "a TIFF compressed as JPEG"):
         raise BadSampleError(
-            f"{path}: the label is {kind}, which blurs values: its pixels are no exact class numbers any more; export "
+            f"{path}: the label is {kind}, which changes values: its pixels are no longer exact class numbers; export "
             f"the labels again as PNG (converting {kind} to PNG keeps the wrong values)"
         )
     _check_size(path, data, "label")
@@ -152,7 +152,7 @@ def read_label(path: AnyPath) -> np.ndarray:
     if mode not in LABEL_MODES:
         raise BadSampleError(
             f"{path}: the label has {WRONG_MODES.get(mode, mode)} (mode {mode}); labels must be single-channel, one "
-            "class number a pixel (8 or 16 bit grey, or a palette): convert it to class numbers first"
+            "class number per pixel (8 or 16 bit grey, or a palette): convert it to class numbers first"
         )
     label = upright(label, orientation(data))
     if label.dtype == np.uint8:
@@ -189,7 +189,7 @@ def upright(array: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def file_bytes(path: AnyPath) -> bytes:
-    """What is in the file. Raises BadSampleError where there is nothing."""
+    """The content of the file. Raises BadSampleError if it is empty."""
     try:
         data = patiently(path.read_bytes)
     except FileNotFoundError as error:
@@ -203,7 +203,7 @@ def file_bytes(path: AnyPath) -> bytes:
 
 
 def _check_size(path: AnyPath, data: bytes, what: str) -> None:
-    """Raises BadSampleError where the header gives an absurd size, or none: before anything is decoded."""
+    """Raises BadSampleError if the header gives an absurd size, or none: before anything is decoded."""
     size = image_size(data)
     if size is None:
         kind = _kind(data)
@@ -221,7 +221,7 @@ def _check_size(path: AnyPath, data: bytes, what: str) -> None:
 
 
 def _check_bands(path: AnyPath, layout: TiffLayout | None) -> None:
-    """Raises BadSampleError where a TIFF image is neither grey nor RGB of 8 bits: what it is, and the way out."""
+    """Raises BadSampleError if a TIFF image is neither grey nor RGB of 8 bits: what it is, and the way out."""
     if layout is None:
         return
     if layout.colours in (1, 3) and layout.bits <= 8 and layout.kind == 1 and not layout.other_colours:

@@ -51,7 +51,7 @@ class Folder(DatasetFormat):
     needs_root: ClassVar[bool] = True
 
     def describe(self, root: AnyPath | None) -> DatasetDescription:
-        """What classes.yaml says, and the splits. Raises DatasetError naming file, field, value and the way out."""
+        """The contents of classes.yaml, and the splits. Raises DatasetError, which names file, field and value."""
         root = require_root(root, self.name)
         spec = read_classes(root / "classes.yaml")
         train_ids = {name: index for index, name in enumerate(spec.names)} | {VOID: IGNORE_INDEX}
@@ -64,7 +64,7 @@ class Folder(DatasetFormat):
         return DatasetDescription(spec.names, _colours(spec.colours), table, *labelled(folders))
 
     def samples(self, root: AnyPath | None, split: str) -> list[Sample]:
-        """The split's samples. Raises DatasetError where a folder is missing or empty, or two files share a name."""
+        """The split's samples. Raises DatasetError if a folder is missing or empty, or two files share a name."""
         root = require_root(root, self.name)
         by_folder, splits = _present(root)
         require_split(split, splits, root)
@@ -84,7 +84,7 @@ class Folder(DatasetFormat):
 
 
 def _colours(chosen: Sequence[Colour | None]) -> tuple[Colour, ...]:
-    """One RGB colour a class: its own, or the next of a fixed sequence that no class has asked for."""
+    """One RGB colour per class: its own, or the next of a fixed sequence that no class has asked for."""
     taken = {colour for colour in chosen if colour is not None}
     # Steps of the golden ratio keep neighbouring hues apart; three brightnesses tell the later rounds apart.
     sequence = (
@@ -125,7 +125,7 @@ def _lists(root: AnyPath) -> list[str]:
 def _present(root: AnyPath) -> tuple[bool, tuple[str, ...]]:
     """Whether the splits are folders rather than lists, and their names, train first.
 
-    Raises DatasetError where there is no train, or an image in no split.
+    Raises DatasetError if there is no train, or an image in no split.
     """
     for part in ("images", "labels"):
         if not followed(root / part).is_dir():
@@ -150,7 +150,7 @@ def _present(root: AnyPath) -> tuple[bool, tuple[str, ...]]:
     loose = sorted(path for path in (root / "images").iterdir() if has_ending(path.name, ANY_IMAGE))
     loose = [path for path in loose if not is_clutter(path.name) and path.name not in folders]
     if loose:
-        raise DatasetError(f"{loose[0]}: this image lies in no split; move it into images/train/ or another split")
+        raise DatasetError(f"{loose[0]}: this image is in no split; move it to images/train/ or another split")
     return True, tuple(sorted(folders, key=lambda split: (LISTS.index(split) if split in LISTS else len(LISTS), split)))
 
 
@@ -163,13 +163,13 @@ def _labelled_lists(root: AnyPath) -> tuple[tuple[str, ...], tuple[str, ...]]:
     others = [name for name in OTHER_LISTS if (root / f"{name}.txt").is_file()]
     said = [f"{name}.txt is left out: lists are {', '.join(f'{split}.txt' for split in LISTS)}" for name in others]
     said += [
-        f"split {split} is left out, since none of the {len(listed[split])} images of {split}.txt has a label"
+        f"split {split} is left out because none of the {len(listed[split])} images of {split}.txt has a label"
         for split in without
     ]
     unlisted = sorted(by_image.keys() - {name for names in listed.values() for name in names})
     if unlisted:
         more = ", ..." if len(unlisted) > SHOWN else ""
-        said.append(f"{len(unlisted)} images are left out, since no list has them: {', '.join(unlisted[:SHOWN])}{more}")
+        said.append(f"{len(unlisted)} images are left out, they are in no list: {', '.join(unlisted[:SHOWN])}{more}")
     return tuple(split for split in listed if split not in without), tuple(said)
 
 
@@ -190,10 +190,10 @@ def _listed(list_file: AnyPath, by_name: dict[str, AnyPath], images: AnyPath) ->
                 f"add it or drop the line{suggestion(entry, by_path)}"
             )
         if name in found:
-            raise DatasetError(f"{list_file}: line {number}: {entry!r} is listed twice; drop one of the lines")
+            raise DatasetError(f"{list_file}: line {number}: {entry!r} is listed twice; remove one of the lines")
         found[name] = None
     if not found:
-        raise DatasetError(f"{list_file}: no names; write one image name a line, relative to {images}")
+        raise DatasetError(f"{list_file}: no names; write one image name per line, relative to {images}")
     return list(found)
 
 

@@ -13,7 +13,7 @@ JPEG_LONE: Final = {0x01, *range(0xD0, 0xD9)}
 
 
 def image_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height in pixels of a PNG, JPEG, BMP, TIFF or WebP file; None where no header of these is found."""
+    """Width and height in pixels of a PNG, JPEG, BMP, TIFF or WebP file; None if no header of these is found."""
     try:
         if data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR":
             return struct.unpack_from(">II", data, 16)

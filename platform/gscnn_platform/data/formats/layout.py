@@ -1,4 +1,4 @@
-"""What formats that read files share: which splits have labels, and which image belongs to which label."""
+"""Shared by formats that read files: which splits have labels, and which image belongs to which label."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
@@ -49,13 +49,13 @@ def labelled(splits: Mapping[str, tuple[AnyPath, AnyPath]]) -> tuple[tuple[str, 
         count = sum(1 for file in files_below(images) if has_ending(file.name, ANY_IMAGE)) if has_images else 0
         if count:
             left_out.append(
-                f"split {split} is left out, since {labels} {lack}: its {count} images are not in the store{alike}"
+                f"split {split} is left out because {labels} {lack}: its {count} images are not in the store{alike}"
             )
     return tuple(there), tuple(left_out)
 
 
 def image_files(folder: AnyPath) -> dict[str, AnyPath]:
-    """Name -> image, of all images below `folder`. Raises DatasetError where there is none, or two have one name."""
+    """Name -> image, of all images below `folder`. Raises DatasetError if there is none, or two have one name."""
     found = named_files(folder, IMAGE_ENDINGS, DatasetError)
     if not found:
         raise DatasetError(f"{folder}: no image there ({', '.join(IMAGE_ENDINGS)}); is it the right root?")
@@ -112,8 +112,8 @@ def pair(
     if not images.keys() & labels.keys():
         image, label = images[min(images)], labels[min(labels)]
         raise DatasetError(
-            f"no label is named like an image: there are images such as {image} and labels such as {label}; give "
-            f"each label its image's name: {label_at(min(images))}"
+            f"no label has the name of an image: there are images such as {image} and labels such as {label}; give "
+            f"each label the name of its image: {label_at(min(images))}"
         )
     return list(_pairs(images, labels, image_at, label_at))
 

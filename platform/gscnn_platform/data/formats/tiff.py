@@ -1,4 +1,4 @@
-"""What the first picture of a TIFF file is, by its header: size, bands and the type of their numbers (TIFF 6.0)."""
+"""Reads the header of a TIFF file's first picture: size, bands and the type of their numbers (TIFF 6.0)."""
 
 import struct
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 MAGIC: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-"""Of TIFF and, with a plus, of BigTIFF, in either byte order."""
+"""First bytes of TIFF and, with a plus, of BigTIFF, in either byte order."""
 
 SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, COLOURS, BANDS, EXTRA, FORMAT = 254, 256, 257, 258, 259, 262, 277, 338, 339
 """Tags. SUBFILE is 0 for a picture of its own; 1 is set in smaller copies of another, 4 in masks."""
@@ -38,7 +38,7 @@ KINDS: Final = {1: "unsigned integers", 2: "signed integers", 3: "floats", 5: "c
 """Values of FORMAT; 4 is undefined."""
 
 MOST_PAGES: Final = 64
-"""That are counted."""
+"""Maximum number of pages that are counted."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class TiffLayout:
     height: int
     bands: int
     bits: int
-    """Of a number."""
+    """Bits of a number."""
     kind: int
-    """Of the numbers: a value of FORMAT."""
+    """Type of the numbers: a value of FORMAT."""
     alpha: bool
     """Whether the last band is alpha, as the file itself says."""
     pages: int
@@ -83,7 +83,7 @@ def is_tiff(data: bytes) -> bool:
 
 
 def tiff_layout(data: bytes) -> TiffLayout | None:
-    """The layout of a TIFF file's first picture; None where its header ends early or lacks a size."""
+    """The layout of a TIFF file's first picture; None if its header ends early or lacks a size."""
     pages: list[dict[int, list[int]]] = []
     try:
         reader = _Reader(data)

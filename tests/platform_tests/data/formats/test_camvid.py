@@ -72,7 +72,7 @@ def test_a_split_without_labels_is_left_out_with_words_and_the_others_are_built(
     assert described.splits == ("train", "val")
     lack = "has no label" if emptied else "is missing"
     assert described.left_out == (
-        f"split test is left out, since {root}/testannot {lack}: its 3 images are not in the store",
+        f"split test is left out because {root}/testannot {lack}: its 3 images are not in the store",
     )
     assert len(CamVid().samples(root, "val")) == 3
 
@@ -98,7 +98,7 @@ def test_a_folder_in_other_capitals_is_named_where_it_is_missed(root: Path) -> N
     (root / "trainannot").rename(root / "Trainannot")
     with pytest.raises(DatasetError, match=r"camvid/train: the folder is missing; .*; there is Train: rename it$"):
         CamVid().describe(root)
-    with pytest.raises(DatasetError, match=r"root: .*CamVid is no folder: .*; there is camvid$"):
+    with pytest.raises(DatasetError, match=r"root: .*CamVid is not a folder: .*; there is camvid$"):
         CamVid().describe(root.with_name("CamVid"))
 
 
@@ -124,14 +124,14 @@ def test_labels_that_are_named_otherwise_than_all_images_are_told_once(root: Pat
     for file in (root / "trainannot").iterdir():
         file.rename(file.with_name(f"{file.stem}_mask.png"))
     with pytest.raises(
-        DatasetError, match=r"no label is named like an image: .*train000\.png and .*train000_mask\.png"
+        DatasetError, match=r"no label has the name of an image: .*train000\.png and .*train000_mask\.png"
     ):
         CamVid().samples(root, "train")
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
-    [(None, "pass the dataset's root folder"), ("nowhere", "is no folder: pass"), ("a.zip", "is a file: unpack it")],
+    [(None, "pass the dataset's root folder"), ("nowhere", "is not a folder: pass"), ("a.zip", "is a file: unpack it")],
 )
 def test_a_root_that_is_no_folder_is_refused(tmp_path: Path, given: str | None, message: str) -> None:
     (tmp_path / "a.zip").write_bytes(b"PK")
@@ -198,7 +198,7 @@ def test_an_alpha_channel_is_dropped(sample: FileSample) -> None:
 
 def test_a_16_bit_image_is_refused(sample: FileSample) -> None:
     write_image(sample.image, np.full((40, 60), 999, np.uint16))
-    with pytest.raises(BadSampleError, match=r"a\.png: the image has 16 bits a channel; images have 8: convert it"):
+    with pytest.raises(BadSampleError, match=r"a\.png: the image has 16 bits per channel; images have 8: convert it"):
         sample.read()
 
 

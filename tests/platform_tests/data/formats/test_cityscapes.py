@@ -106,7 +106,7 @@ def test_splits_without_fine_labels_are_left_out_with_words(root: Path) -> None:
     described = Cityscapes().describe(root)
     assert described.splits == ("train",)
     assert described.left_out == (
-        f"split val is left out, since {root}/gtFine/val is missing: its 4 images are not in the store",
+        f"split val is left out because {root}/gtFine/val is missing: its 4 images are not in the store",
         "split test is left out: its labels are not public, those in gtFine/test are dummies",
         "split train_extra is left out: it has no fine annotations",
     )

@@ -166,7 +166,7 @@ def test_label_tiffs_of_floats_or_bands_are_named(tmp_path: Path) -> None:
         ({"bits": 2}, r"a TIFF of 1 band of 2-bit unsigned integers; a label has"),
         ({"photometric": 0}, r"a TIFF whose 0 is white, which some programs read as 255: .*PHOTOMETRIC=MINISBLACK"),
         ({"bits": 64}, r"a TIFF of 1 band of 64-bit unsigned integers; a label has"),
-        ({"compression": 7}, r"a TIFF compressed as JPEG, which blurs values"),
+        ({"compression": 7}, r"a TIFF compressed as JPEG, which changes values"),
     ],
 )
 def test_a_label_tiff_whose_values_would_change_on_reading_is_refused(
@@ -232,7 +232,7 @@ def test_labels_of_lossy_formats_are_refused_with_the_true_reason(tmp_path: Path
         write_image(path.with_suffix(ending), np.asarray(Image.open(path)))
         path.unlink()
     message = (
-        rf"labels/train: none of its 2 labels can be used; .*\n.*train_0\{ending}: the label is {kind}, which blurs"
+        rf"labels/train: none of its 2 labels can be used; .*\n.*train_0\{ending}: the label is {kind}, which changes"
     )
     with pytest.raises(DatasetError, match=message):
         Folder().samples(root, "train")
@@ -253,7 +253,7 @@ def test_one_jpeg_among_the_labels_is_a_bad_sample_by_whatever_name(tmp_path: Pa
     second.with_suffix(".jpg").rename(second)
     samples = Folder().samples(root, "train")
     for sample, name in zip(samples, (r"train_0\.jpg", r"train_1\.png"), strict=False):
-        with pytest.raises(BadSampleError, match=rf"{name}: the label is a JPEG, which blurs values"):
+        with pytest.raises(BadSampleError, match=rf"{name}: the label is a JPEG, which changes values"):
             sample.read()
     samples[2].read()
 

@@ -86,7 +86,7 @@ def test_neither_layout_is_refused(tmp_path: Path) -> None:
 def test_an_image_beside_the_split_folders_is_refused(tmp_path: Path) -> None:
     write_folder(tmp_path)
     write_image(tmp_path / "images/stray.png", random_image(np.random.default_rng(0)))
-    with pytest.raises(DatasetError, match=r"stray\.png: this image lies in no split"):
+    with pytest.raises(DatasetError, match=r"stray\.png: this image is in no split"):
         Folder().describe(tmp_path)
 
 
@@ -104,7 +104,7 @@ def test_a_split_without_labels_is_left_out_with_words(tmp_path: Path) -> None:
     described = Folder().describe(tmp_path)
     assert described.splits == ("train", "val")
     assert described.left_out == (
-        f"split test is left out, since {tmp_path}/labels/test is missing: its 2 images are not in the store",
+        f"split test is left out because {tmp_path}/labels/test is missing: its 2 images are not in the store",
     )
 
 
@@ -113,7 +113,7 @@ def test_images_in_no_list_and_lists_of_other_names_are_left_out_with_words(tmp_
     (tmp_path / "val.txt").rename(tmp_path / "valid.txt")
     assert Folder().describe(tmp_path).left_out == (
         "valid.txt is left out: lists are train.txt, val.txt, test.txt",
-        "5 images are left out, since no list has them: val_0, val_1, val_2, ...",
+        "5 images are left out, they are in no list: val_0, val_1, val_2, ...",
     )
 
 
@@ -123,10 +123,10 @@ def test_a_listed_split_without_labels_is_left_out_with_words_and_training_needs
         path.unlink()
     described = Folder().describe(tmp_path)
     assert described.splits == ("train", "val")
-    assert described.left_out == ("split test is left out, since none of the 2 images of test.txt has a label",)
+    assert described.left_out == ("split test is left out because none of the 2 images of test.txt has a label",)
     for path in (tmp_path / "labels").glob("train*"):
         path.unlink()
-    with pytest.raises(DatasetError, match=r"no label is named like an image: there are images such as .*train_0"):
+    with pytest.raises(DatasetError, match=r"no label has the name of an image: there are images such as .*train_0"):
         Folder().samples(tmp_path, Folder().describe(tmp_path).splits[0])
 
 
@@ -217,7 +217,7 @@ def test_two_files_of_one_stem_are_refused(tmp_path: Path, part: str, ending: st
     write_folder(tmp_path)
     twin = tmp_path / part / f"train/train_0{ending}"
     write_image(twin, np.zeros((40, 60), np.uint8))
-    with pytest.raises(DatasetError, match=r"have one name, 'train_0'; rename or remove one"):
+    with pytest.raises(DatasetError, match=r"have the same name, 'train_0'; rename or remove one"):
         Folder().samples(tmp_path, "train")
 
 
@@ -283,13 +283,13 @@ def test_default_colours_differ_from_each_other_and_from_chosen_ones(tmp_path: P
         ("classes: [a, no]", r"classes\.1: YAML reads this name as False; put it in quotes"),
         ("classes: [a, {name: 7}]", r"classes\.1\.name: YAML reads this name as 7; put it in quotes"),
         ("classes: [a, {colour: [1, 2, 3]}]", r"classes\.1: .* has no name; write \{name: NAME\}"),
-        ("classes: [a, ' ']", r"classes\.1: ' ' is no class name"),
+        ("classes: [a, ' ']", r"classes\.1: ' ' is not a class name"),
         ("classes: [{name: a, color: [1, 2, 3]}]", r"classes\.0\.color: there is no such field; .*mean colour\?"),
         ("classes: [{name: a, colour: [1, 2, 300]}]", r"classes\.0\.colour: \[1, 2, 300\] must be three whole numbers"),
         ("classes: [{name: a, colour: red}]", r"classes\.0\.colour: 'red' must be three whole numbers"),
-        ("classes: [a, road]\nlabels: {7: raod}", "labels: 7 goes to 'raod', which is no class; .*did you mean road?"),
-        ("classes: [a, b]\nlabels: {-1: a}", "labels: -1 is no label value; these are whole numbers from 0 to 65535"),
-        ("classes: [a, b]\nlabels: {'1': a}", "labels: '1' is no label value; .*without quotes"),
+        ("classes: [a, road]\nlabels: {7: raod}", "7 maps to 'raod', which is not a class; .*did you mean road?"),
+        ("classes: [a, b]\nlabels: {-1: a}", "labels: -1 is not a label value; use whole numbers from 0 to 65535"),
+        ("classes: [a, b]\nlabels: {'1': a}", "labels: '1' is not a label value; .*without quotes"),
         ("classes: [a, b]\nlabels: [a, b]", r"labels: is \['a', 'b'\]; it must map raw values to classes: \{7: a"),
         ("classes: [road]", r"'road' is the only class.*\n.*classes: \[background, road\]\n.*255: road"),
     ],
