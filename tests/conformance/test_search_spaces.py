@@ -22,6 +22,7 @@ def test_it_fits_every_recipe_that_has_a_shape_stream(name: str, recipe: str) ->
 @every_space
 def test_it_is_found_by_its_name_and_says_what_it_finds_out(name: str) -> None:
     space = find_space(name)
+    assert space is not None
     assert space is SEARCH_SPACES[name]
     assert space.description
 
