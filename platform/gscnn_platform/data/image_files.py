@@ -10,9 +10,11 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Final, TypeVar
 
 from gscnn_platform.paths import AnyPath, RemotePath, below, glob_pattern
+
+Place = TypeVar("Place", bound=AnyPath)
 
 IMAGE_ENDINGS: Final = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 """Extensions of images that can be read."""
@@ -43,7 +45,7 @@ def is_clutter(name: str) -> bool:
     return name.startswith((".", "~$")) or name.endswith("~") or name.lower() in SYSTEM
 
 
-def followed(path: AnyPath) -> AnyPath:
+def followed(path: Place) -> Place:
     """The path as it is. Raises InputError where it is a link to nothing, as to a disk that is not mounted."""
     if isinstance(path, Path) and path.is_symlink() and not path.exists():
         raise InputError(f"{path}: a link to {path.readlink()}, which is not there; restore or remove it")
