@@ -3,6 +3,8 @@
 tests/gscnn_tests/test_checkpointing.py holds that each runs its blocks by `Backbone.run`.
 """
 
+from typing import Literal
+
 import pytest
 import torch
 from jaxtyping import Float
@@ -43,8 +45,9 @@ def test_taps_have_the_channels_that_are_announced_and_end_at_the_output_stride(
 def test_what_it_does_not_offer_is_refused_with_what_it_offers(name: str) -> None:
     network = BACKBONES[name]
     with pytest.raises(ValidationError, match=rf"`weights` is other: {name} offers .*None"):
-        ModelConfig(backbone=name, output_stride=network.output_strides[0], weights="other")
-    for stride in (8, 16):
+        ModelConfig.model_validate({"backbone": name, "output_stride": network.output_strides[0], "weights": "other"})
+    strides: tuple[Literal[8, 16], ...] = (8, 16)
+    for stride in strides:
         if stride in network.output_strides:
             for weights in (None, *network.weights):
                 assert ModelConfig(backbone=name, output_stride=stride, weights=weights).weights == weights
