@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import ray
 from ray._common.utils import get_default_ray_temp_dir
+from ray._private import auto_init_hook
 from ray.exceptions import RayError
 
 from gscnn_platform import machine
@@ -84,6 +85,8 @@ def join_or_start(dashboard: bool) -> None:
             ray.init(address, runtime_env=_runtime_env(), logging_level=logging.WARNING, **arguments)
     global _is_own
     _is_own = named is None
+    # Where a job ends while a thread still asks Ray for something, Ray would start another cluster for it.
+    auto_init_hook.enable_auto_connect = False
 
 
 @contextmanager
