@@ -7,6 +7,7 @@ import secrets
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from gscnn_platform.cluster.address import Named, check_answers, has_token, name
 from gscnn_platform.cluster.errors import ClusterError
 from gscnn_platform.cluster.places import PLATFORM_FOLDER, in_submitted_job
 from gscnn_platform.cluster.worker_setup import set_up_worker
+from gscnn_platform.interrupts import SIGNALS
 
 LONGEST_SOCKET: Final = 103 if sys.platform == "darwin" else 107
 """Bytes that the path of a Unix socket may have."""
@@ -81,7 +83,7 @@ def join_or_start(dashboard: bool) -> None:
         address = "local" if named is None else check_answers(named)
         arguments = _own_cluster(dashboard) if named is None else {}
         own = OF_OWN_CLUSTER if named is None else {}
-        with _readable_errors(named), environment(own), _deaf_to_hangup():
+        with _readable_errors(named), environment(own), _own_signals():
             ray.init(address, runtime_env=_runtime_env(), logging_level=logging.WARNING, **arguments)
     global _is_own
     _is_own = named is None
@@ -90,14 +92,19 @@ def join_or_start(dashboard: bool) -> None:
 
 
 @contextmanager
-def _deaf_to_hangup() -> Iterator[None]:
-    """Processes that start meanwhile do not hear that the terminal is closed, as Ray's do not hear Ctrl-C: a run that
-    stops after a checkpoint needs them until then."""
+def _own_signals() -> Iterator[None]:
+    """This process keeps its signal handlers, of which Ray would replace SIGTERM's; and processes that start meanwhile do
+    not hear that the terminal is closed, as Ray's do not hear Ctrl-C: a run that stops after a checkpoint needs them.
+    """
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
 
 
 def _runtime_env() -> dict[str, Any]:

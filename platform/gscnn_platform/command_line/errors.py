@@ -31,8 +31,12 @@ def user_errors() -> Iterator[None]:
             sys.stdout.flush()  # Here and below, where it can be said that this failed.
             raise
         sys.stdout.flush()
-    except (TrainingStoppedError, InterruptedJobError) as stopped:
+    except TrainingStoppedError as stopped:
         _end(str(stopped), stopped.exit_status)
+    except InterruptedJobError as stopped:
+        _say(str(stopped))
+        # Without unwinding further: a thread may still wait for Ray, and crashed as Python and Ray ended under it.
+        os._exit(stopped.exit_status)
     except (UnicodeError, json.JSONDecodeError):
         raise  # A ValueError without a message for users: a bug.
     except BrokenPipeError:
@@ -50,6 +54,11 @@ def user_errors() -> Iterator[None]:
 
 
 def _end(message: str, status: int) -> None:
+    _say(message)
+    sys.exit(status)
+
+
+def _say(message: str) -> None:
     try:
         sys.stdout.flush()
     except OSError:
@@ -57,7 +66,6 @@ def _end(message: str, status: int) -> None:
     with suppress(BrokenPipeError):  # As of `2>&1 | tee`, which Ctrl-C has ended.
         sys.stderr.write(f"\n{message}\n")
         sys.stderr.flush()
-    sys.exit(status)
 
 
 def _drop_output() -> None:

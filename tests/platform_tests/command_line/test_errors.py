@@ -8,7 +8,7 @@ import pytest
 
 from gscnn_platform.command_line import user_errors
 from gscnn_platform.config import TrainingConfig
-from gscnn_platform.interrupts import InterruptedJobError, TrainingStoppedError
+from gscnn_platform.interrupts import TrainingStoppedError
 
 
 def raises(error: BaseException) -> Callable[[], None]:
@@ -31,7 +31,6 @@ def raises(error: BaseException) -> Callable[[], None]:
         ),
         (raises(TrainingStoppedError("stopped after step 3", signal.SIGINT)), 130, "stopped after step 3"),
         (raises(TrainingStoppedError("stopped by the sweep", None)), 143, "stopped by the sweep"),
-        (raises(InterruptedJobError(signal.SIGTERM, "nothing is left")), 143, "SIGTERM: nothing is left"),
     ],
 )
 def test_what_a_user_can_fix_is_one_message_without_a_class_name(
