@@ -91,7 +91,7 @@ def test_a_second_signal_ends_a_clean_up_that_hangs(tmp_path: Path) -> None:
     began = time.monotonic()
     assert interrupted(code, tmp_path, signal.SIGINT, times=2, apart=1.2) == (
         130,
-        "\nSIGINT: ended in the middle of its clean-up: what was half-made may be left\n",
+        "\nSIGINT: ended in the middle of its clean-up: partial output may be left\n",
     )
     assert time.monotonic() - began < 15
 

@@ -93,7 +93,7 @@ def join_or_start(dashboard: bool) -> None:
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """This process keeps its signal handlers, of which Ray would replace SIGTERM's; and processes that start meanwhile do
+    """This process keeps its signal handlers, of which Ray replaces SIGTERM's; and processes that start meanwhile do
     not hear that the terminal is closed, as Ray's do not hear Ctrl-C: a run that stops after a checkpoint needs them.
     """
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
