@@ -101,9 +101,10 @@ def leaving_nothing_behind(after: str) -> Iterator[None]:
         yield
         return
     first: float | None = None
+    raised: InterruptedJobError | None = None
 
     def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal first
+        nonlocal first, raised
         if first is not None:
             if not is_again(number, first):
                 return
@@ -111,11 +112,15 @@ def leaving_nothing_behind(after: str) -> Iterator[None]:
             os._exit(exit_status(number))
         first = time.monotonic()
         drop_dead_output()
-        raise InterruptedJobError(number, after)
+        raised = InterruptedJobError(number, after)
+        raise raised
 
     before = {number: signal.signal(number, stop) for number in heard()}
     try:
         yield
+    except KeyboardInterrupt:
+        # Out of a call of Ray's, an exception of a signal handler comes as a KeyboardInterrupt of Ray's own.
+        raise raised or InterruptedJobError(signal.SIGINT, after) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -185,3 +185,12 @@ def test_ctrl_c_that_ends_tee_as_well_does_not_keep_a_run_from_its_checkpoint(tm
         assert process.stderr.read() == "\nstopped after step 3\n"
         process.stderr.close()
         (tmp_path / "checkpoint").unlink()
+
+
+def test_an_interrupt_that_a_library_makes_its_own_keeps_the_signal_and_the_message() -> None:
+    """As Ray does of a handler's exception, out of a call of its core."""
+    with pytest.raises(InterruptedJobError, match="SIGTERM: all is well"), leaving_nothing_behind("all is well"):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt from None
