@@ -213,7 +213,9 @@ def test_what_a_dead_server_did_not_get_is_named_and_sync_tracking_delivers_it(
 def test_sync_tracking_leaves_a_run_alone_that_still_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    outbox = Outbox.at(tmp_path / "run" / "tracking", f"sqlite:///{tmp_path}/mlflow.db", "f" * 32)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    run_id = mlflow.MlflowClient(uri).create_run("0").info.run_id
+    outbox = Outbox.at(tmp_path / "run" / "tracking", uri, run_id)
     log(outbox, 1, 3)
     job = importlib.import_module("jobs.sync-tracking")
     with pytest.raises(SystemExit) as ended:

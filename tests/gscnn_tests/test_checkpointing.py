@@ -228,5 +228,5 @@ def test_checkpointing_repeats_a_block_at_a_time(backbone: str) -> None:
     for block in blocks:
         block.register_forward_hook(lambda module, args, output: entered.append((module, args[0].detach())))
     network(torch.empty(2, 3, 720, 720, device=META))
-    assert len(entered) == len(blocks) >= 8
+    assert len(entered) == len(blocks) >= 4
     assert max(kept_gib(block, x.requires_grad_()) for block, x in tuple(entered)) / 2 < 0.4

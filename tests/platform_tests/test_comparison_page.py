@@ -177,7 +177,7 @@ def test_the_job_takes_a_sweep_a_run_name_or_a_folder_and_prints_what_the_page_s
         ("alone", other): f"streets, fingerprint beef: elsewhere ({other})",
         ("nobody",): "no run at",
         ("pictures",): "pictures is not a folder of a run or a sweep",
-        ("--metric", "val/miou"): "pass the runs or sweeps to compare",
+        ("--metric", "val/miou"): "name the runs or sweeps to compare",
     }.items():
         with pytest.raises(SystemExit) as stopped:
             run_job(monkeypatch, *arguments)

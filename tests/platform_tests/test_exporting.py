@@ -118,7 +118,7 @@ def test_what_cannot_work_is_said_at_once(checkpoint: Path, monkeypatch: pytest.
     with pytest.raises(ExportError, match=r"there\.onnx exists already: add --overwrite"):
         export_checkpoint(config(checkpoint, "there.onnx"))
     (checkpoint.parent / "folder.onnx").mkdir()
-    with pytest.raises(ExportError, match=r"folder\.onnx is a folder: name a file, one that is not there"):
+    with pytest.raises(ValueError, match=r"folder\.onnx', which is a folder: name a file"):
         export_checkpoint(config(checkpoint, "folder.onnx").model_copy(update={"overwrite": True}))
     monkeypatch.setattr(exporting.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ExportError, match=r"ONNX needs onnx, onnxscript, onnxruntime: .*\[export\]"):

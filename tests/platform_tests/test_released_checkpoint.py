@@ -63,7 +63,7 @@ def test_a_file_that_would_run_code_is_refused_and_runs_none(tmp_path: Path, mon
 def test_what_is_no_checkpoint_is_named_with_the_reason(tmp_path: Path) -> None:
     page = tmp_path / "checkpoint.pth"
     page.write_text("<!DOCTYPE html><title>Sign in</title>")
-    with pytest.raises(ReleasedCheckpointError, match=r"checkpoint\.pth is no checkpoint"):
+    with pytest.raises(ReleasedCheckpointError, match=r"checkpoint\.pth is not a checkpoint"):
         load_released_checkpoint(page)
     with pytest.raises(ReleasedCheckpointError, match="there is no such file"):
         load_released_checkpoint(tmp_path / "none.pth")

@@ -138,7 +138,7 @@ def test_a_cluster_without_a_node_on_this_machine_is_for_submitted_jobs() -> Non
 
 def test_a_head_that_asks_for_a_token_names_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     # A cluster that this process started earlier would have switched it on.
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setattr(address, "is_token_auth_enabled", lambda: False)
     with serving(Head(token="right" * 8)) as place, pytest.raises(ClusterError) as refused:
         check_answers(Named(place, "RAY_ADDRESS"))
     assert "requires a token: export RAY_AUTH_MODE=token, with its head's token in ~/.ray/auth_token" in str(

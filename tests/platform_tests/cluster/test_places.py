@@ -36,7 +36,7 @@ def test_a_folder_that_cannot_be_written_is_refused_by_its_option(
         with pytest.raises(ValueError, match=rf"--storage .*/{place}: {tmp_path}/file is a file; name a folder"):
             cluster.check_can_write(str(tmp_path / place), "--storage")
     monkeypatch.setattr(machine, "can_write", lambda folder: False)
-    with pytest.raises(ValueError, match=rf"{tmp_path} cannot be written by .*: name another by --storage FOLDER"):
+    with pytest.raises(ValueError, match=rf"{tmp_path} cannot be written by .*: choose another with --storage FOLDER"):
         cluster.check_can_write(str(tmp_path), "--storage")
     monkeypatch.undo()
     cluster.check_can_write(str(tmp_path / "not" / "yet"), "--storage")

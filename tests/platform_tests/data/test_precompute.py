@@ -257,5 +257,5 @@ def test_what_a_store_lacks_is_said_when_it_is_built_and_when_it_is_found(tmp_pa
     assert list(built.manifest.splits) == ["train"]
     said = [line for line in str(built).splitlines() if line.startswith("note: ")]
     assert [line for line in str(found).splitlines() if line.startswith("note: ")] == said
-    for words in ("split test is left out", "there is no split val", "1 of 3 labels of split train are void"):
+    for words in ("split test is left out", "there is no split val", "1 of 3 labels of split train are entirely void"):
         assert sum(words in line for line in said) == 1, said

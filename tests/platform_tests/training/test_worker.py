@@ -175,7 +175,8 @@ def test_every_pixel_of_a_step_weighs_the_same_however_unevenly_its_batches_shar
     tiny_run: ExperimentConfig, streets_store: Store
 ) -> None:
     """Eight images as batches of 3, 3 and 2: seg and edge are divided by the counts of all eight."""
-    changes = {"training.accumulate": 3, "training.batch_size": 8, "loss.attention": 0.0}
+    plain = {"loss.attention": 0.0, "loss.class_weights": None}
+    changes = {"training.accumulate": 3, "training.batch_size": 8, **plain}
     worker = worker_of(with_overrides(tiny_run, changes), streets_store)
     feed = list(islice(batches(worker.train_reader, worker.config), 3))
     assert [len(batch) for batch in feed] == [3, 3, 2]
