@@ -223,7 +223,7 @@ def test_sync_tracking_leaves_a_run_alone_that_still_goes_on(
     assert ended.value.code == 1
     assert "is in use by a run" in capsys.readouterr().out
     outbox.close(patience=0)
-    with pytest.raises(ValueError, match="holds no outbox: pass a run's folder"):
+    with pytest.raises(ValueError, match="holds no outbox: name a run's folder"):
         job.deliver((tmp_path / "run" / "tracking" / "0" / "files",))
 
 
