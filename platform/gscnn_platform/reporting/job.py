@@ -22,7 +22,6 @@ from gscnn_platform.interrupts import from_now_on
 from gscnn_platform.machine import MachineError
 from gscnn_platform.names import file_name
 from gscnn_platform.paths import as_path
-from gscnn_platform.reporting.templates import write_page
 from gscnn_platform.training.checkpoints import LoadedModel, find_model
 
 if TYPE_CHECKING:
@@ -71,6 +70,8 @@ def evaluate_checkpoint(config: EvaluateConfig) -> Evaluation:
         models.append(Evaluated(name, model, report))
     page = _page(config, models, store, device)
     unwritten: MachineError | None = None
+    from gscnn_platform.reporting.templates import write_page  # With comparison and MLflow: not before the counting.
+
     try:
         write_page(path, page, "--report")
         print(f"\nreport  {path}", flush=True)

@@ -273,9 +273,11 @@ def as_folder(path: str) -> Iterator[Path]:
         raise CheckpointError(f"{path} is not a folder: pass a checkpoint's or a run's folder, or an MLflow run id")
     named = path.rstrip("/") if is_uri else str(machine.expanded(path).absolute())
     filesystem, inside = filesystem_of(best_of_run(named) or named)
-    from ray.train import Checkpoint
-
-    with Checkpoint(inside, filesystem).as_directory() as folder:
+    if isinstance(filesystem, LocalFileSystem):
+        yield Path(inside)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy_files(inside, folder, filesystem, LocalFileSystem())
         yield Path(folder)
 
 
