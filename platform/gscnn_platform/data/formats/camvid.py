@@ -17,8 +17,8 @@ from gscnn_platform.data.formats.base import (
     require_root,
     require_split,
 )
-from gscnn_platform.data.formats.layout import image_files, label_files, labelled, pair
-from gscnn_platform.data.image_files import followed, named_alike
+from gscnn_platform.data.formats.layout import existing, image_files, label_files, labelled, pair
+from gscnn_platform.data.image_files import named_alike
 from gscnn_platform.paths import AnyPath
 
 SPLITS = ("train", "val", "test")
@@ -78,11 +78,7 @@ def _folders(root: AnyPath, split: str) -> tuple[AnyPath, AnyPath]:
 
 def _present(root: AnyPath) -> dict[str, tuple[AnyPath, AnyPath]]:
     """Split -> folders of its images and labels, one of which may be missing. Raises DatasetError without train."""
-    present = {
-        split: _folders(root, split)
-        for split in SPLITS
-        if any(followed(folder).is_dir() for folder in _folders(root, split))
-    }
+    present = existing({split: _folders(root, split) for split in SPLITS})
     if "train" not in present:
         train = root / "train"
         raise DatasetError(f"{train}: the folder is missing; root must be the folder above train/{named_alike(train)}")

@@ -18,8 +18,8 @@ from gscnn_platform.data.formats.base import (
     require_root,
     require_split,
 )
-from gscnn_platform.data.formats.layout import files_ending, labelled, pair
-from gscnn_platform.data.image_files import followed, is_clutter
+from gscnn_platform.data.formats.layout import existing, files_ending, labelled, pair
+from gscnn_platform.data.image_files import is_clutter
 from gscnn_platform.paths import AnyPath
 
 SPLITS = ("train", "val")
@@ -93,11 +93,7 @@ def _folders(root: AnyPath, split: str) -> tuple[AnyPath, AnyPath]:
 
 def _present(root: AnyPath) -> dict[str, tuple[AnyPath, AnyPath]]:
     """Split -> folders of its images and labels, one of which may be missing. Raises DatasetError without train."""
-    present = {
-        split: _folders(root, split)
-        for split in SPLITS
-        if any(followed(folder).is_dir() for folder in _folders(root, split))
-    }
+    present = existing({split: _folders(root, split) for split in SPLITS})
     if "train" not in present:
         raise DatasetError(
             f"{_folders(root, 'train')[0]}: the folder is missing; root must be the folder that holds leftImg8bit/ "

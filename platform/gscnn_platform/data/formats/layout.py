@@ -23,6 +23,11 @@ NO_SPLITS: Final = ("held-out", "None")
 """What stands for no split in `jobs.evaluate --split` and `--data.val-split`."""
 
 
+def existing(splits: Mapping[str, tuple[AnyPath, AnyPath]]) -> dict[str, tuple[AnyPath, AnyPath]]:
+    """Those of `splits`, each with its folders of images and labels, of which at least one folder exists."""
+    return {split: folders for split, folders in splits.items() if any(followed(at).is_dir() for at in folders)}
+
+
 def labelled(splits: Mapping[str, tuple[AnyPath, AnyPath]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The splits that have labels, and a sentence for each that has images alone.
 
