@@ -21,7 +21,7 @@ STEPS = 30
 EVERY_STEP = list(range(1, STEPS + 1))
 TINY = {
     "num-workers": 2,
-    "augmentation.crop": (64, 64),
+    "augmentation.crop": (128, 128),
     "training.epochs": 3,
     "training.batch-size": 4,
     "training.log-every": 2,

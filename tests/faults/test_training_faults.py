@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_driver_killed_three_times(run: Driven, undisturbed: str) -> None:
-    # One per epoch, in its first half: workers went on for up to 4 steps after a kill at step 14, past the next at 16.
+    # One per epoch, early in it: Ray stops the workers of a dead driver only seconds later, some steps further on.
     steps = [10 * epoch + random.Random(epoch).choice((2, 4)) for epoch in range(3)]
     for step in steps:
         run.start()
