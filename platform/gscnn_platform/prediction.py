@@ -1,4 +1,5 @@
-"""Predicts label, colour, edge and overlay pictures for unlabelled images, on all nodes, with Ray Data."""
+"""Predicts label, colour, edge and overlay pictures for unlabelled images: by Ray Data on all nodes, or in this process
+if one worker on this machine does it all."""
 
 import logging
 import resource
@@ -10,8 +11,6 @@ from typing import Any, Final
 
 import cv2
 import numpy as np
-import ray
-import ray.data
 import torch
 from jaxtyping import Float, UInt8
 from tqdm import tqdm
@@ -19,7 +18,7 @@ from tqdm import tqdm
 from gscnn.architectures import ARCHITECTURES
 from gscnn.batch import normalize
 from gscnn.inference import infer
-from gscnn_platform import cluster, tracking
+from gscnn_platform import cluster, machine, tracking
 from gscnn_platform.config import PredictConfig
 from gscnn_platform.data.formats.decoding import BadSampleError, read_image
 from gscnn_platform.data.images import edge_prior, find_images
@@ -89,7 +88,9 @@ def predict(config: PredictConfig) -> PredictResult:
             f"{len(mine)} pictures exist already, such as {out / mine[0]}: add --overwrite, or choose another --out"
         )
     cluster.check_can_write(str(out), "--out")
-    cluster.check_can_connect()
+    threads = _threads_here(config, len(found.files))
+    if threads is None:
+        cluster.check_can_connect()
     loaded = find_model(config.checkpoint, tracking.tracking_uri(config.tracking, cluster.default_storage()))
     settings = PredictionSettings.of(config, loaded)
     if record is not None and record.settings != settings:
@@ -104,12 +105,17 @@ def predict(config: PredictConfig) -> PredictResult:
         else {name: file for name, file in found.files.items() if there >= {f"{kind}/{name}.png" for kind in kinds}}
     )
     left = {name: file for name, file in found.files.items() if name not in done}
-    workers = _workers(config, len(left)) if left else None
+    workers = _workers(config, len(left)) if left and threads is None else None
     with leaving_nothing_behind(f"the pictures in {out} are complete; rerun the command to predict the others"):
         PredictionRecord(state="running", checkpoint=config.checkpoint, settings=settings).write(out)
         for picture in mine if config.overwrite else ():
             (out / picture).unlink(missing_ok=True)  # What is there counts as done once this is interrupted.
-        rows = list(_predict_files(config, workers, loaded, left, out)) if workers else []
+        batches = (
+            _predicted_by(workers, config, loaded, left, out)
+            if workers
+            else _predicted_here(threads or 1, config, loaded, left, out)
+        )
+        rows = list(_under_a_bar(batches, len(left), out)) if left else []
         from_now_on(f"the pictures in {out} are whole")
     unreadable = {row["file"]: row["error"] for row in rows if row["error"]}
     good = [row for row in rows if not row["error"]]
@@ -154,6 +160,20 @@ def kinds_of(loaded: LoadedModel) -> tuple[str, ...]:
     return tuple(kind for kind in KINDS if kind != "edge" or has_edges)
 
 
+def _threads_here(config: PredictConfig, files: int) -> int | None:
+    """Torch's threads in this process if it predicts by itself; None if Ray's workers do.
+
+    Ray's processes, and a worker that imports torch once more, cost about 20 CPU seconds and buy nothing if there is no
+    cluster to join and one worker does all the work.
+    """
+    cores, gpus = machine.cores(), torch.cuda.device_count() if config.use_gpu is not False else 0
+    workers = config.num_workers or gpus or max(1, cores // CORES)
+    threads = config.cpus_per_worker or cores
+    # What this machine does not have is refused by the rule of every job, in `cluster.workers_for`.
+    has_it_all = threads <= cores and (gpus > 0 or not config.use_gpu)
+    return threads if min(workers, files) == 1 and has_it_all and cluster.would_start() else None
+
+
 def _workers(config: PredictConfig, files: int) -> cluster.Workers:
     cluster.connect(dashboard=False)
     workers = cluster.workers_for(config, config.num_workers, most=files, cores=CORES)
@@ -161,26 +181,57 @@ def _workers(config: PredictConfig, files: int) -> cluster.Workers:
     return workers
 
 
-def _predict_files(
-    config: PredictConfig, workers: cluster.Workers, loaded: LoadedModel, files: Mapping[str, AnyPath], out: AnyPath
+def _predicted_here(
+    threads: int, config: PredictConfig, loaded: LoadedModel, files: Mapping[str, AnyPath], out: AnyPath
 ) -> Iterator[dict[str, Any]]:
-    """One row a file, as they are done, under a progress bar."""
+    """One row a file, by one worker in this process."""
+    predictor = Predictor(loaded, config, str(out), threads)
+    names = list(files)
+    for start in range(0, len(names), CHUNK):
+        chunk = names[start : start + CHUNK]
+        columns = predictor({"name": np.array(chunk), "file": np.array([str(files[name]) for name in chunk])})
+        yield from (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
+
+
+def _predicted_by(
+    workers: cluster.Workers,
+    config: PredictConfig,
+    loaded: LoadedModel,
+    files: Mapping[str, AnyPath],
+    out: AnyPath,
+) -> Iterator[dict[str, Any]]:
+    """One row a file, by Ray's workers."""
+    import ray
+    import ray.data
+
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
-    dataset = ray.data.from_items(
-        [{"name": name, "file": str(file)} for name, file in files.items()],
-        override_num_blocks=-(-len(files) // CHUNK),
-    ).map_batches(
-        Predictor,
-        # In a tuple, since Ray warns of constructor arguments that are references themselves.
-        fn_constructor_args=((ray.put(loaded),), config, str(out), workers.cpus),
-        batch_size=CHUNK,
-        num_cpus=workers.cpus,
-        num_gpus=workers.gpus,
-        compute=ray.data.ActorPoolStrategy(size=workers.number),
+    return (
+        ray.data.from_items(
+            [{"name": name, "file": str(file)} for name, file in files.items()],
+            override_num_blocks=-(-len(files) // CHUNK),
+        )
+        .map_batches(
+            Predictor,
+            # In a tuple, since Ray warns of constructor arguments that are references themselves.
+            fn_constructor_args=((ray.put(loaded),), config, str(out), workers.cpus),
+            batch_size=CHUNK,
+            num_cpus=workers.cpus,
+            num_gpus=workers.gpus,
+            compute=ray.data.ActorPoolStrategy(size=workers.number),
+        )
+        .iter_rows()
     )
-    with tqdm(total=len(files), desc="predict", unit=" images") as bar:
-        for row in dataset.iter_rows():
+
+
+def _under_a_bar(rows: Iterator[dict[str, Any]], files: int, out: AnyPath) -> Iterator[dict[str, Any]]:
+    """The rows, as they are done.
+
+    Raises:
+        PredictError: the output folder takes no more.
+    """
+    with tqdm(total=files, desc="predict", unit=" images") as bar:
+        for row in rows:
             if row["unwritten"]:
                 raise PredictError(
                     f"--out {out} cannot be written: {row['unwritten']}\n"
@@ -191,17 +242,17 @@ def _predict_files(
 
 
 class Predictor:
-    """One worker's model, in a Ray actor or without Ray.
+    """One worker's model, in a Ray actor or in this process.
 
     Args:
-        loaded: the model.
+        loaded: the model, or in a tuple Ray's reference to it.
         config: inference, precision and whether to use a GPU.
         out: the output folder.
         cpus: threads for torch.
     """
 
-    def __init__(self, loaded: LoadedModel | tuple[ray.ObjectRef], config: PredictConfig, out: str, cpus: int) -> None:
-        self.loaded: LoadedModel = ray.get(loaded[0]) if isinstance(loaded, tuple) else loaded
+    def __init__(self, loaded: LoadedModel | tuple[Any], config: PredictConfig, out: str, cpus: int) -> None:
+        self.loaded: LoadedModel = _fetched(loaded[0]) if isinstance(loaded, tuple) else loaded
         self.config, self.out = config, as_path(out)
         self.device = torch.device("cuda" if config.use_gpu is not False and torch.cuda.is_available() else "cpu")
         torch.set_num_threads(cpus)
@@ -264,14 +315,18 @@ class Predictor:
             _write_png(self.out / kind / f"{name}.png", picture)
 
 
+def _fetched(reference: Any) -> LoadedModel:
+    import ray
+
+    return ray.get(reference)
+
+
 def _write_png(path: AnyPath, picture: np.ndarray) -> None:
     """Writes the file atomically, even if the process is killed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     encoded, data = cv2.imencode(".png", np.ascontiguousarray(picture))
     assert encoded
     patiently(lambda: write_whole(path, data.tobytes()))
-
-    cluster.check_can_connect()
 
 
 def _listed(unreadable: Mapping[str, str]) -> str:

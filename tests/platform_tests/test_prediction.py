@@ -13,12 +13,13 @@ import torch
 
 from gscnn.batch import normalize
 from gscnn.config import InferenceConfig
+from gscnn_platform import cluster, machine
 from gscnn_platform.config import ExperimentConfig, PredictConfig, with_overrides
 from gscnn_platform.data.formats.cityscapes import Cityscapes
 from gscnn_platform.data.images import InputError, find_images
 from gscnn_platform.data.store import Identity, Store
 from gscnn_platform.paths import AnyPath, as_path, below
-from gscnn_platform.prediction import KINDS, PredictError, Predictor, predict
+from gscnn_platform.prediction import CHUNK, KINDS, PredictError, Predictor, predict
 from gscnn_platform.prediction_record import PredictionRecord, PredictionSettings, read_record
 from gscnn_platform.training.checkpoints import load_model
 from tests.layouts import write_cityscapes
@@ -122,6 +123,63 @@ def test_an_output_folder_that_takes_no_more_is_told_and_leaves_whole_pictures(
     assert result["unwritten"].tolist() == ["No space left on device"]
     assert result["error"].tolist() == [""]
     assert {path.name for path in (tmp_path / "out").rglob("*.*")} == {"a.png"}
+
+
+def test_one_worker_on_this_machine_predicts_without_a_cluster_what_a_worker_predicts(
+    tmp_path: Path, tiny_run: ExperimentConfig, streets_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "would_start", lambda: True)
+    monkeypatch.setattr(cluster, "connect", lambda **_: pytest.fail("a cluster is started"))
+    files = {f"{index:02}": image_file(tmp_path / f"in/{index:02}.png", index) for index in range(CHUNK + 2)}
+    (tmp_path / "in/broken.png").write_bytes(b"no image")
+    worker = predictor(tmp_path, tiny_run, streets_store)
+    worker(rows(files))
+    config = worker.config.model_copy(
+        update={"input": (f"{tmp_path}/in",), "out": f"{tmp_path}/here", "num_workers": 1, "use_gpu": False}
+    )
+    result = predict(config)
+    assert (result.predicted, list(result.unreadable)) == (CHUNK + 2, [f"{tmp_path}/in/broken.png"])
+    for kind in KINDS:
+        for name in files:
+            here, there = (picture(tmp_path / out / kind / f"{name}.png") for out in ("here", "out"))
+            np.testing.assert_array_equal(here, there)
+    record = read_record(tmp_path / "here")
+    assert record is not None
+    assert record.predicted == tuple(map(str, files.values()))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"num_workers": 2},
+        {"use_gpu": True},
+        {"cpus_per_worker": 64},
+    ],
+)
+def test_what_one_process_does_not_have_is_asked_of_a_cluster(
+    tmp_path: Path,
+    tiny_run: ExperimentConfig,
+    streets_store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: dict[str, Any],
+) -> None:
+    monkeypatch.setattr(cluster, "would_start", lambda: True)
+    monkeypatch.setattr(cluster, "check_can_connect", lambda: None)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(machine, "cores", lambda: 4)
+
+    def asks(**_: object) -> None:
+        raise cluster.ClusterError("asked")
+
+    monkeypatch.setattr(cluster, "connect", asks)
+    for index in range(2):
+        image_file(tmp_path / f"in/{index}.png", index)
+    save_checkpoint(tmp_path / "checkpoint", tiny_run, streets_store)
+    config = PredictConfig(
+        checkpoint=str(tmp_path / "checkpoint"), input=(f"{tmp_path}/in",), out=f"{tmp_path}/out", **asked
+    )
+    with pytest.raises(cluster.ClusterError, match="asked"):
+        predict(config)
 
 
 def test_a_model_without_shape_stream_writes_no_edges(

@@ -242,7 +242,7 @@ def test_the_logged_model_loads_without_this_project_and_takes_any_size(
 ) -> None:
     torch.manual_seed(0)
     model = build_model(tiny_run.model).eval()
-    checkpoint, outbox = tmp_path / "checkpoint", tmp_path / "run" / "tracking"
+    checkpoint, outbox = tmp_path / "checkpoint", tmp_path / "what? 50%20 #1" / "tracking"
     checkpoint.mkdir()
     (checkpoint / "model.pt").write_bytes(b"weights")
     for _ in range(2):  # As by a driver that was killed before it had ended the run, and started again.

@@ -38,6 +38,17 @@ def check_can_connect() -> None:
     check()
 
 
+def would_start() -> bool:
+    """Whether `connect` would start a cluster, since none is named and this process has joined none.
+
+    Raises:
+        ClusterError: RAY_ADDRESS is no address, or is `auto` and no cluster or several run on this machine.
+    """
+    from gscnn_platform.cluster.connecting import would_start
+
+    return would_start()
+
+
 def is_own() -> bool:
     """Whether `connect` started the cluster, on this machine and for this process alone."""
     from gscnn_platform.cluster import connecting
@@ -74,4 +85,5 @@ __all__ = [
     "share",
     "wait_for_nodes",
     "workers_for",
+    "would_start",
 ]

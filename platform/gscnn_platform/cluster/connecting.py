@@ -36,9 +36,6 @@ FEWEST_FILES: Final = 1024
 """Open files that Ray's processes and a job need between them; below, Ray's start fails."""
 STORE_WITHOUT_SHARED_MEMORY: Final = 1 << 30
 """Bytes of Ray's object store where there is no /dev/shm to take a share of."""
-OF_WORKERS: Final = {"OMP_WAIT_POLICY": "PASSIVE"}
-"""OpenMP's threads sleep while they wait for each other. Those that spin take a core from the thread that they wait for
-where another process is busy: `streets` on 2 cores then trains at 0.1 images/s instead of 5 (11 on quiet cores)."""
 OF_OWN_CLUSTER: Final = {"RAY_worker_niceness": "0"}
 """Ray's default is 15, which leaves its workers hardly any CPU time beside another busy process."""
 _WARNING: Final = ("_private.authentication.authentication_token_setup", "_private.services")
@@ -55,6 +52,11 @@ def check() -> None:
         return
     with _quiet():
         check_answers(named)
+
+
+def would_start() -> bool:
+    """Implements `gscnn_platform.cluster.would_start`."""
+    return not ray.is_initialized() and named_cluster() is None
 
 
 _is_own = False
@@ -110,11 +112,7 @@ def _own_signals() -> Iterator[None]:
 def _runtime_env() -> dict[str, Any]:
     pythonpath = _missing_pythonpath()
     hook = f"{set_up_worker.__module__}.{set_up_worker.__name__}"
-    variables = {key: value for key, value in OF_WORKERS.items() if key not in os.environ}
-    return {
-        "worker_process_setup_hook": hook,
-        "env_vars": variables | ({"PYTHONPATH": pythonpath} if pythonpath else {}),
-    }
+    return {"worker_process_setup_hook": hook, "env_vars": {"PYTHONPATH": pythonpath} if pythonpath else {}}
 
 
 @contextmanager

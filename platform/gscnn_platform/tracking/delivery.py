@@ -13,6 +13,7 @@ from fcntl import LOCK_EX, LOCK_UN, flock
 from typing import Final
 
 import mlflow
+import yaml
 from mlflow.entities import LifecycleStage, LoggedModelOutput, LoggedModelStatus, Metric, Run, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
@@ -231,7 +232,8 @@ class Delivery:
             Metric(metric_key(key), value, entry["time"], 0, model.model_id) for key, value in entry["values"].items()
         ]
         client.log_batch(self.run_id, metrics=rows)
-        described = Model.load(str(folder))
+        # Not Model.load, which decodes %20 in the folder's name.
+        described = Model.from_dict(yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8")))
         described.model_id = described.model_uuid = model.model_id
         described.run_id, described.artifact_path = self.run_id, model.artifact_location
         described.save(str(folder / "MLmodel"))
