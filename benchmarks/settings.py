@@ -73,6 +73,7 @@ def main() -> None:
     parser.add_argument("--store", required=True, help="folder that jobs.precompute wrote")
     parser.add_argument("--recipe", default="camvid", choices=list(RECIPES))
     parser.add_argument("--setting", required=True, help="a field of the recipe and two values: field=first,second")
+    parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="other fields, of all runs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--epochs", type=int, help="of each run; else the recipe's")
     parser.add_argument("--weights", choices=["imagenet", "none"], help="start of the backbone; else the recipe's")
@@ -81,7 +82,7 @@ def main() -> None:
     arguments = parser.parse_args()
     field, _, given = arguments.setting.partition("=")
     first, second = given.split(",")
-    changes: dict[str, object] = {}
+    changes: dict[str, object] = dict(text.split("=", 1) for text in arguments.set)
     if arguments.weights:
         changes["model.weights"] = None if arguments.weights == "none" else arguments.weights
     if arguments.processes is not None:
@@ -98,7 +99,7 @@ def main() -> None:
             results = {"environment": describe(), "setting": field, "runs": [asdict(run) for run in runs]}
             (arguments.out / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     rows = [[run.value, run.seed, *(f"{run.scores[score]:.4f}" for score in SCORES)] for run in runs]
-    print(f"\n{describe()}\n\n{recipe.name}, {recipe.training.epochs} epochs, {field}\n")
+    print(f"\n{describe()}\n\n{', '.join([recipe.name, *arguments.set, f'{recipe.training.epochs} epochs', field])}\n")
     print(markdown_table([field, "seed", *SCORES], rows))
     for score in SCORES:
         print(f"\n{second} over {first}, {score}: {difference(runs, (first, second), score)}")

@@ -222,10 +222,11 @@ def _readable_errors(named: Named | None) -> Iterator[None]:
                 f"{named.way_out} to start one here"
             ) from error
         logs = Path(get_default_ray_temp_dir()) / "session_latest/logs"
+        way_out = f"free cores, memory and space in {logs.parents[1]} (or set another folder in RAY_TMPDIR)"
+        if isinstance(error, PermissionError):
+            way_out = "give this user access to that file and the folders above it"
         raise ClusterError(
-            f"Ray did not start on this machine: {said}\n"
-            f"free cores, memory and space in {logs.parents[1]} (or set another folder in RAY_TMPDIR), then rerun the "
-            f"command; Ray's logs: {logs}"
+            f"Ray did not start on this machine: {said}\n{way_out}, then rerun the command; Ray's logs: {logs}"
         ) from error
 
 

@@ -96,3 +96,28 @@ def test_workers_know_their_own_cluster_and_the_driver_keeps_it_to_itself(ray_cl
     of_worker = ray.remote(num_cpus=0)(lambda: os.environ.get("RAY_ADDRESS"))
     assert ray.get(of_worker.remote()) == ray.get_runtime_context().gcs_address
     assert os.environ.get("RAY_ADDRESS") == before
+
+
+@pytest.mark.parametrize(
+    ("error", "way_out"),
+    [
+        (Exception("The current node timed out during startup.\nmore"), "free cores, memory and space in "),
+        (PermissionError(13, "Permission denied", "/opt/python"), "give this user access to that file "),
+    ],
+)
+def test_a_failed_start_of_ray_is_one_message_with_the_way_out_that_its_cause_has(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, way_out: str
+) -> None:
+    monkeypatch.setattr(connecting, "named_cluster", lambda: None)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(connecting, "_check_machine", lambda: Path("/tmp/ray"))
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(ray, "init", fail)
+    with pytest.raises(ClusterError) as raised:
+        connecting.join_or_start(dashboard=False)
+    first, second = str(raised.value).split("\n")
+    assert first == f"Ray did not start on this machine: {str(error).partition(chr(10))[0].rstrip('.')}"
+    assert second.startswith(way_out)
