@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network's class, and what it gives and needs."""
+    """A network's class, its outputs and its requirements."""
 
     network: Callable[[], type[SegmentationModel]]
     """Imports the class. Its constructor lists the fields of ModelConfig that it reads, with their defaults."""
     has_edge_logits: bool
     """Whether it predicts boundaries, which the edge loss and the attention loss read."""
     least_images: int = 1
-    """Images that a worker's batch needs in training; 1 is enough with batch norm synchronised over several workers."""
+    """Minimum images per worker's batch in training; 1 is enough if batch norm is synchronised over several workers."""
 
 
 def _gscnn() -> type[GatedSCNN]:
@@ -38,8 +38,8 @@ def _deeplabv3plus() -> type[DeepLabV3Plus]:
 
 
 ARCHITECTURES: Final[dict[str, Architecture]] = {
-    # The pooled ASPP branch has one value a channel and image, of which batch norm needs two.
+    # The pooled ASPP branch has one value per channel and image, and batch norm needs at least two.
     "gscnn": Architecture(_gscnn, has_edge_logits=True, least_images=2),
     "deeplabv3plus": Architecture(_deeplabv3plus, has_edge_logits=False, least_images=2),
 }
-"""Name -> class and what it needs; tests/conformance/test_architectures.py tests each."""
+"""Name -> class and requirements; tests/conformance/test_architectures.py tests each entry."""

@@ -24,7 +24,7 @@ class SegBatch:
     image: Float[Tensor, "B 3 H W"]
     """RGB, normalised by IMAGE_MEAN and IMAGE_STD."""
     label: Integer[Tensor, "B H W"]
-    """Train id of each pixel, IGNORE_INDEX where void."""
+    """Train id of each pixel; IGNORE_INDEX for void."""
     gradient: Float[Tensor, "B 1 H W"]
     """Edge prior of the shape stream, in [0, 1]."""
     boundary: UInt8[Tensor, "B 1 H W"]
@@ -54,14 +54,14 @@ class SegmentationOutput(NamedTuple):
 
     seg_logits: Float[Tensor, "B K H W"]
     edge_logits: Float[Tensor, "B 1 H W"] | None
-    """None from a model without shape stream."""
+    """None from a model without a shape stream."""
 
 
 def normalize(image: UInt8[Tensor, "*B 3 H W"]) -> Float[Tensor, "*B 3 H W"]:
     """uint8 RGB -> float32, zero mean and unit variance over ImageNet.
 
     Raises:
-        ValueError: the image has another type. Floats in [0, 1] would silently be divided by 255 a second time.
+        ValueError: the image is not uint8. Floats in [0, 1] would silently be divided by 255 a second time.
     """
     if image.dtype != torch.uint8:
         raise ValueError(f"image is {image.dtype}: need uint8 RGB of 0 to 255, as read from a file")

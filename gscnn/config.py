@@ -21,7 +21,7 @@ Execution = Annotated[T, ExecutionMark()]
 """`num_workers: Execution[int]`: a run may resume under another value, and no sweep searches it."""
 
 if TYPE_CHECKING:
-    # Type checkers know no Literal whose names are computed.
+    # Type checkers do not accept a Literal with computed names.
     ArchitectureName = str
 else:
     ArchitectureName = Literal[tuple(ARCHITECTURES)]
@@ -41,7 +41,7 @@ class ModelConfig(_Config):
     """The config of a model."""
 
     architecture: ArchitectureName = "gscnn"
-    """A name of gscnn.architectures.ARCHITECTURES: Gated-SCNN, or its control without shape stream."""
+    """A name of gscnn.architectures.ARCHITECTURES: Gated-SCNN, or its control without a shape stream."""
     backbone: str = "resnet50"
     """A name of gscnn.backbones.BACKBONES."""
     num_classes: int = Field(default=19, ge=2, le=255)
@@ -49,11 +49,10 @@ class ModelConfig(_Config):
     output_stride: OutputStride = 8
     """Input size divided by the size of the backbone's top; 8 in the paper."""
     weights: str | None = None
-    """Pretrained weights of the backbone, one of those that it offers: "imagenet" (ResNets, from torchvision); None:
-    random weights."""
+    """Pretrained weights that the backbone offers: "imagenet" (ResNets, from torchvision); None: random weights."""
     init: Init = "torch"
-    """Initialization of the convolutions of shape stream, fusion and head: torch's default (He et al.'s uniform at
-    slope sqrt 5, random biases), or, as in the released code, Kaiming normal by fan-in with biases of 0."""
+    """Initialization of the convolutions in the shape stream, fusion and head: PyTorch's default (He et al.'s uniform
+    with slope sqrt 5, random biases), or Kaiming normal by fan-in with biases of 0 (released code)."""
     aspp_rates: tuple[int, int, int] | None = None
     """Dilations of the ASPP; None means 12, 24, 36 at output stride 8 and 6, 12, 18 at 16 (the paper)."""
     aspp_channels: int = Field(default=256, ge=1)
@@ -61,12 +60,12 @@ class ModelConfig(_Config):
     low_level_channels: int = Field(default=48, ge=1)
     """Channels to which the head reduces the low-level tap; 48 in DeepLabV3+ (arXiv:1802.02611, table 1)."""
     shape_widths: tuple[int, int, int, int] = (64, 32, 16, 8)
-    """Channels along the shape stream; the paper's. Most of the cost of a small model is here."""
+    """Channels along the shape stream; the default is the paper's. They dominate the cost of a small model."""
     activation_checkpointing: Execution[bool] = False
-    """Saves memory by a second forward pass of the backbone: only the input of each block is kept, and the backward
-    pass runs the block again, for the same gradients. Of the activations kept in training at 720x720 in float32, 3.3
-    of 5.1 GiB per image remain with wide_resnet38 (backbone alone: 0.7 of 2.5), 2.6 of 3.8 with resnet50 and 3.1 of 5.4
-    with resnet101, plus up to 0.4 GiB per image while one block is repeated."""
+    """Trade compute for memory: keep only the input of each backbone block, and recompute the block in the backward
+    pass, with the same gradients. In training at 720x720 in float32, the activations of an image shrink from 5.1 to 3.3
+    GiB with wide_resnet38 (backbone alone: from 2.5 to 0.7), from 3.8 to 2.6 with resnet50 and from 5.4 to 3.1 with
+    resnet101, plus up to 0.4 GiB per image while a block is recomputed."""
 
     @field_validator("backbone")
     @classmethod
@@ -103,19 +102,21 @@ class LossConfig(_Config):
     dual_temperature: float = Field(default=1.0, gt=0)
     """Temperature of the dual-task regulariser's Gumbel softmax (paper: 1; released code: 0.5)."""
     dual_threshold: float = Field(default=0.2, ge=0, le=1)
-    """Share of the steepest gradient above which the dual-task regulariser counts a boundary (gscnn.losses.dual)."""
+    """Share of the steepest gradient above which the dual-task regulariser counts a pixel as boundary
+    (gscnn.losses.dual)."""
     class_weights: Literal["image"] | None = None
     """Pixel weights of the cross-entropy, including the attention term. "image" (released code): 1 + (1 - share of the
-    pixel's class in its image's non-void pixels), as a mean of each image's weighted mean; None: equal weights."""
+    pixel's class among its image's non-void pixels), and the loss is the mean of the images' weighted means; None:
+    equal weights."""
 
     @classmethod
     def paper(cls) -> "LossConfig":
-        """All four terms, weighted 1, 20, 1, 1, at thresholds and temperature of the paper (arXiv:1907.05740)."""
+        """All four terms, weighted 1, 20, 1, 1, with the paper's thresholds and temperature (arXiv:1907.05740)."""
         return cls(seg=1, edge=20, attention=1, attention_threshold=0.8, dual=1, dual_temperature=1)
 
     @classmethod
     def seed(cls) -> "LossConfig":
-        """1, 20, 1, 0: the terms that this project started with, the paper's without the dual-task regulariser."""
+        """Weights 1, 20, 1, 0: the paper's without the dual-task regulariser. This project started with them."""
         return cls(seg=1, edge=20, attention=1, attention_threshold=0.8, dual=0)
 
     @model_validator(mode="after")
@@ -126,17 +127,17 @@ class LossConfig(_Config):
 
 
 class InferenceConfig(_Config):
-    """The passes of the model whose mean is the prediction. By default one pass over the whole image."""
+    """The forward passes whose mean is the prediction; by default one pass over the whole image."""
 
     window: tuple[int, int] | None = None
-    """Height and width in pixels of the sliding window, at every scale; best the size of the training crop. A side that
-    is longer than the image's is cut to it; None is the whole image."""
+    """Height and width in pixels of the sliding window, at every scale; ideally the size of the training crop. A side
+    longer than the image's is cut to it; None: the whole image."""
     overlap: float = Field(default=1 / 3, ge=0, lt=1)
     """Minimum overlap of neighbouring windows, as a share of the window's side. Not used without a window."""
     scales: tuple[float, ...] = Field(default=(1.0,), min_length=1)
     """Scales to predict at, relative to the image's size; the random resize of training spans 0.5 to 2."""
     flip: bool = False
-    """Whether every window is also predicted flipped horizontally."""
+    """Whether to also predict every window flipped horizontally."""
 
     @field_validator("window")
     @classmethod

@@ -14,22 +14,23 @@ from gscnn.config import GradientMethod
 from gscnn.constants import IGNORE_INDEX
 
 CANNY_THRESHOLDS: Final = (10, 100)
-"""Of the released code, which by mistake applies them to the normalised image; here they apply to the raw one."""
+"""The released code's thresholds, which it applies to the normalised image by mistake; here they apply to the raw
+one."""
 
 MAX_SOBEL: Final = 255 * sqrt(20)
 """Largest magnitude of a 3x3 Sobel gradient of 8-bit values: |(4, 2)| * 255, reached at a corner's tip."""
 
 STRIP_ROWS: Final = 32
-"""Rows whose gradients are worked on at once: they fit into a core's second-level cache, which takes a third of the
-time of whole 2048x1024 frames."""
+"""Rows whose gradients are computed at once: they fit into a core's L2 cache, which takes a third of the time of whole
+2048x1024 frames."""
 
 
 def image_gradient(image: UInt8[np.ndarray, "H W 3"], method: GradientMethod = "canny") -> Float[np.ndarray, "H W"]:
-    """Edge prior in [0, 1], float32, that depends on the pixels' neighbourhood only, not on the rest of the crop.
+    """Edge prior in [0, 1], float32, which depends only on each pixel's neighbourhood, not on the rest of the crop.
 
-    `canny`: 1 on the edges that Canny's detector finds with thresholds 10 and 100, else 0: the bits of OpenCV's
-    `Canny(image, 10, 100)`. (Its hysteresis follows connected edges, however far they lead.) `sobel`: the largest
-    magnitude over the three channels, divided by the largest that 8-bit values can have.
+    `canny`: 1 on the edges that Canny's detector finds with thresholds 10 and 100, else 0, bit for bit as OpenCV's
+    `Canny(image, 10, 100)`. (Its hysteresis follows connected edges over any distance.) `sobel`: the largest magnitude
+    over the three channels, divided by the largest that 8-bit values can have.
 
     Raises:
         ValueError: the image is not uint8 [H, W, 3], or the method is unknown.
@@ -99,9 +100,9 @@ def boundary_map(
 ) -> UInt8[np.ndarray, "H W"]:
     """Edge label: 1 where a pixel of another class lies within Euclidean distance `radius`, else 0.
 
-    That is where the largest and the smallest class over the disk differ: two morphological filters. Void is not a
-    class: a void pixel is 0, and its neighbours have no edge with it. With `void_edges`, void and everything outside
-    the frame are one more class, as in the authors' released code. That code also treats class 0 differently:
+    A pixel is 1 if the largest and the smallest class over the disk differ, which takes two morphological filters. Void
+    is not a class: a void pixel is 0, and its neighbours have no edge with it. With `void_edges`, void and everything
+    outside the frame are one more class, as in the authors' released code. That code also treats class 0 differently:
     gscnn.released_weights.released_boundary_map returns its maps bit for bit.
 
     Args:

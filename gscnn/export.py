@@ -1,4 +1,4 @@
-"""Exports a model as a program that runs without this project's code, for any batch and any image from SMALLEST on."""
+"""Exports a model as a program that runs without this project's code, for any batch and image of SMALLEST or more."""
 
 import torch
 from jaxtyping import Float
@@ -14,7 +14,7 @@ need a separate program."""
 
 
 class NamedOutputs(nn.Module):
-    """A segmentation model with a plain dictionary as output, which an exported program can keep."""
+    """A segmentation model that returns a plain dictionary, which an exported program can represent."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -30,10 +30,10 @@ def example_inputs() -> tuple[Float[Tensor, "2 3 H W"], Float[Tensor, "2 1 H W"]
 
 
 def export_program(model: nn.Module) -> ExportedProgram:
-    """The model, which must be in evaluation mode and on the CPU, as torch.export's program.
+    """Exports the model, which must be in evaluation mode and on the CPU, with torch.export.
 
-    Called as program.module()(image, gradient) it returns a dictionary with seg_logits [B, K, H, W] and, of a
-    Gated-SCNN, edge_logits [B, 1, H, W].
+    `program.module()(image, gradient)` returns a dictionary with seg_logits [B, K, H, W] and, for Gated-SCNN,
+    edge_logits [B, 1, H, W].
     """
     assert not model.training
     sizes = {0: Dim("batch"), 2: Dim("height", min=SMALLEST), 3: Dim("width", min=SMALLEST)}

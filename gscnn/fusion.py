@@ -11,7 +11,7 @@ from gscnn.resize import resize
 class FeatureFusion(nn.Module):
     """ASPP on the backbone's top, with the shape stream's feature as one more branch.
 
-    Branches, in this order: 1x1, one dilated 3x3 a rate, pooled image, and the edge feature where there is one. A
+    Branches, in this order: 1x1, one dilated 3x3 per rate, pooled image, and the edge feature if there is one. A
     bias-free 1x1 convolution projects their concatenation to `channels`.
 
     Args:
@@ -21,8 +21,8 @@ class FeatureFusion(nn.Module):
         with_edge: False for DeepLabV3+, which has no shape stream.
 
     Raises:
-        ValueError: in forward, one image in training mode: the pooled branch has one value per channel, of which no
-            batch statistics exist.
+        ValueError: in forward, for one image in training mode: the pooled branch has one value per channel, too few for
+            batch statistics.
     """
 
     def __init__(self, in_channels: int, rates: tuple[int, ...], channels: int, with_edge: bool) -> None:

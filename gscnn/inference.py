@@ -1,4 +1,4 @@
-"""Predicts whole frames by sliding windows, at several scales and flipped, as the mean of the probabilities."""
+"""Predicts whole frames with sliding windows, several scales and flips, and averages the probabilities."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ class Prediction(NamedTuple):
     probabilities: Float32[Tensor, "B K H W"]
     """Probability of each class; they sum to 1."""
     edge: Float32[Tensor, "B 1 H W"] | None
-    """Probability that the pixel is on an outline; None for a model without shape stream."""
+    """Probability that the pixel is on an outline; None for a model without a shape stream."""
 
     @property
     def label(self) -> UInt8[Tensor, "B H W"]:
-        """The most probable class, computed at each call."""
+        """The most probable class, computed at each access."""
         return self.probabilities.argmax(dim=1).to(torch.uint8)
 
 
 class _Window(NamedTuple):
-    """A window along one axis: what it reads of the scaled image, and what it adds to which pixels of the output.
+    """A window along one axis: the pixels that it reads from the scaled image, and what it adds to the output.
 
-    Output pixel `target.start + t` gets `low_weight[t]` of the window's pixel `low[t]`, and `high_weight[t]` of its
-    pixel `high[t]`: the window's share of that pixel and the linear resize, in one.
+    Output pixel `target.start + t` gets `low_weight[t]` times the window's pixel `low[t]`, and `high_weight[t]` times
+    its pixel `high[t]`. The weights combine the window's share of that pixel with the linear resize.
     """
 
     source: slice
     target: slice
     low_weight: Float32[Tensor, " T"]
     low: Int64[Tensor, " T"] | None
-    """None if the scaled image has the output's size: the window's pixels are the output's, none is resized."""
+    """None if the scaled image has the output's size, so that nothing is resized."""
     high_weight: Float32[Tensor, " T"]
     high: Int64[Tensor, " T"]
 
@@ -48,13 +48,13 @@ class _Window(NamedTuple):
 def infer(
     model: nn.Module, image: Float[Tensor, "B 3 H W"], gradient: Float[Tensor, "B 1 H W"], config: InferenceConfig
 ) -> Prediction:
-    """The mean of the model's probabilities over the scales, flipped or not, each pass with the same weight.
+    """The mean of the model's probabilities over all scales and flips, with equal weights.
 
-    Image and edge prior are resized as in training: bilinearly, each to the nearest whole size, without a low-pass
-    where they shrink (OpenCV's INTER_LINEAR). Softmax, sigmoid and all sums are in float32, also under autocast. One
-    pass over the whole image is softmax and sigmoid of the model's logits, bit for bit.
+    Image and edge prior are resized as in training: bilinearly, to the nearest whole size, without a low-pass filter
+    when they shrink (OpenCV's INTER_LINEAR). Softmax, sigmoid and all sums are in float32, also under autocast. One
+    pass over the whole image returns the softmax and sigmoid of the model's logits, bit for bit.
 
-    Windows run one after the other, each for the whole batch, and are added to the output at once. Memory holds the
+    Windows run one after the other, each for the whole batch, and are added to the output immediately. Memory holds the
     inputs at one scale, the output, and one window's forward pass and resize, however large the scaled image is.
 
     Args:
@@ -64,7 +64,8 @@ def infer(
         config: the passes.
 
     Raises:
-        ValueError: the model, or a part of it, is in training mode; the gradient is not [B, 1, H, W] of the image.
+        ValueError: the model, or a part of it, is in training mode; the gradient is not [B, 1, H, W] with the image's
+            B, H and W.
     """
     if any(module.training for module in model.modules()):
         raise ValueError(
@@ -89,7 +90,7 @@ def infer(
                 probabilities.add(of_window.probabilities, row, column)
                 if of_window.edge is not None:
                     edge.add(of_window.edge, row, column)
-                # Else it would lie there through the next window's forward pass.
+                # Otherwise it would stay in memory during the next window's forward pass.
                 del of_window
         passes = len(config.scales) * len(mirrored)
         assert probabilities.value is not None
@@ -97,17 +98,17 @@ def infer(
 
 
 def window_starts(side: int, window: int, overlap: float) -> list[int]:
-    """First pixels of the fewest windows along an axis that cover it and overlap as asked.
+    """First pixels of the fewest windows that cover an axis with at least the given overlap.
 
-    They are evenly spaced, to a pixel; the first starts at 0, the last ends at `side`. Where overlap leaves no step of
-    a whole pixel, the step is 1.
+    They are evenly spaced, to within a pixel; the first starts at 0, the last ends at `side`. If the overlap leaves a
+    step of less than a pixel, the step is 1.
 
     Args:
-        side: of the axis, in pixels.
+        side: length of the axis, in pixels.
         window: length of a window, 1 to `side` pixels.
-        overlap: least share of its length that a window has in common with the next.
+        overlap: minimum share of its length that a window has in common with the next.
     """
-    # 100 * 0.07 is 7.000000000000001: rounded up as it is, it would cost a pixel of step.
+    # 100 * 0.07 is 7.000000000000001: rounding that up would shorten the step by a pixel.
     longest_step = max(1, window - math.ceil(round(window * overlap, 9)))
     steps = -(-(side - window) // longest_step)
     return [number * (side - window) // max(1, steps) for number in range(steps + 1)]
@@ -116,9 +117,9 @@ def window_starts(side: int, window: int, overlap: float) -> list[int]:
 def blending_weights(side: int, window: int, starts: list[int]) -> Float64[Tensor, "N side"]:
     """Share of each of the N windows in each pixel of an axis; a pixel's shares sum to 1.
 
-    Before normalization, a window's weight at a pixel is the distance to the window's nearer end, half a pixel at the
-    last one. So two windows cross-fade linearly over their whole overlap, and a window has the least weight where it
-    has the least context. An end at the image's border does not count: no other window has more context there.
+    Before normalization, a window's weight at a pixel is the distance to the window's nearer end, half a pixel for the
+    outermost pixel. So two windows cross-fade linearly over their whole overlap, and a window has the least weight
+    where it has the least context. An end at the image's border does not count: no other window has more context there.
     """
     first = torch.tensor(starts, dtype=torch.float64)[:, None]
     pixel = torch.arange(side, dtype=torch.float64)
@@ -132,7 +133,7 @@ def _windows(side: int, scaled: int, window: int, overlap: float, device: torch.
     """The windows along an axis of `scaled` pixels, whose output has `side` pixels."""
     window = min(window, scaled)
     starts = window_starts(scaled, window, overlap)
-    # Where an output pixel's middle lies in the scaled image (align_corners=False, as OpenCV has it).
+    # The position of an output pixel's centre in the scaled image (align_corners=False, as in OpenCV).
     position = ((torch.arange(side, dtype=torch.float64) + 0.5) * scaled / side - 0.5).clamp(min=0)
     low = position.long()
     high = (low + 1).clamp(max=scaled - 1)
@@ -143,7 +144,7 @@ def _windows(side: int, scaled: int, window: int, overlap: float, device: torch.
         reached = (low_weight + high_weight).nonzero().flatten().tolist()
         # A window of one or two pixels may lie between the pixels of a smaller output.
         target = slice(reached[0], reached[-1] + 1) if reached else slice(0, 0)
-        # The neighbour outside of the window weighs 0; which pixel stands in for it is all the same.
+        # The neighbour outside the window has weight 0, so any pixel can stand in for it.
         inside = [(index[target] - start).clamp(0, window - 1).to(device) for index in (low, high)]
         found.append(
             _Window(
@@ -159,19 +160,19 @@ def _windows(side: int, scaled: int, window: int, overlap: float, device: torch.
 
 
 class _Sum:
-    """Sum of what the windows add to an output of height x width."""
+    """Sum of the windows' contributions to an output of height x width."""
 
     def __init__(self, height: int, width: int) -> None:
         self.size = (height, width)
         self.value: Float32[Tensor, "B C H W"] | None = None
 
     def add(self, values: Float32[Tensor, "B C h w"], row: _Window, column: _Window) -> None:
-        """`values`, of one window, may be overwritten."""
+        """Adds one window's `values`, which may be overwritten."""
         part = _spread(_spread(values, 2, row), 3, column)
         if self.value is not None:
             self.value[..., row.target, column.target] += part
         elif part.shape[-2:] == self.size:
-            # A window that reaches everything is the sum so far: one pass over the whole image makes no copy.
+            # A window that covers everything is itself the sum: one pass over the whole image makes no copy.
             self.value = part
         else:
             self.value = part.new_zeros(*part.shape[:2], *self.size)

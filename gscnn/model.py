@@ -19,15 +19,15 @@ from gscnn.shape_stream import ShapeStream
 
 
 class SegmentationModel(nn.Module, ABC):
-    """What every entry of ARCHITECTURES builds, and what losses, inference and export call."""
+    """The base class of every entry of ARCHITECTURES: what losses, inference and export call."""
 
     @abstractmethod
     def forward(self, image: Float[Tensor, "B 3 H W"], gradient: Float[Tensor, "B 1 H W"]) -> SegmentationOutput:
-        """Logits at the image's size, which may be any."""
+        """Logits at the image's size; images may have any size."""
 
 
 class _DilatedModel(SegmentationModel):
-    """Backbone, ASPP and head: what Gated-SCNN and its control share."""
+    """Backbone, ASPP and head, which Gated-SCNN and its control share."""
 
     def __init__(self, config: ModelConfig, with_edge: bool) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class _DilatedModel(SegmentationModel):
 
 
 def initialize_kaiming(*parts: nn.Module) -> None:
-    """Draws the parts' convolutions anew from Kaiming's normal distribution by fan-in, with biases of 0.
+    """Reinitializes the parts' convolutions from Kaiming's normal distribution by fan-in, with biases of 0.
 
     Source: He et al., arXiv:1502.01852, for ReLU, as the released code initialises all but its backbone.
     """
@@ -56,7 +56,7 @@ def initialize_kaiming(*parts: nn.Module) -> None:
 
 
 class GatedSCNN(_DilatedModel):
-    """Gated-SCNN (Takikawa et al., arXiv:1907.05740, figure 2). The arguments are those fields of ModelConfig.
+    """Gated-SCNN (Takikawa et al., arXiv:1907.05740, figure 2). The arguments are fields of ModelConfig.
 
     Raises:
         ValueError: a value that ModelConfig refuses.
@@ -96,10 +96,10 @@ class GatedSCNN(_DilatedModel):
             initialize_kaiming(self.shape_stream)
 
     def forward(self, image: Float[Tensor, "B 3 H W"], gradient: Float[Tensor, "B 1 H W"]) -> SegmentationOutput:
-        """Logits at the image's size, which may be any.
+        """Logits at the image's size; images may have any size.
 
         Raises:
-            ValueError: the gradient is not [B, 1, H, W] of the image.
+            ValueError: the gradient is not [B, 1, H, W] with the image's B, H and W.
         """
         if gradient.shape != (image.shape[0], 1, *image.shape[-2:]):
             raise ValueError(f"gradient is {tuple(gradient.shape)}, image is {tuple(image.shape)}: need [B, 1, H, W]")
@@ -109,7 +109,7 @@ class GatedSCNN(_DilatedModel):
 
 
 class DeepLabV3Plus(_DilatedModel):
-    """The control: DeepLabV3+ (arXiv:1802.02611) from the same parts. The arguments are those fields of ModelConfig.
+    """The control: DeepLabV3+ (arXiv:1802.02611) from the same parts. The arguments are fields of ModelConfig.
 
     Raises:
         ValueError: a value that ModelConfig refuses.
@@ -146,7 +146,7 @@ class DeepLabV3Plus(_DilatedModel):
     def forward(
         self, image: Float[Tensor, "B 3 H W"], gradient: Float[Tensor, "B 1 H W"] | None = None
     ) -> SegmentationOutput:
-        """Logits at the image's size; the gradient is accepted, so that all models are called alike, and not read."""
+        """Logits at the image's size. The gradient is ignored; it is accepted so that all models are called alike."""
         taps = self.regular_stream(image)
         return SegmentationOutput(self.head(self.fusion(taps.top, None), taps, image), None)
 
@@ -176,6 +176,6 @@ class Head(nn.Module):
 
 
 def build_model(config: ModelConfig) -> SegmentationModel:
-    """The model that `config` describes, on the CPU: its class is given the fields that its constructor lists."""
+    """The model that `config` describes, on the CPU; its class gets the fields that its constructor lists."""
     network = ARCHITECTURES[config.architecture].network()
     return network(**config.model_dump(include=set(inspect.signature(network).parameters)))

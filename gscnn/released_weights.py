@@ -21,13 +21,13 @@ from gscnn.edges import CANNY_THRESHOLDS, boundary_map
 from gscnn.model import GatedSCNN
 
 UNUSED: Final = {"dsn1.weight", "dsn1.bias"}
-"""In the file, and read by no forward pass."""
+"""In the file, but not used in any forward pass."""
 
 FUSION_ORDER: Final = (2, 3, 4, 5, 0, 1)
-"""Our branches 1x1, three rates, pooled, edge as places in theirs: pooled, edge, 1x1, three rates."""
+"""Positions of our branches (1x1, three rates, pooled, edge) among theirs (pooled, edge, 1x1, three rates)."""
 
 MOST_NAMED: Final = 8
-"""Keys of one kind that an error names; the file has several hundred."""
+"""Maximum keys of each kind in an error; the file has several hundred."""
 
 
 def convert_released_state_dict(state_dict: Mapping[str, object]) -> dict[str, Tensor]:
@@ -35,11 +35,11 @@ def convert_released_state_dict(state_dict: Mapping[str, object]) -> dict[str, T
 
     Args:
         state_dict: the released file's content: the weights, or a dict that holds them as "state_dict"; all names may
-            start with "module.", the mark of DataParallel. Counters of batches, which old versions of torch do not
-            write, start at 0. Tensors are shared, not copied, but for the permuted projection of the fusion.
+            start with "module.", the prefix of DataParallel. Batch counters, which old versions of torch do not write,
+            start at 0. Tensors are shared, not copied, except the permuted projection of the fusion.
 
     Raises:
-        ValueError: a key is missing, unknown, of another shape, or no tensor.
+        ValueError: a key is missing or unknown, has another shape, or is not a tensor.
     """
     released = _unwrapped(state_dict)
     with torch.device("meta"):
@@ -70,15 +70,15 @@ def convert_released_state_dict(state_dict: Mapping[str, object]) -> dict[str, T
 
 
 def released_edge_prior(normalized_image: Float[Tensor, "*B 3 H W"]) -> Float[Tensor, "*B 1 H W"]:
-    """The prior that the released weights were trained with, to be passed as `gradient`: 0, or 255 on an edge.
+    """The prior that the released weights were trained with, to pass as `gradient`: 255 on an edge, else 0.
 
     It is Canny's detector on the normalised image cast to 8 bits: a defect that those weights rely on. Only five levels
     remain: 254, 255, 0, 1 and 2 for -2 to 2. Only a crossing of -1, from 0 to 255, is steep enough to start an edge.
 
     Args:
-        normalized_image: of gscnn.batch.normalize, [3, H, W] or [B, 3, H, W], on any device, which the prior shares.
+        normalized_image: output of gscnn.batch.normalize, [3, H, W] or [B, 3, H, W]; the prior is on the same device.
     """
-    # C leaves float -> unsigned undefined below 0: x86 wraps -1.5 to 255, ARM gives 0. By int32 it wraps everywhere.
+    # In C, float -> unsigned is undefined below 0: x86 wraps -1.5 to 255, ARM gives 0. Via int32 it wraps everywhere.
     levels = normalized_image.detach().to(torch.int32).to(torch.uint8).cpu()
     height, width = levels.shape[-2:]
     images = levels.reshape(-1, 3, height, width).permute(0, 2, 3, 1).numpy()
@@ -90,11 +90,11 @@ def released_edge_prior(normalized_image: Float[Tensor, "*B 3 H W"]) -> Float[Te
 def released_boundary_map(
     label: Integer[np.ndarray, "H W"], radius: int = 2, ignore_index: int = IGNORE_INDEX
 ) -> UInt8[np.ndarray, "H W"]:
-    """The edge label that the released weights were trained with: boundary_map with `void_edges`, but for class 0.
+    """The edge label that the released weights were trained with: boundary_map with `void_edges`, except for class 0.
 
-    The released code gives one channel each to the ids 1, 2, ... and none to 0, which is road on Cityscapes, nor to
-    void. So class 0, void and all that lies outside the frame are one and the same class: there is no edge between
-    road and void, nor between road and the frame.
+    The released code has a channel for each id 1, 2, ..., but none for 0, which is road on Cityscapes, or for void. So
+    class 0, void and everything outside the frame are one class: there is no edge between road and void, or between
+    road and the frame.
 
     Args:
         label: train id of each pixel, 0 to 255, of any integer type.
@@ -109,7 +109,7 @@ def released_boundary_map(
 
 
 def _unwrapped(state_dict: Mapping[str, object]) -> dict[str, object]:
-    """Without wrapper, DataParallel's prefix, and unused keys."""
+    """The weights without the wrapper, DataParallel's prefix and unused keys."""
     inner = state_dict.get("state_dict", state_dict)
     if not isinstance(inner, Mapping):
         raise ValueError(f'"state_dict" holds {type(inner).__name__}: need a mapping of names to tensors')
@@ -148,7 +148,7 @@ def _released_names(ours: Iterable[str]) -> dict[str, str]:
             for layer in range(len(module.widths)):
                 starts[f"{block}.convs.{layer}."] = f"{theirs}.convs.conv{layer + 1}."
                 starts.setdefault(f"{block}.norms.{layer}.", f"{theirs}.convs.bn{layer + 1}.0.")
-    # The first start that fits: aspp.4, the pooled branch, stands before aspp.
+    # The first prefix that matches: aspp.4, the pooled branch, comes before aspp.
     found = {name: next(start for start in starts if name.startswith(start)) for name in ours}
     return {name: starts[start] + name.removeprefix(start) for name, start in found.items()}
 

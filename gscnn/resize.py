@@ -1,4 +1,4 @@
-"""The bilinear resize between a tap's size and another's."""
+"""Bilinear resize of feature maps."""
 
 import torch
 from jaxtyping import Float

@@ -17,7 +17,7 @@ from gscnn.resize import resize
 class GatedConv(nn.Module):
     """Gated convolution (eq. 1 and 2): `conv1x1(feature * (attention + 1))`.
 
-    The attention map is `sigmoid(BN(conv1x1(ReLU(conv1x1(BN(cat(feature, gate)))))))`, of one channel.
+    The attention map is `sigmoid(BN(conv1x1(ReLU(conv1x1(BN(cat(feature, gate)))))))`, with one channel.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -48,8 +48,8 @@ class ShapeStream(nn.Module):
 
     Args:
         tap_channels: channel counts of the backbone's taps. Every tap is resized to the image, whatever its stride.
-        widths: channels of the three residual blocks and of the last gate; (64, 32, 16, 8) in the paper.
-            Where the first differs from the stem's width, a 1x1 convolution before the resize makes it fit.
+        widths: channels of the three residual blocks and of the last gate; (64, 32, 16, 8) in the paper. If the first
+            differs from the stem's width, a 1x1 convolution before the resize adapts it.
     """
 
     def __init__(self, tap_channels: Taps[int], widths: tuple[int, int, int, int] = (64, 32, 16, 8)) -> None:

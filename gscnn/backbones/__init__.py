@@ -1,4 +1,4 @@
-"""BACKBONES: the classification networks that can serve as regular stream, by name.
+"""BACKBONES: the classification networks that can serve as the regular stream, by name.
 
 The names are known without torch: a network's module is imported when the network is built.
 """
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Network:
-    """How a backbone is built, and what it offers."""
+    """How to build a backbone, and what it offers."""
 
     build: Callable[[int, str | None], Backbone]
-    """Of output_stride and weights."""
+    """Called with output_stride and weights."""
     output_strides: tuple[int, ...] = (8, 16)
     weights: tuple[str, ...] = ()
-    """Names of its pretrained weights; None, a random start, is always offered."""
+    """Names of its pretrained weights; None, random weights, is always offered."""
 
     def __call__(self, output_stride: int, weights: str | None) -> Backbone:
         return self.build(output_stride, weights)
@@ -57,4 +57,4 @@ BACKBONES: Final[dict[str, Network]] = {
     "wide_resnet101_2": _resnet("wide_resnet101_2"),
     "wide_resnet38": Network(_wide_resnet38, output_strides=(8,)),
 }
-"""Name -> what builds it, called with output_stride and weights; tests/conformance/test_backbones.py tests each."""
+"""Name -> builder, called with output_stride and weights; tests/conformance/test_backbones.py tests each entry."""

@@ -1,4 +1,4 @@
-"""ResNet and Wide ResNet-2 of torchvision as regular stream.
+"""torchvision's ResNet and Wide ResNet-2 as the regular stream.
 
 Taps at output stride 8 (16):
 
@@ -22,7 +22,7 @@ from gscnn.backbones.taps import Backbone, Taps
 
 
 class WeightsUnavailableError(ValueError):
-    """Pretrained weights were asked for and could not be had."""
+    """Pretrained weights were requested but are not available."""
 
 
 class ResNetBackbone(Backbone):
@@ -31,11 +31,11 @@ class ResNetBackbone(Backbone):
     Args:
         name: a constructor of torchvision.models: resnet18, resnet50, resnet101, wide_resnet50_2, wide_resnet101_2.
         output_stride: 8 or 16; strides beyond it become dilations (Chen et al., arXiv:1706.05587).
-        weights: None for a random start, "imagenet" for torchvision's default ImageNet weights.
+        weights: None for random weights, "imagenet" for torchvision's default ImageNet weights.
 
     Raises:
         ValueError: another output stride, or other weights.
-        WeightsUnavailableError: the weights are neither in torch's cache nor to be downloaded.
+        WeightsUnavailableError: the weights are not in torch's cache and cannot be downloaded.
     """
 
     def __init__(self, name: str, output_stride: int, weights: str | None) -> None:
@@ -66,9 +66,9 @@ class ResNetBackbone(Backbone):
 
 
 def _dilate(layer: nn.Sequential, first: int, rest: int) -> None:
-    """Trades the layer's stride for dilation: `first` in its first 3x3 convolution, `rest` in the later ones.
+    """Replaces the layer's stride with dilation: `first` in its first 3x3 convolution, `rest` in the later ones.
 
-    The rule of torchvision's replace_stride_with_dilation, which refuses the basic blocks of resnet18.
+    The same rule as torchvision's replace_stride_with_dilation, which rejects the basic blocks of resnet18.
     """
     convolutions = [module for module in layer.modules() if isinstance(module, nn.Conv2d)]
     for convolution in convolutions:

@@ -1,4 +1,4 @@
-"""A ResNet-10 for small images on a CPU: half as wide, without max pooling, so that thin things keep their pixels.
+"""A ResNet-10 for small images on a CPU: half as wide and without max pooling, to preserve thin objects.
 
 Taps at output stride 8 (16):
 
@@ -8,8 +8,8 @@ Taps at output stride 8 (16):
     gate2      [B, 128, H/8, W/8]              layer3
     top        [B, 256, H/8, W/8] (H/16, W/16) layer4
 
-Half the width at twice the resolution costs what a ResNet-10 does. A pole of two pixels is half a cell of the decoder's
-map here, and a quarter of one in a ResNet, whose decoder works at H/4.
+Half the width at twice the resolution costs as much as a ResNet-10. A pole of two pixels is half a cell of the
+decoder's map here, and a quarter of a cell in a ResNet, whose decoder works at H/4.
 """
 
 from jaxtyping import Float
@@ -22,11 +22,11 @@ WIDTHS = (32, 64, 128, 256)
 
 
 class SmallResNet(Backbone):
-    """One basic block (He et al., arXiv:1512.03385) a stage.
+    """One basic block (He et al., arXiv:1512.03385) per stage.
 
     Args:
         output_stride: 8, by dilation of the last stage (Chen et al., arXiv:1706.05587), or 16.
-        weights: None, a random start.
+        weights: None: random weights.
 
     Raises:
         ValueError: another output stride, or any weights.

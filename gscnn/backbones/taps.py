@@ -15,10 +15,10 @@ T = TypeVar("T")
 
 
 class Taps(NamedTuple, Generic[T]):
-    """Five places of a backbone: of type Tensor in a forward pass, of type int for their channel counts.
+    """Five feature maps of a backbone: Tensor in a forward pass, int for their channel counts.
 
-    Strides are the family's own, and its file opens with them; they never fall from one tap to the next. Whatever reads
-    a tap resizes it, so that any stride will do, and two taps may share one.
+    Each family has its own strides, listed at the top of its file; they never decrease from one tap to the next. Every
+    reader of a tap resizes it, so any stride works, and two taps may have the same one.
     """
 
     stem: T
@@ -48,10 +48,10 @@ class Backbone(nn.Module, ABC):
         """The five taps of a batch of images."""
 
     def run(self, blocks: Iterable[nn.Module], x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D h w"]:
-        """`x` through the blocks, one after another.
+        """Runs `x` through the blocks, one after another.
 
-        With activation_checkpointing, in training mode, only what enters each block is kept, and the backward pass
-        runs the block again (Chen et al., arXiv:1604.06174). Outputs, gradients and buffers stay the same to the bit.
+        With activation_checkpointing in training mode, only each block's input is kept, and the backward pass runs the
+        block again (Chen et al., arXiv:1604.06174). Outputs, gradients and buffers are bit-identical.
         """
         for block in blocks:
             x = _checkpointed(block, x) if self.activation_checkpointing and self.training else block(x)
@@ -60,20 +60,20 @@ class Backbone(nn.Module, ABC):
 
 def _checkpointed(block: nn.Module, x: Tensor) -> Tensor:
     if torch.compiler.is_compiling():
-        # A compiled graph takes no contexts and needs none: it updates buffers once, outside what it repeats.
+        # A compiled graph accepts no contexts and needs none: it updates buffers once, outside the recomputation.
         return cast(Tensor, checkpoint(block, x, use_reentrant=False))
     return cast(Tensor, checkpoint(block, x, use_reentrant=False, context_fn=partial(_contexts, block)))
 
 
 def _contexts(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """For the forward pass and for its repetition."""
+    """Contexts of the forward pass and of its recomputation."""
     return nullcontext(), _OnCopiesOfBuffers(block)
 
 
 class _OnCopiesOfBuffers(AbstractContextManager[None]):
-    """Within it the block's batch norms update copies of their statistics and counters: a batch counts once, not twice.
+    """Makes the block's batch norms update copies of their statistics and counters: a batch counts once, not twice.
 
-    With track_running_stats=False instead, autograd would save fewer tensors than in the forward pass, an error.
+    With track_running_stats=False instead, autograd would save fewer tensors than in the forward pass and fail.
     """
 
     def __init__(self, block: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""WideResNet-38-A2 (Wu, Shen, van den Hengel, arXiv:1611.10080) as regular stream: the paper's own backbone.
+"""WideResNet-38-A2 (Wu, Shen, van den Hengel, arXiv:1611.10080) as the regular stream: the paper's backbone.
 
 Taps, at output stride 8:
 
@@ -23,9 +23,9 @@ class Module(NamedTuple):
 
     blocks: int
     widths: tuple[int, ...]
-    """Output channels of each convolution of a block."""
+    """Output channels of each convolution in a block."""
     stride: int = 1
-    """Of the first block; the others have 1."""
+    """Stride of the first block; the others have 1."""
     dilation: int = 1
     dropout: float = 0.0
     """Share of the channels that are dropped before a block's last convolution."""
@@ -45,8 +45,8 @@ class WideResNet38(Backbone):
     """WideResNet-38-A2 without its last batch norm and its classifier.
 
     Args:
-        output_stride: 8, which the dilations of modules 5 to 7 are made for.
-        weights: None, a random start (He et al., arXiv:1502.01852).
+        output_stride: 8; the dilations of modules 5 to 7 are chosen for it.
+        weights: None: random weights (He et al., arXiv:1502.01852).
 
     Raises:
         ValueError: another output stride, or any weights.
@@ -85,9 +85,9 @@ class WideResNet38(Backbone):
 class PreActivationBlock(nn.Module):
     """Residual block whose batch norm and ReLU come first (He et al., arXiv:1603.05027).
 
-    Two widths: 3x3 convolutions, both dilated, the first with the stride. Three widths: 1x1 with the stride, dilated
-    3x3, 1x1. Batch norm and ReLU before each. Where stride or width changes, the shortcut is a 1x1 convolution of the
-    activated input, else the input itself.
+    Two widths: two dilated 3x3 convolutions, the first with the stride. Three widths: 1x1 with the stride, dilated 3x3,
+    1x1. Batch norm and ReLU precede each. If the stride or width changes, the shortcut is a 1x1 convolution of the
+    activated input, otherwise the input itself.
     """
 
     def __init__(

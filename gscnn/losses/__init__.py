@@ -1,7 +1,7 @@
 """The losses of Gated-SCNN: `L = seg * CE + edge * balanced BCE + attention * CE on predicted edges + dual * outlines`.
 
 All take logits, count their valid pixels themselves, and stay on the device: no value is read back to the host. Void
-pixels (ignore_index) count neither by value nor by gradient.
+pixels (ignore_index) affect neither values nor gradients.
 """
 
 from gscnn.losses.attention import DualTaskLoss, attention_loss

@@ -29,8 +29,8 @@ def attention_loss(
 ) -> Float[Tensor, ""]:
     """Mean of `pixel_loss` over the pixels that the shape stream predicts as boundary (arXiv:1907.05740, eq. 6).
 
-    Those are the non-void pixels whose edge probability exceeds `threshold`; 0 where there are none. The edge logits
-    get no gradient from it.
+    Those are the non-void pixels whose edge probability exceeds `threshold`; 0 if there are none. No gradient flows to
+    the edge logits.
     """
     return mean_term(pixel_loss, predicted_boundary(edge_logits, target, threshold, ignore_index)).alone()
 

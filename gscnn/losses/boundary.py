@@ -14,7 +14,7 @@ BoundaryLabel = Integer[Tensor, "B *one H W"] | Bool[Tensor, "B *one H W"] | Flo
 def boundary_counts(
     target: Integer[Tensor, "B H W"], boundary: BoundaryLabel, ignore_index: int = IGNORE_INDEX
 ) -> Counts:
-    """Counts that balance and normalize `boundary_term`: non-void pixels, and those of them on a boundary."""
+    """Counts that balance and normalize `boundary_term`: non-void pixels, and how many of them are on a boundary."""
     valid = target != ignore_index
     return valid.sum(), (valid & (boundary.reshape(target.shape) > 0)).sum()
 
@@ -25,7 +25,7 @@ def boundary_term(
     boundary: BoundaryLabel,
     ignore_index: int = IGNORE_INDEX,
 ) -> Term:
-    """Binary cross-entropy, balanced over all pixels that are counted (arXiv:1907.05740, eq. 4).
+    """Binary cross-entropy, balanced over all counted pixels (arXiv:1907.05740, eq. 4).
 
     Boundary pixels weigh #background / #valid, background pixels #boundary / #valid; the sum is divided by #valid,
     the number of non-void pixels, at least 1.

@@ -12,7 +12,7 @@ from gscnn.losses.terms import Counts, Term, divided, without_void
 def pixel_cross_entropy(
     seg_logits: Float[Tensor, "B K H W"], target: Integer[Tensor, "B H W"], ignore_index: int = IGNORE_INDEX
 ) -> Float[Tensor, "B H W"]:
-    """Cross-entropy of each pixel, 0 on void; in float32, or float64 where the logits are."""
+    """Cross-entropy of each pixel, 0 on void; in float32, or in float64 if the logits are."""
     logits = without_void(seg_logits, target != ignore_index)
     return cross_entropy(logits, target.long(), ignore_index=ignore_index, reduction="none")
 
@@ -22,8 +22,8 @@ def image_class_weights(
 ) -> Float[Tensor, "B H W"]:
     """Weight of each pixel by how rare its class is in its image: 1 + (1 - share), 0 on void.
 
-    `share` is the class's part of the image's non-void pixels, so weights lie between 1 and 2. (A class that an image
-    does not have would weigh 1 there; no pixel reads that.) Source: the released code's image-weighted cross-entropy.
+    `share` is the class's part of the image's non-void pixels, so weights lie between 1 and 2. (A class that is absent
+    from an image would weigh 1 there, but no pixel uses it.) Source: the released code's image-weighted cross-entropy.
     """
     void = target == ignore_index
     places = target.long().masked_fill(void, num_classes).flatten(1)
@@ -42,10 +42,11 @@ def mean_counts(mask: Bool[Tensor, "B H W"], by_image: bool = False) -> Counts:
 def mean_term(
     pixel_loss: Float[Tensor, "B H W"], mask: Bool[Tensor, "B H W"], weights: Float[Tensor, "B H W"] | None = None
 ) -> Term:
-    """Mean of `pixel_loss` where `mask`; 0, with zero gradient, where it is empty.
+    """Mean of `pixel_loss` over `mask`; 0, with zero gradient, if the mask is empty.
 
-    With `weights`, which are 1 or more where `mask` is, the mean over the images that have such pixels of each image's
-    weighted mean. (The released code sums over the images of a GPU, of which it has one, and averages over GPUs.)
+    With `weights`, which are 1 or more on the mask, returns the mean of the images' weighted means, over the images
+    that have pixels in the mask. (The released code sums over the images of a GPU, which has only one, and averages
+    over GPUs.)
     """
     if weights is None:
         total = pixel_loss.where(mask, 0).sum()

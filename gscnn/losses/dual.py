@@ -12,21 +12,20 @@ from gscnn.constants import IGNORE_INDEX
 from gscnn.losses.terms import Counts, Term, divided, without_void
 
 TRIANGLE_RADIUS: Final = 4
-"""Pixels on either side that the triangle filter of the dual-task regulariser reaches: 1 2 3 4 5 4 3 2 1, over 25."""
+"""Radius of the dual-task regulariser's triangle filter in pixels: 1 2 3 4 5 4 3 2 1, divided by 25."""
 
 FLAT: Final = 1e-3
 """Gradient magnitude of a flat map: the root of the 1e-6 that keeps the magnitude differentiable at 0."""
 
 LEAST_MASS: Final = 1e-3
-"""Only windows of nothing but void have less: a single pixel in the window's furthest corner has 1/625."""
+"""Only windows that are entirely void have less: a single pixel in the window's furthest corner has 1/625."""
 
 
 def gumbel_noise(like: Float[Tensor, "B *S"], seeds: Sequence[int] | None = None) -> Float[Tensor, "B *S"]:
-    """Standard Gumbel noise, finite, of the shape, type and device given.
+    """Standard Gumbel noise, finite, with the shape, type and device of `like`.
 
     Args:
-        seeds: one for each image, which settles its noise whoever draws it; None draws from the device's global
-            generator.
+        seeds: one per image, which determines its noise on any worker; None draws from the device's global generator.
     """
     if seeds is None:
         uniform = torch.rand_like(like)
@@ -39,7 +38,8 @@ def gumbel_noise(like: Float[Tensor, "B *S"], seeds: Sequence[int] | None = None
 
 
 def smoothed(maps: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H+2 W+2"]:
-    """Each map under the triangle filter, with a pixel more on each side; beyond the frame is what is at it."""
+    """Each map under the triangle filter, one pixel larger on each side; outside the frame, its border values
+    continue."""
     channels, radius = maps.shape[1], TRIANGLE_RADIUS
     with torch.autocast(maps.device.type, enabled=False):
         offsets = torch.arange(-radius, radius + 1, device=maps.device, dtype=maps.dtype)
@@ -51,34 +51,34 @@ def smoothed(maps: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H+2 W+2"]:
 def gradient_magnitude(
     maps: Float[Tensor, "B K H W"], valid: Bool[Tensor, "B 1 H W"] | None = None
 ) -> Float[Tensor, "B K H W"]:
-    """Steepness per pixel of each map, smoothed by a triangle filter: `sqrt(dx^2 + dy^2 + 1e-6)`, FLAT or more.
+    """Gradient magnitude of each map, smoothed by a triangle filter: `sqrt(dx^2 + dy^2 + 1e-6)`, FLAT or more.
 
     dx and dy are central differences of the smoothed map. A step from 0 to 1 along an axis has 0.18 on both sides, and
-    above FLAT to 5 pixels from it.
+    more than FLAT up to 5 pixels away.
 
-    Pixels that are not `valid` are not read, and their rim is no step: around each pixel they count as if they had the
-    weighted mean of the valid ones under the filter. What is returned on them means nothing.
+    Pixels that are not `valid` are not read, and their border is not a step: under the filter around each pixel, they
+    count as if they had the weighted mean of the valid ones. The values returned for them are meaningless.
     """
     smooth = smoothed(maps if valid is None else maps.where(valid, 0))
     dx, dy = central_differences(smooth)
     if valid is not None:
         mass = smoothed(valid.to(maps.dtype))
         mean = smooth[..., 1:-1, 1:-1] / mass[..., 1:-1, 1:-1].clamp(min=LEAST_MASS)
-        # The derivative of maps + mean * (1 - valid), with the mean of the pixel that is looked from.
+        # The derivative of maps + mean * (1 - valid), with the mean at the filter's centre.
         mass_dx, mass_dy = central_differences(mass)
         dx, dy = dx - mean * mass_dx, dy - mean * mass_dy
     return dx.square().add_(dy.square()).add_(FLAT**2).sqrt_()
 
 
 def central_differences(maps: Float[Tensor, "B C _ _"]) -> tuple[Tensor, Tensor]:
-    """Along x and along y, each two pixels smaller on either axis."""
+    """Central differences along x and along y, each two pixels smaller on both axes."""
     dx = (maps[..., 1:-1, 2:] - maps[..., 1:-1, :-2]).div_(2)
     dy = (maps[..., 2:, 1:-1] - maps[..., :-2, 1:-1]).div_(2)
     return dx, dy
 
 
 def rise(maps: Float[Tensor, "B K H W"], valid: Bool[Tensor, "B 1 H W"] | None = None) -> Float[Tensor, "B K H W"]:
-    """Gradient magnitude less FLAT: 0 on flat ground, and where not `valid`."""
+    """Gradient magnitude minus FLAT: 0 in flat areas and on pixels that are not `valid`."""
     above = gradient_magnitude(maps, valid) - FLAT
     return above if valid is None else above.where(valid, 0)
 
@@ -86,11 +86,11 @@ def rise(maps: Float[Tensor, "B K H W"], valid: Bool[Tensor, "B 1 H W"] | None =
 def edge_strength(
     maps: Float[Tensor, "B K H W"], valid: Bool[Tensor, "B 1 H W"] | None = None
 ) -> Float[Tensor, "B K H W"]:
-    """`rise` as a share of the largest in the tensor: 0 on flat ground, 1 at the steepest place.
+    """`rise` divided by its maximum over the tensor: 0 in flat areas, 1 at the steepest pixel.
 
-    A tensor without any slope stays 0: nothing is divided by less than FLAT. The largest is a unit, not something to
-    learn, so no gradient flows through it: the one pixel that holds it would get 2,800 times the median gradient on a
-    frame of CamVid, instead of 3 times.
+    A tensor without any slope stays 0: the divisor is FLAT or more. The maximum only sets the scale, so no gradient
+    flows through it: the one pixel that holds it would get 2,800 times the median gradient on a frame of CamVid,
+    instead of 3 times.
     """
     steepness = rise(maps, valid)
     return steepness.div_(steepness.detach().amax().clamp(min=FLAT))
@@ -113,23 +113,23 @@ def dual_term(
     """Difference between the outlines of prediction and ground truth (arXiv:1907.05740, the dual-task regulariser).
 
     The prediction is a sample, softmax((logits + noise) / temperature), the ground truth is one-hot; their outlines are
-    `edge_strength` among the non-void pixels. Half the mean |predicted - true outline| over the predicted boundary plus
-    half of the same over the true one. A boundary is where an outline exceeds `threshold`, for each class by itself and
-    outside void; where there is none, its half is 0.
+    `edge_strength` among the non-void pixels. The term is half the mean |predicted - true outline| over the predicted
+    boundary plus half of the same over the true boundary. A boundary is the non-void pixels where an outline exceeds
+    `threshold`, separately for each class; if there are none, its half is 0.
 
-    At the default of 0.2 a boundary reaches 4 pixels to either side of an outline: in 16 training masks of CamVid
-    (480x360, 11 classes) 3.0% of [K, H, W], or 17% of the pixels in some class. Of a prediction it is the same 3% from
-    a logit margin of 4 on; of nothing but noise it is 5%, where a threshold of 0.1 would take in 34%.
+    At the default of 0.2, a boundary extends 4 pixels to either side of an outline. In 16 training masks of CamVid
+    (480x360, 11 classes), it covers 3.0% of [K, H, W], or 17% of the pixels in at least one class. In a prediction it
+    covers the same 3% from a logit margin of 4; in pure noise it covers 5%, and 34% with a threshold of 0.1.
 
-    The released code takes in every pixel in both halves: the 1e-6 inside its root keeps all magnitudes at 1e-3 or
-    more, and it asks whether they reach a far smaller epsilon. Here flat ground is 0.
+    The released code includes every pixel in both halves: the 1e-6 inside its root keeps all magnitudes at 1e-3 or
+    more, far above the epsilon that it compares them with. Here, flat areas are 0.
 
     Args:
         noise: standard Gumbel noise; None draws `gumbel_noise` by `noise_seeds`.
-        largest: of the steepest places of prediction and ground truth, over all batches that share a unit.
+        largest: maximum of both steepest values, of prediction and ground truth, over all batches that share a scale.
     """
     valid = (target != ignore_index).unsqueeze(1)
-    # Void logits go before the softmax: behind it, a NaN in them would be masked in the value but not in its gradient.
+    # Void logits are masked before the softmax: after it, a NaN would be masked in the value but not in its gradient.
     logits = without_void(seg_logits, valid).contiguous()
     with torch.no_grad():
         classes = torch.arange(logits.shape[1], device=target.device).view(1, -1, 1, 1)
@@ -160,7 +160,7 @@ def dual_task_regularizer(
     ignore_index: int = IGNORE_INDEX,
     noise: Float[Tensor, "B K H W"] | None = None,
 ) -> Float[Tensor, ""]:
-    """`dual_term` of this batch alone; without `noise` the seed of the device's global generator settles its value."""
+    """`dual_term` of this batch alone; without `noise`, its value depends on the device's global generator."""
     return dual_term(seg_logits, target, temperature, threshold, ignore_index, noise).alone()
 
 

@@ -23,30 +23,30 @@ class StepCounts:
     """Counts over the labels of a step's accumulated batches, for one of these batches."""
 
     labels: Mapping[str, Counts]
-    """Term -> counts of the whole step, of the terms that labels alone decide: seg and edge."""
+    """Term -> counts of the whole step, for the terms whose counts depend only on labels: seg and edge."""
     images: Int64[Tensor, ""]
-    """Images of this batch, over the workers."""
+    """Images of this batch, summed over the workers."""
     all_images: Int64[Tensor, ""]
     """Images of the step."""
 
 
 class JointLoss(nn.Module):
-    """The weighted sum of all terms; the per-pixel cross-entropy is computed once and serves two of them.
+    """The weighted sum of all terms; the per-pixel cross-entropy is computed once for two of them.
 
-    With a process group, a term is that of the step's whole batch over all workers, however its images and pixels are
-    distributed. Each worker's value is its part times the number of workers: the mean over the workers is the term, and
-    DistributedDataParallel's mean of their gradients is the gradient of the whole batch. Counts are summed in one
-    collective of a few integers; the dual term has one more, of two floats, for the steepest outlines.
+    With a process group, each term is computed for the step's whole batch over all workers, however its images and
+    pixels are distributed. Each worker's value is its part times the number of workers, so the mean over the workers is
+    the term, and DistributedDataParallel's mean of their gradients is the gradient of the whole batch. Counts are
+    summed in one collective of a few integers; the dual term adds another, of two floats, for the steepest outlines.
 
-    With accumulated batches, `count` is called on all of them before the first forward pass. The counts of seg and
-    edge, which labels alone decide, are then the whole step's. Those of attention and dual, which the prediction
-    decides, are summed over the workers and not over the accumulated batches, whose values are averaged by images.
+    With accumulated batches, call `count` on all of them before the first forward pass. The counts of seg and edge,
+    which depend only on labels, then cover the whole step. Those of attention and dual, which depend on the prediction,
+    are summed over the workers but not over the accumulated batches, whose values are averaged by images.
 
     Args:
         config: weights and settings of the terms.
         ignore_index: value of void in the labels.
         group: the workers that take a step together, such as torch.distributed.group.WORLD; None: this process alone.
-            All of them call `count` and `forward` equally often.
+            All of them must call `count` and `forward` equally often.
     """
 
     def __init__(self, config: LossConfig, ignore_index: int = IGNORE_INDEX, group: ProcessGroup | None = None) -> None:
@@ -75,17 +75,17 @@ class JointLoss(nn.Module):
         counts: StepCounts | None = None,
         noise_seeds: Sequence[int] | None = None,
     ) -> dict[str, Float[Tensor, ""]]:
-        """The unweighted terms that are switched on, by the name of their weight, and "total".
+        """The enabled terms, unweighted, by the name of their weight, and "total".
 
         Args:
-            output: of the model.
-            batch: what it was computed from.
-            counts: this batch's of `count`; None: the batch is the whole step, but for the other workers.
-            noise_seeds: for the dual term, one of each image, so that the noise does not depend on which worker has
-                it; None: from the device's global generator.
+            output: the model's output.
+            batch: the batch that it was computed from.
+            counts: this batch's counts from `count`; None: the step has only this batch and those of the other workers.
+            noise_seeds: for the dual term, one per image, so that its noise does not depend on which worker has it;
+                None: the device's global generator.
 
         Raises:
-            ValueError: an edge term is switched on and the model has no edge logits.
+            ValueError: an edge term is enabled, and the model has no edge logits.
         """
         terms = self._terms(output, batch, noise_seeds)
         known = {} if counts is None else counts.labels

@@ -19,18 +19,18 @@ class Term(NamedTuple):
     counts: Counts
     """Counts of this batch alone."""
     value: Callable[[Counts], Float[Tensor, ""]]
-    """The batch's part of the term, given the counts of all batches that share in it; with its own counts, its mean."""
+    """The batch's part of the term, given the counts of all batches in the term; with its own counts, its mean."""
 
     def alone(self) -> Float[Tensor, ""]:
-        """The term of this batch by itself."""
+        """The term for this batch alone."""
         return self.value(self.counts)
 
 
 class Workers:
-    """The processes that take a step together, or this one alone where `group` is None.
+    """The processes that take a step together, or this one alone if `group` is None.
 
-    Every worker has to call the same methods in the same order, whatever its batch holds. Nothing is read back to the
-    host: on NCCL the collectives wait in the device's queue like any kernel.
+    Every worker must call the same methods in the same order, whatever its batch holds. Nothing is read back to the
+    host: with NCCL, the collectives are queued on the device like any kernel.
     """
 
     def __init__(self, group: ProcessGroup | None) -> None:
@@ -41,7 +41,7 @@ class Workers:
         return 1 if self.group is None else torch.distributed.get_world_size(self.group)
 
     def add(self, counts: Mapping[str, Counts]) -> dict[str, Counts]:
-        """The counts summed over the workers: one collective of a few whole numbers, none where there are none."""
+        """The counts summed over the workers: one collective of a few whole numbers, or none if there are no counts."""
         if self.group is None or not counts:
             return dict(counts)
         numbers = torch.stack([count for of_term in counts.values() for count in of_term])
@@ -50,11 +50,11 @@ class Workers:
         return {name: tuple(next(left) for _ in of_term) for name, of_term in counts.items()}
 
     def largest(self, values: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
-        """Each value's largest over the workers."""
+        """Each value's maximum over the workers."""
         if self.group is None:
             return values
-        # Which of NaN and a number is the larger differs between backends. A worker whose own value is NaN has a NaN
-        # in its loss all the same, and only that one should be named.
+        # Backends differ in the maximum of NaN and a number. A worker whose own value is NaN has a NaN loss in any
+        # case, and only that worker should be reported.
         values = values.nan_to_num(nan=0.0)
         torch.distributed.all_reduce(values, ReduceOp.MAX, self.group)
         return values
@@ -63,7 +63,7 @@ class Workers:
 def without_void(
     logits: Float[Tensor, "B C H W"], valid: Bool[Tensor, "B 1 H W"] | Bool[Tensor, "B H W"]
 ) -> Float[Tensor, "B C H W"]:
-    """Logits in float32, or float64 where they are, and 0 on void.
+    """Logits in float32, or float64 if they are, and 0 on void.
 
     They are masked before anything is computed from them: a NaN or infinity on void that is masked later disappears
     from the value, but returns in the gradient as 0 * NaN.
@@ -73,10 +73,10 @@ def without_void(
 
 
 def divided(total: Float[Tensor, ""], count: Int64[Tensor, ""]) -> Float[Tensor, ""]:
-    """total / count in total's type; 0 where nothing was counted."""
+    """total / count in total's type; 0 if nothing was counted."""
     return total / count.clamp(min=1).to(total.dtype)
 
 
 def sum_of(counts: Sequence[Counts]) -> Counts:
-    """Counts of several batches, added place by place."""
+    """Counts of several batches, added element by element."""
     return tuple(torch.stack(place).sum() for place in zip(*counts, strict=True))

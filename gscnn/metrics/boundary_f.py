@@ -17,7 +17,7 @@ from gscnn.metrics.confusion import Labels
 
 
 class BoundaryScores(TypedDict):
-    """Boundary F at one radius, in [0, 1]; the means are over classes and leave NaN out."""
+    """Boundary F at one radius, in [0, 1]; means are over classes and ignore NaN."""
 
     official: float
     """As in the official code: an image in which a class has no boundary, in either map, scores 1 for that class."""
@@ -36,11 +36,11 @@ class BoundaryF:
     F = 2PR / (P + R), or 0 if P + R is 0. With a boundary in one map only, F is 0.
 
     The state is three tensors on the CPU, which add over images and workers; F does not depend on the order of updates
-    but for the last bits of the sums.
+    except for the last bits of the sums.
 
     Args:
         num_classes: K.
-        radii: R radii of the disk in which boundaries match, in pixels. Meant for a few dozen pixels at most.
+        radii: R radii of the disk in which boundaries match, in pixels; intended for up to a few dozen pixels.
         ignore_index: value of void in the ground truth: its pixels are background in both maps.
 
     Attributes:
@@ -49,7 +49,7 @@ class BoundaryF:
         images: int64 scalar, the number of all images with a pixel that is not void.
 
     Raises:
-        ValueError: no class, no radius, or a radius that is no positive integer.
+        ValueError: there are no classes or no radii, or a radius is not a positive integer.
     """
 
     def __init__(
@@ -66,19 +66,19 @@ class BoundaryF:
         self.reset()
 
     def reset(self) -> None:
-        """Forgets all images; the state is on the CPU again."""
+        """Forgets all images and moves the state back to the CPU."""
         self.f_sums = torch.zeros(len(self.radii), self.num_classes, dtype=torch.float64)
         self.present = torch.zeros(self.num_classes, dtype=torch.int64)
         self.images = torch.zeros((), dtype=torch.int64)
 
     def update(self, prediction: Labels, truth: Labels) -> None:
-        """Scores a frame [H, W] or a batch of frames [B, H, W]; after an error nothing is added.
+        """Scores a frame [H, W] or a batch of frames [B, H, W]; on an error, nothing is added.
 
-        Frames that are entirely void are left out.
+        Frames that are entirely void are skipped.
 
         Raises:
-            ValueError: the shapes differ or are neither of these, no integers, or a value that is neither a class nor,
-                in the ground truth, void. In void the prediction may hold anything.
+            ValueError: the shapes differ or are neither of these, the values are not integers, or one is neither a
+                class nor, in the ground truth, void. On void pixels, the prediction may have any value.
         """
         predicted, true = _to_numpy(prediction), _to_numpy(truth)
         if predicted.shape != true.shape:
@@ -93,7 +93,7 @@ class BoundaryF:
             self.add(counts)
 
     def add(self, counts: BoundaryCounts) -> None:
-        """Scores an image by its counts, which `boundary_counts` gives for the same classes, radii and void."""
+        """Adds an image by its counts, which `boundary_counts` returns for the same classes, radii and void."""
         present = (counts.predicted > 0) | (counts.truth > 0)
         both = (counts.predicted > 0) & (counts.truth > 0)
         precision = counts.matched_predicted / np.where(both, counts.predicted, 1)
@@ -108,7 +108,7 @@ class BoundaryF:
         """Adds another worker's images.
 
         Raises:
-            ValueError: it counts other classes, other radii or another void.
+            ValueError: `other` has other classes, radii or another void value.
         """
         for field in ("num_classes", "radii", "ignore_index"):
             mine, its = vars(self)[field], vars(other)[field]
@@ -119,7 +119,7 @@ class BoundaryF:
         self.images = self.images + other.images.to(self.images.device)
 
     def compute(self) -> dict[int, BoundaryScores]:
-        """Radius -> its scores. NaN where no image was counted, and for means over no class."""
+        """Radius -> its scores; NaN if no image was counted, and for means over no class."""
         sums, present, images = self.f_sums.cpu().numpy(), self.present.cpu().numpy(), int(self.images)
         scores: dict[int, BoundaryScores] = {}
         for radius, of_class in zip(self.radii, sums, strict=True):
@@ -138,7 +138,7 @@ def _to_numpy(labels: Labels) -> NDArray[np.integer]:
     if not isinstance(labels, Tensor):
         return labels
     if labels.device.type != "cpu" and labels.numel():
-        # A byte per pixel is copied where that holds them: 2 MB of a 2048x1024 frame instead of int64's 16.
+        # Copy one byte per pixel if the values fit: 2 MB for a 2048x1024 frame instead of int64's 16.
         lowest, highest = labels.aminmax()
         if lowest >= 0 and highest <= 255:
             labels = labels.to(torch.uint8)
@@ -146,11 +146,11 @@ def _to_numpy(labels: Labels) -> NDArray[np.integer]:
 
 
 def _quotients(sums: Float64[np.ndarray, " K"], counts: Int64[np.ndarray, " K"]) -> Float64[np.ndarray, " K"]:
-    """NaN where nothing was counted."""
+    """NaN if nothing was counted."""
     return np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
 
 
 def _mean(values: Float64[np.ndarray, " K"]) -> float:
-    """Without NaN; NaN of nothing."""
+    """Mean that ignores NaN; NaN if there is nothing else."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else float("nan")

@@ -1,9 +1,9 @@
 """Boundary pixels of two label maps, matched within a disk: exact counts, for all classes at once.
 
-A boundary pixel carries one bit for each class whose outline passes through it, so that one integer holds its classes
-and a dilation of all of them is an OR. Few pixels are boundary (1 to 4% of a street scene), and most of them have their
-match nearby: only those that no smaller disk has matched look further, a 4x4 square at a time. The frame is worked on
-in strips of rows that stay in the processor's cache.
+A boundary pixel carries one bit for each class whose outline passes through it, so that one integer holds its classes,
+and dilating all of them is an OR. Few pixels are boundary (1 to 4% of a street scene), and most of them have a match
+nearby: only those that no smaller disk has matched search further, a 4x4 square at a time. The frame is processed in
+strips of rows that fit into the processor's cache.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from gscnn.constants import IGNORE_INDEX
 
 STRIP_PIXELS: Final = 1 << 18
-"""Pixels of a strip without its surroundings. At 2048x1024, twice as many took 1.5 times as long, half 1.2 times."""
+"""Pixels of a strip without its margin. At 2048x1024, twice as many took 1.5 times as long, half as many 1.2 times."""
 
 SIDE: Final = 4
 """Side of the square in pixels, a power of two: a disk of 3 px takes 8 lookups, not 29, and of 12 px 53, not 441."""
@@ -31,20 +31,20 @@ MOST_BITS: Final = 64
 
 @dataclass(frozen=True)
 class BoundaryCounts:
-    """Boundary pixels of one image, per class; R radii in the order asked for, K classes."""
+    """Boundary pixels of one image, per class; R radii in the given order, K classes."""
 
     predicted: Int64[np.ndarray, " K"]
     """Boundary pixels of the prediction."""
     truth: Int64[np.ndarray, " K"]
     """Boundary pixels of the ground truth."""
     matched_predicted: Int64[np.ndarray, "R K"]
-    """Those of the prediction with one of the ground truth's in their disk."""
+    """Those of the prediction with a boundary pixel of the ground truth in their disk."""
     matched_truth: Int64[np.ndarray, "R K"]
-    """Those of the ground truth with one of the prediction's in their disk."""
+    """Those of the ground truth with a boundary pixel of the prediction in their disk."""
 
 
 def require_radii(radii: Sequence[int]) -> tuple[int, ...]:
-    """The radii as they are. Raises ValueError if there is none, or one that is no positive integer."""
+    """The radii, unchanged. Raises ValueError if there are none, or if one is not a positive integer."""
     if not radii:
         raise ValueError("radii is empty: need one radius or more, in pixels")
     for radius in radii:
@@ -60,11 +60,11 @@ def boundary_counts(
     radii: Sequence[int],
     ignore_index: int = IGNORE_INDEX,
 ) -> BoundaryCounts:
-    """Boundary pixels of each class, and how many of them have one of the other map's within each radius.
+    """Boundary pixels of each class, and how many of them match one of the other map within each radius.
 
-    A class is a binary mask, in which void counts as background in both maps. A pixel of the mask's frame is boundary
-    where it differs from its east, south or south-east neighbour; the last row looks east only and the last column
-    south only. Two boundary pixels match where dx^2 + dy^2 <= radius^2.
+    A class is a binary mask, in which void counts as background in both maps. A pixel is boundary if it differs from
+    its east, south or south-east neighbour in the mask; the last row compares east only, the last column south only.
+    Two boundary pixels match if dx^2 + dy^2 <= radius^2.
 
     Args:
         prediction: train ids [H, W], of any integer type.
@@ -74,8 +74,8 @@ def boundary_counts(
         ignore_index: value of void in the ground truth.
 
     Raises:
-        ValueError: the shapes differ or are not [H, W], no integers, a value that is neither a class nor, in the
-            truth, void, or a radius that is no positive integer. In void the prediction may hold anything.
+        ValueError: the shapes differ or are not [H, W], the values are not integers, one is neither a class nor, in the
+            truth, void, or a radius is not a positive integer. On void pixels, the prediction may have any value.
     """
     if prediction.shape != truth.shape:
         raise ValueError(f"prediction is {list(prediction.shape)}, truth is {list(truth.shape)}")
@@ -108,8 +108,8 @@ def _strip_counts(
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.int64]]]:
     """Classes [N] and counts [1 + R, 2, N] of the boundary pixels in these rows: all, then those no disk has matched.
 
-    Both maps lie in one array, the truth's `half` elements behind the prediction's, each with `reach` rows around the
-    strip and `reach` columns between one row and the next, so that no look needs to ask where the frame ends.
+    Both maps are in one array, the truth `half` elements after the prediction, each with `reach` rows around the strip
+    and `reach` columns between rows, so that no lookup needs a bounds check.
     """
     reach = radii[-1]
     labels, inside = _stacked(prediction, truth, strip, num_classes, reach, ignore_index)
@@ -120,12 +120,12 @@ def _strip_counts(
     flat = labels.reshape(-1)
     seen = np.zeros(num_classes + 1, bool)
     seen[flat.take(at)] = True
-    # A class that borders on boundary pixels and has none itself continues southwards to the last row that is read.
+    # A class that borders on boundary pixels and has none itself continues southwards to the last row read.
     seen[labels[:, inside.stop, :width]] = True
     classes = seen[:num_classes].nonzero()[0]
     rows = reach * stride, (reach + len(strip)) * stride
     start, stop, other_start, other_stop = np.searchsorted(at, [*rows, half + rows[0], half + rows[1]]).tolist()
-    # Each pixel asks in the other map; a look's offset is counted from `reach` rows and columns before the pixel.
+    # Each pixel searches the other map; a lookup's offset starts `reach` rows and columns before the pixel.
     ask = np.concatenate([at[start:stop] + half, at[other_start:other_stop] - half]) - reach * stride
     for first in range(0, classes.size, MOST_BITS):
         chunk = classes[first : first + MOST_BITS]
@@ -152,10 +152,10 @@ def _match(
     radii: Sequence[int],
     bits: NDArray[np.unsignedinteger],
 ) -> NDArray[np.int64]:
-    """How many of the codes `left` have each bit, [1 + R, 2, N]: at first, then those that no disk in `codes` has.
+    """How many of the codes `left` have each bit, [1 + R, 2, N]: first all, then those that no disk in `codes` has.
 
-    `ask` holds the pixels' positions in `codes`, less as many rows and columns as the largest radius has. The first
-    `split` are the prediction's.
+    `ask` holds the pixels' positions in `codes`, minus the largest radius in rows and columns. The first `split` are
+    the prediction's.
     """
     reach = radii[-1]
     looks = {1: codes, SIDE: _squares(codes, stride)}
@@ -164,7 +164,7 @@ def _match(
     for radius in radii:
         found = np.zeros_like(left)
         for side, row, column in _cover(radius, matched):
-            # All positions are in range, and not to check them saves a fifth of the time.
+            # All positions are in range; not checking them saves a fifth of the time.
             found |= looks[side][(row + reach) * stride + column + reach :].take(ask, mode="wrap")
         np.bitwise_not(found, out=found)
         left = left & found
@@ -183,9 +183,9 @@ def _stacked(
     reach: int,
     ignore_index: int,
 ) -> tuple[NDArray[np.unsignedinteger], range]:
-    """Labels [2, rows + 2 reach + 1, W + reach] with void as K, and the rows that the frame has boundary pixels in.
+    """Labels [2, rows + 2 reach + 1, W + reach] with void as K, and the rows in which the frame has boundary pixels.
 
-    One row and one column past the frame repeat its last, in which no pixel then differs from them.
+    One row and one column past the frame repeat its last ones, so that no pixel in those differs from them.
     """
     height, width = truth.shape
     above, below = max(strip.start - reach, 0), min(strip.stop + reach + 1, height)
@@ -201,7 +201,7 @@ def _stacked(
     ):
         values = frame[above:below]
         if values.min() >= 0 and values.max() <= np.iinfo(dtype).max:
-            # Two frames of int64, which argmax gives, took 31 ms in that type and take 24 ms in one byte.
+            # Two frames of int64, which argmax returns, took 31 ms in that type and take 24 ms in one byte.
             values = values.astype(dtype, copy=False)
         values = values * known
         if not (values.min() >= 0 and values.max() < num_classes):

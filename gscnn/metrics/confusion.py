@@ -21,7 +21,7 @@ class SegmentationScores:
     """The scores of a confusion matrix. NaN stands for a class in neither ground truth nor prediction."""
 
     miou: float
-    """Mean of `iou` without its NaN; NaN where nothing was counted."""
+    """Mean of `iou`, ignoring NaN; NaN if nothing was counted."""
     iou: Float[np.ndarray, " K"]
     """Intersection over union per class."""
     pixel_accuracy: float
@@ -45,14 +45,14 @@ class ConfusionMatrix:
         self.reset()
 
     def reset(self) -> None:
-        """Resets all counts; they are on the CPU again."""
+        """Resets all counts and moves them back to the CPU."""
         self.counts = torch.zeros(self.num_classes, self.num_classes, dtype=torch.int64)
 
     def update(self, prediction: Labels, truth: Labels) -> None:
         """Counts a frame or a batch.
 
         Raises:
-            ValueError: the shapes differ, or a value that is neither a class nor, in the ground truth, void.
+            ValueError: the shapes differ, or a value is neither a class nor, in the ground truth, void.
         """
         predicted, true = _as_tensor(prediction), _as_tensor(truth)
         if predicted.shape != true.shape:
@@ -70,7 +70,7 @@ class ConfusionMatrix:
         """Adds another worker's counts.
 
         Raises:
-            ValueError: it counts other classes or another void.
+            ValueError: `other` has other classes or another void value.
         """
         for field in ("num_classes", "ignore_index"):
             mine, its = vars(self)[field], vars(other)[field]
@@ -94,5 +94,5 @@ class ConfusionMatrix:
 
 
 def _as_tensor(labels: Labels) -> Tensor:
-    # Copied, since torch warns of arrays that it may not write to, such as those read from a store.
+    # Copied, because torch warns about read-only arrays, such as those read from a store.
     return labels if isinstance(labels, Tensor) else torch.from_numpy(labels.copy())

@@ -9,16 +9,16 @@ REFERENCE_HEIGHT: Final = 1024
 
 
 def distance_crop(height: int, width: int, factor: int) -> tuple[slice, slice] | None:
-    """Rows and columns of a frame that are left, or None if nothing is.
+    """Rows and columns that remain of a frame, or None if nothing remains.
 
-    `factor` rows go from the top and from the bottom, and twice as many columns from the left and from the right.
-    That is for 1024 rows; in a frame of another height the factor is first scaled by height / 1024 and rounded to the
-    nearest pixel, halves up.
+    `factor` rows are cut from the top and from the bottom, and twice as many columns from the left and from the right.
+    This is for 1024 rows; for another height, the factor is first scaled by height / 1024 and rounded to the nearest
+    pixel, halves up.
 
     Args:
         height: of the frame, in pixels.
         width: of the frame, in pixels.
-        factor: one of DISTANCE_FACTORS, or any other from 0 on.
+        factor: one of DISTANCE_FACTORS, or any other number, 0 or more.
 
     Raises:
         ValueError: a negative factor, or a frame without pixels.
