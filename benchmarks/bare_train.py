@@ -1,8 +1,8 @@
-"""The least that Ray Train can do: one worker that imports torch and torchvision and takes one step of a ResNet-18.
+"""A minimal Ray Train run: one worker that imports torch and torchvision and takes one step of a ResNet-18.
 
     python -m benchmarks.bare_train
 
-What benchmarks.start holds the start of jobs.train against. Prints "first step" once it is taken.
+benchmarks.start compares the start of jobs.train with it. Prints "first step" after the step.
 """
 
 import os

@@ -2,12 +2,13 @@
 
     python -m benchmarks.camvid_gpu --store DIR --minutes 50 [--seeds 0 1 2] [--weights none] [--out DIR]
 
-Trains by gscnn_platform's TrainingWorker, without Ray and without MLflow. Two epochs of each model are timed first, and
-the number of epochs is what lets all runs end within --minutes; --epochs names it instead. Models alternate within a
-seed, so that a run that is cut short has pairs; the JSON is written anew after each. The gain is the mean over the
-seeds of the difference at the last epoch (the best epoch is chosen on the validation split, which flatters).
+Trains with gscnn_platform's TrainingWorker, without Ray and without MLflow. Two epochs of each model are timed first,
+to choose the number of epochs with which all runs end within --minutes; --epochs sets it instead. Models alternate
+within a seed, so that an interrupted benchmark has pairs; the JSON is rewritten after each run. The gain is the
+difference at the last epoch, averaged over the seeds (the best epoch is chosen on the validation split, which flatters
+it).
 
-Needs all that the platform's training needs but Ray: see benchmarks/README.md.
+Needs everything that the platform's training needs, except Ray: see benchmarks/README.md.
 """
 
 import argparse
@@ -33,13 +34,13 @@ from gscnn_platform.training.control import Control
 from gscnn_platform.training.worker import TrainingWorker
 
 VALIDATIONS = 10
-"""Validations a run, at most, beside the one before training."""
+"""Maximum validations per run, besides the one before training."""
 SPARE = 0.93
-"""Share of the time left that the runs are planned to take: later epochs can be slower than the timed one."""
+"""Share of the remaining time that the runs may take: later epochs can be slower than the timed one."""
 
 
 class TimedWorker(TrainingWorker):
-    """Keeps the seconds of each epoch and of each validation, apart from each other."""
+    """Records the seconds of each epoch and of each validation separately."""
 
     def __init__(self, config: ExperimentConfig, store: Store, device: torch.device) -> None:
         super().__init__(config, store, rank=0, world_size=1, device=device)
@@ -59,7 +60,7 @@ class TimedWorker(TrainingWorker):
 
 @dataclass(frozen=True)
 class Run:
-    """One training run; mIoU and IoU are of the validation split, in [0, 1]."""
+    """One training run; mIoU and IoU are on the validation split, in [0, 1]."""
 
     model: str
     seed: int
@@ -67,15 +68,15 @@ class Run:
     miou: dict[int, float]
     """Epoch -> mIoU."""
     iou: dict[str, float | None]
-    """Class -> IoU at the last epoch; None for a class that is neither there nor predicted."""
+    """Class -> IoU at the last epoch; None for a class in neither ground truth nor prediction."""
     images_per_second: float
-    """Of training, the first epoch left out."""
+    """Training speed, without the first epoch."""
     peak_gib: float | None
-    """None on the CPU, where torch does not count."""
+    """None on the CPU, where torch does not measure it."""
     seconds: float
-    """All of it."""
+    """Total time."""
     first_seconds: float
-    """What is neither a later epoch nor a validation: building the model, and the first epoch."""
+    """Everything except later epochs and validations: building the model, and the first epoch."""
     epoch_seconds: float
     validation_seconds: float
 
@@ -92,7 +93,7 @@ def train(config: ExperimentConfig, store: Store, device: torch.device, picture:
     """Trains to the end and writes the model's view of some validation samples to `picture`."""
     on_gpu = device.type == "cuda"
     if on_gpu:
-        gc.collect()  # The last run's model may hang in a reference cycle, and would count towards this one's peak.
+        gc.collect()  # The last run's model may be in a reference cycle, and would count towards this one's peak.
         torch.cuda.reset_peak_memory_stats()
     began = time.perf_counter()
     worker = TimedWorker(config, store, device)
@@ -142,19 +143,19 @@ def epochs_within(seconds: float, trials: Sequence[Run], num_seeds: int) -> int:
     epochs = 1 + int((seconds * SPARE - fixed) / epoch)
     if epochs < 2:
         needed = (fixed + epoch) / SPARE / 60
-        raise SystemExit(f"{seconds / 60:.1f} minutes are left after the trial; two epochs a run need {needed:.1f}")
+        raise SystemExit(f"{seconds / 60:.1f} minutes are left after the trial; two epochs per run need {needed:.1f}")
     return epochs
 
 
 def gain(runs: Sequence[Run], models: tuple[str, str]) -> list[float]:
-    """Per seed that has both: mIoU at the last epoch of the first model minus that of the second."""
+    """For each seed that has both: mIoU at the last epoch of the first model minus the second's."""
     last = {(run.model, run.seed): run.last for run in runs}
     seeds = [seed for model, seed in last if model == models[1] and (models[0], seed) in last]
     return [last[models[0], seed] - last[models[1], seed] for seed in seeds]
 
 
 def mean_iou(runs: Sequence[Run]) -> dict[str, float]:
-    """Per class, over the runs; NaN where a run has none."""
+    """Per class, over the runs; NaN if a run has none."""
     return {
         name: float(np.mean([math.nan if (iou := run.iou[name]) is None else iou for run in runs]))
         for name in runs[0].iou
@@ -162,7 +163,7 @@ def mean_iou(runs: Sequence[Run]) -> dict[str, float]:
 
 
 def tables(runs: Sequence[Run], models: tuple[str, str]) -> str:
-    """Every run; model by seed; IoU by class; and the gain. mIoU with four decimals: gains are of the third."""
+    """Every run; model by seed; IoU by class; and the gain. mIoU has four decimals: gains show in the third."""
     scored = {(run.model, run.seed): run.last for run in runs}
     seeds = sorted({run.seed for run in runs})
     each = [
@@ -199,11 +200,15 @@ def command_line() -> argparse.Namespace:
     parser.add_argument("--recipe", default="camvid", choices=with_shape_stream)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     length = parser.add_mutually_exclusive_group(required=True)
-    length.add_argument("--minutes", type=float, help="for everything, the timed epochs included")
-    length.add_argument("--epochs", type=int, help="of each run")
-    parser.add_argument("--weights", choices=["imagenet", "none"], help="start of the backbone; else the recipe's")
-    parser.add_argument("--processes", type=int, help="loader processes; else the recipe's")
-    parser.add_argument("--out", type=Path, default=Path("runs/camvid_gpu"), help="for the JSON and the pictures")
+    length.add_argument("--minutes", type=float, help="total, including the timed epochs")
+    length.add_argument("--epochs", type=int, help="epochs of each run")
+    parser.add_argument(
+        "--weights", choices=["imagenet", "none"], help="initial weights of the backbone; default: the recipe's"
+    )
+    parser.add_argument("--processes", type=int, help="loader processes; default: the recipe's")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/camvid_gpu"), help="folder for the JSON and the pictures"
+    )
     return parser.parse_args()
 
 

@@ -2,8 +2,9 @@
 
     python -m benchmarks.checkpoint_cost [--recipes streets cityscapes] [--folder DIR]
 
-Each recipe's model with random weights and a full optimizer state, written, with checksums, and read again, on this
-machine's disk. The share is that of `training.checkpoint_minutes`, 10: what writing beside training could win at most.
+Writes each recipe's model, with random weights, a full optimizer state and checksums, to this machine's disk and reads
+it again. The share is relative to `training.checkpoint_minutes`, 10: the most that writing in the background could
+save.
 """
 
 import argparse
@@ -51,7 +52,7 @@ def content_of(recipe: ExperimentConfig) -> checkpoints.Content:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipes", nargs="+", default=["streets", "cityscapes"], choices=list(RECIPES))
-    parser.add_argument("--folder", type=Path, help="on the disk to measure; default: that of temporary files")
+    parser.add_argument("--folder", type=Path, help="folder on the disk to measure; default: that of temporary files")
     arguments = parser.parse_args()
     rows = []
     for name in arguments.recipes:

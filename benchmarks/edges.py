@@ -1,11 +1,11 @@
-"""Edge prior of a 2048x1024 frame on one core, and what the edge label costs a training sample.
+"""Edge prior of a 2048x1024 frame on one core, and the cost of the edge label per training sample.
 
     python -m benchmarks.edges
 
-The prior against OpenCV's Canny on the colour image, of which it has every bit, and against scipy's Sobel. The label of
-a training crop is derived after the random resize, which keeps it exact at any scale: shown as a share of what the
-rest of the augmentation takes. Medians over rounds in which every way takes its turn, so that ratios hold on a noisy
-machine. `make bench-metrics` has the label against the released code's way.
+Compares the prior with OpenCV's Canny on the colour image, which it matches bit for bit, and with scipy's Sobel. The
+label of a training crop is derived after the random resize, which keeps it exact at any scale; its time is shown as a
+share of the rest of the augmentation. Figures are medians over rounds in which all methods take turns, so that ratios
+hold on a noisy machine. `make bench-metrics` compares the label with the released code's method.
 """
 
 from collections.abc import Callable

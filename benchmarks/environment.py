@@ -1,4 +1,4 @@
-"""What benchmarks share: the line above their figures, the table, a stopwatch."""
+"""Shared by all benchmarks: the line above the figures, the table, a stopwatch."""
 
 import os
 import platform
@@ -12,19 +12,19 @@ import torch
 
 
 def describe() -> str:
-    """Commit, machine and versions, one line."""
+    """Commit, machine and versions, in one line."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
     return f"commit {_commit()} · {device} · torch {torch.__version__} · Python {platform.python_version()}"
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A Markdown table; floats with three significant figures."""
+    """A Markdown table; floats have three significant figures."""
     lines = [header, ["---"] * len(header), *([_shown(cell) for cell in row] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def milliseconds(way: Callable[[], object], calls: int) -> float:
-    """Median of so many calls."""
+    """Median duration of `calls` calls."""
     times = []
     for _ in range(calls):
         began = time.perf_counter()
@@ -36,12 +36,12 @@ def milliseconds(way: Callable[[], object], calls: int) -> float:
 def _shown(cell: object) -> str:
     if not isinstance(cell, float):
         return str(cell)
-    # From 999.5 on `.3g` would write 1e+03.
+    # From 999.5, `.3g` would write 1e+03.
     return f"{cell:.3g}" if abs(cell) < 999.5 else f"{cell:.0f}"
 
 
 def _commit() -> str:
-    """Of the checkout; of GSCNN_GIT_COMMIT where there is no .git or no git, as on a machine that code is copied to."""
+    """The checkout's commit; GSCNN_GIT_COMMIT if there is no .git or no git, as on a machine that code is copied to."""
     try:
         command = ["git", "describe", "--always", "--dirty"]
         found = subprocess.run(

@@ -1,10 +1,10 @@
-"""What windows, scales and flips cost on one 2048x1024 frame: time against a plain pass, and peak memory.
+"""What windows, scales and flips cost on one 2048x1024 frame: time relative to a plain pass, and peak memory.
 
     python -m benchmarks.inference
 
-Every way runs in a process of its own, since a process never gives back its peak. Memory is what the process grew by
-beyond model and inputs (on a GPU: what was allocated beyond them). A plain pass, `model(image, gradient)`, is timed in
-the same process right after, so that the ratio holds on a machine whose speed changes by the minute.
+Every method runs in its own process, because a process never gives back its peak. Memory is what the process uses in
+addition to model and inputs (on a GPU: what it allocates). A plain pass, `model(image, gradient)`, is timed in the same
+process right after, so that the ratio holds on a machine whose speed changes by the minute.
 """
 
 import multiprocessing
@@ -29,7 +29,7 @@ MODELS: Final = {
     "cpu": RECIPES["streets"].model.model_copy(update={"shape_widths": (8, 8, 4, 4)}),
     "cuda": RECIPES["cityscapes"].model.model_copy(update={"weights": None}),
 }
-"""By kind of device. At the recipe's own widths of 16 to 8 the small one takes 4 minutes instead of 3 on one core."""
+"""By device type. With the recipe's own widths of 16 to 8, the small one takes 4 minutes instead of 3 on one core."""
 
 WINDOW: Final = (720, 720)
 SCALES: Final = (0.5, 1.0, 2.0)
@@ -43,7 +43,7 @@ WAYS: Final = {
 
 
 def measure(way: str) -> tuple[float, float, float]:
-    """Seconds of the way, its seconds over the plain pass's, and its peak in MiB; in a fresh process."""
+    """Seconds of a method, its ratio to the plain pass, and its peak in MiB; call it in a fresh process."""
     device = best_device()
     torch.manual_seed(0)
     model = build_model(MODELS[device.type]).eval().to(device)
@@ -60,7 +60,7 @@ def measure(way: str) -> tuple[float, float, float]:
         return time.perf_counter() - began
 
     with torch.inference_mode():
-        # What the first call loads and sets up is neither time nor memory of the way.
+        # What the first call loads and sets up counts neither as time nor as memory.
         model(image[..., :64, :64], gradient[..., :64, :64])
     held = peak(device)
     taken = seconds(WAYS[way])
@@ -69,7 +69,7 @@ def measure(way: str) -> tuple[float, float, float]:
 
 
 def peak(device: torch.device) -> float:
-    """Most MiB that the process has held so far, or that were allocated on its GPU."""
+    """Peak memory of the process so far, or of its allocations on the GPU, in MiB."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10

@@ -2,12 +2,12 @@
 
     python -m benchmarks.ingest --store DIR [--recipe camvid] [--processes 0 1 2 4] [--step-time]
 
-No model is involved without --step-time. With it, three speeds are set side by side, in turn: the loader alone, the
-recipe's training step on one batch that stays on the device, and the same step fed by the loader. Loader over step says
-whether loading keeps up (1 or more); fed over step is the share of its time in which the device is not waiting.
-Medians over rounds; the process counts take their turns, so ratios hold on a noisy machine.
+No model is involved without --step-time. With it, three speeds are measured in turn: the loader alone, the recipe's
+training step on one batch that stays on the device, and the same step fed by the loader. Loader over step shows whether
+loading keeps up (1 or more); fed over step is the share of time in which the device is not waiting. Figures are medians
+over rounds in which the process counts take turns, so ratios hold on a noisy machine.
 
-Needs albumentations, pyarrow and tqdm beside what benchmarks.train_step needs; neither Ray nor MLflow.
+Needs albumentations, pyarrow and tqdm in addition to the needs of benchmarks.train_step; neither Ray nor MLflow.
 """
 
 import argparse
@@ -26,15 +26,15 @@ from gscnn_platform.data.store import SplitReader, open_store
 from gscnn_platform.recipes import RECIPES
 
 ENDLESS = 1_000_000
-"""Epochs: no measurement comes to the end of the data."""
+"""Number of epochs: no measurement reaches the end of the data."""
 
 
 @dataclass
 class Readings:
-    """Of one process count, one value a round; speeds in images/s."""
+    """Measurements of one process count, one value per round; speeds in images/s."""
 
     first_batch: list[float] = field(default_factory=list)
-    """Seconds from asking for the iterator to its first batch."""
+    """Seconds from requesting the iterator to its first batch."""
     loader: list[float] = field(default_factory=list)
     step: list[float] = field(default_factory=list)
     fed: list[float] = field(default_factory=list)
@@ -56,7 +56,7 @@ def measure(
     feed = batches(reader, config, rank=0, pin_memory=best_device().type == "cuda")
     batch = next(feed)
     readings.first_batch.append(time.perf_counter() - began)
-    # What the processes had ready before the clock starts is not speed.
+    # Batches that were ready before the clock starts do not count.
     for _ in range(5 * config.data.loader_processes):
         next(feed)
     readings.loader.append(images_per_second(lambda: len(next(feed)), time.perf_counter, seconds))
@@ -74,7 +74,7 @@ def measure(
 
 
 def make_stepper(config: ExperimentConfig) -> Stepper:
-    """The recipe's training step; from a random start, which is as fast as any."""
+    """The recipe's training step, with random weights, which are as fast as any."""
     training = config.training
     model = config.model.model_copy(update={"weights": None})
     step = StepConfig(model, config.loss, training.precision, training.channels_last, training.compile)
@@ -103,8 +103,8 @@ def main() -> None:
     parser.add_argument("--store", required=True, help="folder that jobs.precompute wrote")
     parser.add_argument("--recipe", default="camvid", choices=list(RECIPES))
     parser.add_argument("--processes", type=int, nargs="+", default=[0, 1, 2], help="loader processes to try")
-    parser.add_argument("--step-time", action="store_true", help="set it against the recipe's training step")
-    parser.add_argument("--seconds", type=float, default=8.0, help="of each timed window")
+    parser.add_argument("--step-time", action="store_true", help="compare with the recipe's training step")
+    parser.add_argument("--seconds", type=float, default=8.0, help="length of each timed window")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
 

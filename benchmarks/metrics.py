@@ -1,12 +1,12 @@
-"""Boundary F of a 2048x1024 frame at four radii on one core, against the plain ways to compute its counts.
+"""Boundary F of a 2048x1024 frame at four radii on one core, compared with plain methods to compute its counts.
 
     python -m benchmarks.metrics
 
-The official code dilates each class's boundary map by a disk for each radius; here by scipy and by OpenCV, and as third
-way OpenCV's distance transform, which serves all radii at once. All of them give the same counts, which is checked, and
-all are spared the classes that one of the maps lacks. The prediction is the truth bent by a few pixels, with 40 blobs
-of any class. Below it the edge label, against the released code's distance transforms. Medians over rounds in which
-every way takes its turn; scipy takes one.
+The official code dilates each class's boundary map with a disk for each radius: here with scipy and with OpenCV. A
+third method is OpenCV's distance transform, which serves all radii at once. All of them return the same counts, which
+is checked, and all skip the classes that one of the maps lacks. The prediction is the ground truth bent by a few
+pixels, with 40 blobs of any class. The last rows compare the edge label with the released code's distance transforms.
+Figures are medians over rounds in which all methods take turns; scipy takes one.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,19 +24,20 @@ from gscnn_platform.data.formats.streets import Streets
 
 RADII = (3, 5, 9, 12)
 RADIUS = 2
-"""Of the edge label."""
+"""Radius of the edge label."""
 ROUNDS = 3
 CALLS = 7
-"""Calls of a fast way per round; a slow one is called once."""
+"""Calls of a fast method per round; a slow one is called once."""
 HEIGHT, WIDTH = 1024, 2048
 DISKS = {r: (np.mgrid[-r : r + 1, -r : r + 1] ** 2).sum(axis=0) <= r**2 for r in RADII}
 
 Within = Callable[[np.ndarray], Iterator[np.ndarray]]
-"""A boundary map -> for each radius, the pixels within it of a boundary pixel."""
+"""A boundary map -> for each radius, the pixels within that distance of a boundary pixel."""
 
 
 def bent(label: np.ndarray, pixels: float, cell: int, rng: np.random.Generator) -> np.ndarray:
-    """The label, moved by a smooth random field of so many pixels' standard deviation; `cell` is how smooth."""
+    """The label, displaced by a smooth random field with a standard deviation of `pixels`; `cell` sets its
+    smoothness."""
     y, x = np.mgrid[: label.shape[0], : label.shape[1]].astype(np.float32)
     for axis in (y, x):
         noise = rng.standard_normal((HEIGHT // cell, WIDTH // cell), np.float32)
@@ -45,7 +46,7 @@ def bent(label: np.ndarray, pixels: float, cell: int, rng: np.random.Generator) 
 
 
 def blobs(label: np.ndarray, number: int, num_classes: int, rng: np.random.Generator) -> np.ndarray:
-    """Ellipses of 10 to 120 pixels' width and any class, drawn over the label."""
+    """Draws ellipses of any class, 10 to 120 pixels wide, over the label."""
     drawn = label.copy()
     for _ in range(number):
         centre, axes = rng.integers((WIDTH, HEIGHT)).tolist(), rng.integers(5, 60, 2).tolist()
@@ -64,7 +65,7 @@ def synthetic(num_classes: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def plain_boundary(mask: np.ndarray) -> np.ndarray:
-    """Pixels that differ from their east, south or south-east neighbour; past the frame its edge continues."""
+    """Pixels that differ from their east, south or south-east neighbour; beyond the frame, its border continues."""
     padded = np.pad(mask, ((0, 1), (0, 1)), mode="edge")
     return (mask != padded[:-1, 1:]) | (mask != padded[1:, :-1]) | (mask != padded[1:, 1:])
 
@@ -83,7 +84,7 @@ def by_distance(boundary: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def plain_counts(prediction: np.ndarray, truth: np.ndarray, num_classes: int, within: Within) -> np.ndarray:
-    """[2, 1 + R, K]: of the prediction and of the truth, boundary pixels and those matched at each radius."""
+    """[2, 1 + R, K]: for the prediction and for the truth, boundary pixels and those matched at each radius."""
     counts = np.zeros((2, 1 + len(RADII), num_classes), np.int64)
     known = truth != IGNORE_INDEX
     for k in range(num_classes):
@@ -96,7 +97,7 @@ def plain_counts(prediction: np.ndarray, truth: np.ndarray, num_classes: int, wi
 
 
 def distance_transforms(label: np.ndarray) -> np.ndarray:
-    """The released code's edge label, over the classes that are there, on a frame of one zero pixel."""
+    """The released code's edge label, over the classes present, with zero padding of one pixel."""
     edges = np.zeros(label.shape, bool)
     for value in np.unique(label[label != IGNORE_INDEX]):
         mask = np.pad((label == value).astype(np.uint8), 1)
@@ -133,7 +134,7 @@ def frames() -> Iterator[tuple[str, np.ndarray, np.ndarray, int]]:
 
 
 def times(ways: dict[str, tuple[Callable[[], np.ndarray], int, int]]) -> list[list[object]]:
-    """Median ms of each way, and how many times the last one's that is. A way is a call, calls per round, rounds."""
+    """Median ms of each method, and its ratio to the last one's. A method is a function, calls per round, rounds."""
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(ROUNDS):
         for name, (way, calls, rounds) in ways.items():

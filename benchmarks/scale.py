@@ -1,17 +1,16 @@
-"""On paper: what a training of `cityscapes` asks of network, disks, cores and servers on 1, 8, 64 and 512 GPUs.
+"""Calculates what a training of `cityscapes` needs from network, disks, cores and servers on 1, 8, 64 and 512 GPUs.
 
     python -m benchmarks.scale [--backbones resnet50 wide_resnet38] [--network-gbit 100] [--teraflops 50] [...]
 
 Nothing is trained. Counted on the meta device: parameters, batch norm layers and their channels, arithmetic of a step.
-Measured before, on one core or one disk, with its command in benchmarks/README.md: bytes of a row, time to decode and
-to augment it, time to write a checkpoint. Assumed, to be replaced by yours through the options: everything about GPUs,
-links and storage. The printed line of assumptions belongs to the tables.
+Measured before, on one core or one disk, with the commands in benchmarks/README.md: bytes of a row, the time to decode
+and augment it, the time to write a checkpoint. Assumed, and to be replaced by your values through the options:
+everything about GPUs, links and storage. Quote the printed line of assumptions with the tables.
 
-How the sums are made: gradients are float32 and go around a ring through all GPUs, 2 (n - 1) / n times their size,
-behind the backward pass, two thirds of a step. Ranks on a node are neighbours, so each node has the ring's traffic on
-its link once. SyncBN gathers 2 C + 1 floats from every GPU in each layer (torch.nn.SyncBatchNorm) and adds up 2 C on
-the way back; both wait for as many hops as there are GPUs. A node reads the whole train split into its
-cache before its first step.
+The model: gradients are float32 and go around a ring through all GPUs, 2 (n - 1) / n times their size, during the
+backward pass, two thirds of a step. Ranks on a node are neighbours, so each node's link carries the ring's traffic
+once. SyncBN gathers 2 C + 1 floats from every GPU in each layer (torch.nn.SyncBatchNorm) and sums 2 C in the backward
+pass; both take as many hops as there are GPUs. A node reads the whole train split into its cache before its first step.
 """
 
 import argparse
@@ -42,14 +41,14 @@ MLFLOW_MS = 20.0
 TERMS = 7
 """MLflow rows per step: four loss terms, their total, norm of the gradients, learning rate."""
 POLL_SECONDS = 1.0
-"""Of the outbox: a run sends at most one batch of metrics in this time while it keeps up."""
+"""The outbox's interval: a run that keeps up sends at most one batch of metrics in this time."""
 TRAIN_POLL_SECONDS = 2.0
-"""RAY_TRAIN_HEALTH_CHECK_INTERVAL_S: the controller asks every worker."""
+"""RAY_TRAIN_HEALTH_CHECK_INTERVAL_S: the controller polls every worker."""
 
 
 @dataclass(frozen=True)
 class Assumed:
-    """What nobody measured here; the comment behind a default says what it stands for."""
+    """Values that were not measured here; the comment after a default explains it."""
 
     teraflops: float = 50.0  # a sixth of an A100's peak in bf16 (312); benchmarks.train_step measures images/s
     gpus_per_node: int = 8
@@ -71,7 +70,7 @@ class Counted:
     norms: int
     """Batch norm layers."""
     channels: int
-    """Of all batch norm layers."""
+    """Channels of all batch norm layers."""
     teraflops: float
     """Forward and backward pass of one crop."""
 
@@ -93,7 +92,7 @@ class Counted:
 
 
 class Scale:
-    """One training on so many GPUs; times in seconds, sizes in MB."""
+    """One training on a number of GPUs; times in seconds, sizes in MB."""
 
     def __init__(self, gpus: int, recipe: ExperimentConfig, model: Counted, assumed: Assumed) -> None:
         self.gpus, self.recipe, self.model, self.assumed = gpus, recipe, model, assumed
@@ -107,12 +106,13 @@ class Scale:
 
     @property
     def link(self) -> float:
-        """GB/s each way of the slowest part of the ring."""
+        """GB/s of the slowest part of the ring, each way."""
         return self.assumed.network_gbit / 8 if self.nodes > 1 else self.assumed.nvlink_gbyte
 
     @property
     def gradients(self) -> float:
-        """What each GPU sends, and receives, in a step: so does each node's link, where ranks on it are neighbours."""
+        """MB that each GPU sends and receives per step, and each node's link as well, because its ranks are
+        neighbours."""
         return 2 * (self.gpus - 1) / self.gpus * 4 * self.model.parameters / 1e6
 
     @property
@@ -121,12 +121,12 @@ class Scale:
 
     @property
     def hidden_above(self) -> float:
-        """Gbit/s of a node's link from which on the backward pass hides the gradients' way."""
+        """Gbit/s of a node's link from which the backward pass hides the all-reduce."""
         return self.gradients * 8 / 1e3 / (self.step * 2 / 3) if self.nodes > 1 else 0.0
 
     @property
     def sync_bn(self) -> float:
-        """What each GPU receives in a step."""
+        """MB that each GPU receives per step."""
         gathered = (self.gpus - 1) * (2 * self.model.channels + self.model.norms)
         summed = 2 * (self.gpus - 1) / self.gpus * 2 * self.model.channels
         return 4 * (gathered + summed) / 1e6
@@ -141,7 +141,7 @@ class Scale:
 
     @property
     def ingest(self) -> float:
-        """Images/s of a node."""
+        """Images/s per node."""
         return self.images_per_second / self.nodes
 
     @property
@@ -150,7 +150,7 @@ class Scale:
 
     @property
     def store(self) -> float:
-        """Into all nodes' caches."""
+        """MB read into all nodes' caches."""
         return self.nodes * TRAIN_SAMPLES * ROW_MB
 
     @property
@@ -159,13 +159,13 @@ class Scale:
 
     @property
     def validation(self) -> float:
-        """A forward pass, a third of a step, over whole frames."""
+        """Seconds of forward passes, each a third of a step, over whole frames."""
         height, width = self.recipe.augmentation.crop
         return VAL_SAMPLES * FRAME[0] * FRAME[1] / (height * width) / 3 / self.images_per_second
 
     @property
     def checkpoint(self) -> float:
-        """The weights to use, the weights to resume from, and the momentum."""
+        """MB of the weights to use, the weights to resume from, and the momentum."""
         return 3 * 4 * self.model.parameters / 1e6
 
     @property
@@ -176,17 +176,17 @@ class Scale:
 
     @property
     def mlflow_rows(self) -> float:
-        """A second, of one run."""
+        """Per second, for one run."""
         return TERMS / self.step
 
     @property
     def mlflow_calls(self) -> float:
-        """A second, of one run."""
+        """Per second, for one run."""
         return min(1 / POLL_SECONDS, 1 / (self.recipe.training.log_every * self.step))
 
     @property
     def loads(self) -> dict[str, float]:
-        """What each part has to do over what it can do; above 1 training waits for it, or runs out of it."""
+        """Each part's load relative to its capacity; above 1, training waits for it or runs out of it."""
         one_run = Scale(self.assumed.gpus_per_node, self.recipe, self.model, self.assumed)
         answering = self.nodes * one_run.mlflow_calls * MLFLOW_MS / 1e3
         return {
@@ -230,7 +230,7 @@ ROWS: Final[dict[str, Callable[[Scale], object]]] = {
 
 
 def table(scales: Sequence[Scale]) -> str:
-    """What each size needs."""
+    """Requirements by size."""
     header = ["GPUs", *(str(at.gpus) for at in scales)]
     return markdown_table(header, [[name, *(of(at) for at in scales)] for name, of in ROWS.items()])
 

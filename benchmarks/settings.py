@@ -1,12 +1,12 @@
-"""Which value of one setting trains better: the same recipe and the same seeds under each, in one process.
+"""Which value of one setting trains better: the same recipe and the same seeds with each, in one process.
 
     python -m benchmarks.settings --store DIR --recipe camvid --setting augmentation.gradient=resized,derived
     python -m benchmarks.settings --store DIR --recipe camvid --setting model.init=torch,kaiming --seeds 0 1 2
 
-Trains by gscnn_platform's TrainingWorker, without Ray and without MLflow, on a GPU where there is one. Values take
-turns within a seed, so that a run that is cut short has pairs; results.json is written anew after each. Validation is
-on whole images with the store's edge prior, whatever training reads. Where the mean difference over the seeds is less
-than twice its standard error, the table says that it is noise.
+Trains with gscnn_platform's TrainingWorker, without Ray and without MLflow, on a GPU if there is one. Values take turns
+within a seed, so that an interrupted benchmark has pairs; results.json is rewritten after each run. Validation is on
+whole images with the store's edge prior, whatever training reads. If the mean difference over the seeds is less than
+twice its standard error, the table says that it is noise.
 """
 
 import argparse
@@ -33,7 +33,7 @@ SCORES = ("miou", "boundary_f_3px")
 
 @dataclass(frozen=True)
 class Run:
-    """One training; scores are of the validation split at the last epoch, in [0, 1]."""
+    """One training; scores are on the validation split at the last epoch, in [0, 1]."""
 
     value: str
     seed: int
@@ -57,7 +57,7 @@ def train(config: ExperimentConfig, value: str, store: Store) -> Run:
 
 
 def difference(runs: Sequence[Run], values: tuple[str, str], score: str) -> str:
-    """`+0.0042 ± 0.0010 over 3 seeds` of the second value over the first, and whether that is more than noise."""
+    """`+0.0042 ± 0.0010 over 3 seeds`: the second value's gain over the first, and whether it is more than noise."""
     scored = {(run.value, run.seed): run.scores[score] for run in runs}
     seeds = [seed for value, seed in scored if value == values[1] and (values[0], seed) in scored]
     gains = [scored[values[1], seed] - scored[values[0], seed] for seed in seeds]
@@ -75,9 +75,11 @@ def main() -> None:
     parser.add_argument("--setting", required=True, help="a field of the recipe and two values: field=first,second")
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="other fields, of all runs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--epochs", type=int, help="of each run; else the recipe's")
-    parser.add_argument("--weights", choices=["imagenet", "none"], help="start of the backbone; else the recipe's")
-    parser.add_argument("--processes", type=int, help="loader processes; else the recipe's")
+    parser.add_argument("--epochs", type=int, help="epochs of each run; default: the recipe's")
+    parser.add_argument(
+        "--weights", choices=["imagenet", "none"], help="initial weights of the backbone; default: the recipe's"
+    )
+    parser.add_argument("--processes", type=int, help="loader processes; default: the recipe's")
     parser.add_argument("--out", type=Path, default=Path("runs/settings"), help="for results.json")
     arguments = parser.parse_args()
     field, _, given = arguments.setting.partition("=")

@@ -1,10 +1,10 @@
-"""How long a command makes its user wait, in CPU seconds and on the clock: help, mistakes, starts, a busy machine.
+"""How long commands take, in CPU seconds and wall-clock seconds: help, mistakes, starts, a busy machine.
 
     python -m benchmarks.start --store STREETS_STORE --camvid CAMVID_ROOT [--checkpoint RUN]
         [--only commands precompute first-step first-image busy]
 
-CPU seconds are those of the command and of all processes that it waits for; they hold on a machine that others use.
-Where two things are compared they take turns in one run.
+CPU seconds include all processes that the command waits for, and hold on a machine that others use. Commands that are
+compared take turns in one run.
 """
 
 import argparse
@@ -31,12 +31,12 @@ JOBS = ("train", "sweep", "precompute", "evaluate", "predict", "export", "compar
 HELP_SECONDS, CHECK_SECONDS, FIRST_IMAGE_SECONDS = 1.2, 3.0, 5.0
 """Targets, in CPU seconds."""
 ENDED = re.compile(r"epoch 1/|first step")
-"""What stands in the first line after an optimizer step."""
+"""Text of the first line after an optimizer step."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one command."""
+    """Cost of one command."""
 
     cpu: float
     wall: float
@@ -45,7 +45,7 @@ class Cost:
 
 
 def run(command: Sequence[str]) -> Cost:
-    """Runs it to its end."""
+    """Runs a command to its end."""
     with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
         began = time.perf_counter()
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
@@ -61,7 +61,7 @@ def job(name: str, *words: object) -> list[str]:
 
 
 def of_commands(store: Path, folder: Path, repeats: int) -> list[tuple[str, ...]]:
-    """Help and mistakes: a row a kind, with the dearest of its commands."""
+    """Help and mistakes: one row per kind, with its most expensive command."""
     used = folder / "runs" / "used"
     used.mkdir(parents=True)
     (used / "something").touch()
@@ -109,7 +109,7 @@ def of_precompute(camvid: Path, folder: Path) -> list[tuple[str, ...]]:
 
 
 def until_first_step(command: Sequence[str], folder: Path) -> float:
-    """Seconds from the command to its first optimizer step; ends it then."""
+    """Seconds from the command to its first optimizer step; then ends it."""
     environment = {**os.environ, "MLFLOW_TRACKING_URI": ""}
     began = time.perf_counter()
     process = subprocess.Popen(
@@ -153,7 +153,7 @@ def of_first_step(store: Path, folder: Path, repeats: int) -> list[tuple[str, ..
 
 
 def cpu_until(command: Sequence[str], mark: re.Pattern[bytes]) -> float:
-    """CPU seconds of a command and of what it started, when a text appears on its screen; ends it then."""
+    """CPU seconds of a command and its child processes until a text appears in its output; then ends it."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert process.stdout is not None
     seen, screen = b"", process.stdout.fileno()
@@ -172,7 +172,7 @@ def cpu_until(command: Sequence[str], mark: re.Pattern[bytes]) -> float:
 
 
 def of_first_image(store: Path, checkpoint: Path, folder: Path, repeats: int) -> list[tuple[str, ...]]:
-    """evaluate and predict, until the bar has moved, beyond the import of torch and torchvision."""
+    """evaluate and predict until the progress bar moves, in addition to the import of torch and torchvision."""
     images = folder / "images"
     images.mkdir()
     reader = open_store(store).split("val")
@@ -196,7 +196,7 @@ def of_first_image(store: Path, checkpoint: Path, folder: Path, repeats: int) ->
 
 
 def images_per_second(store: Path, folder: Path, name: str, seconds: float) -> float:
-    """Median over the progress lines of a training of so many seconds."""
+    """Median over the progress lines of a training that lasts `seconds`."""
     command = job("train", "streets", "--store", store, "--training.no-validate-at-start", "--training.log-every", 5)
     process = subprocess.Popen(
         [*command, "--run-name", name, "--storage", str(folder / "runs")],
@@ -222,7 +222,7 @@ def images_per_second(store: Path, folder: Path, name: str, seconds: float) -> f
 
 
 def of_busy(store: Path, folder: Path, repeats: int, seconds: float) -> list[tuple[str, ...]]:
-    """Quiet and beside one busy process, in turn."""
+    """Alone and beside one busy process, in turn."""
     pairs = []
     for number in range(repeats):
         quiet = images_per_second(store, folder, f"quiet-{number}", seconds)
@@ -249,10 +249,10 @@ def main() -> None:
     parser.add_argument("--store", type=Path, required=True, help="store of streets")
     parser.add_argument("--camvid", type=Path, help="root of the raw CamVid")
     parser.add_argument(
-        "--checkpoint", type=Path, help="of a training on the store, for jobs.evaluate and jobs.predict"
+        "--checkpoint", type=Path, help="checkpoint of a training on the store, for jobs.evaluate and jobs.predict"
     )
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=40, help="of each training, quiet and busy")
+    parser.add_argument("--seconds", type=float, default=40, help="length of each training, quiet and busy")
     parser.add_argument("--only", nargs="*", default=["commands", "precompute", "first-step", "first-image", "busy"])
     arguments = parser.parse_args()
     store, folder = arguments.store.resolve(), Path(tempfile.mkdtemp(prefix="gscnn-start-"))

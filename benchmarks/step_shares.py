@@ -1,11 +1,11 @@
-"""How much a step's gradient depends on how its 16 images are shared: as one batch, and as 8 batches of 2.
+"""How much a step's gradient depends on how its 16 images are split: as one batch, and as 8 batches of 2.
 
     python -m benchmarks.step_shares --store DIR [--recipe camvid-tiny] [--steps 4]
 
-Gradients are those of the logits, which are the same in all ways: a blurred and noisy version of the truth. "By itself"
-divides each batch by its own counts and averages the batches, as if nothing were known of the others; "accumulated" is
-what `training.accumulate 8` does. Over workers there is no difference to be shown: tests/gscnn_tests/
-test_step_over_workers.py holds real processes against one to 1e-6. A distance is |g - g'| / |g|, over all logits.
+Gradients are with respect to the logits, which are the same in all cases: a blurred and noisy version of the truth. "By
+itself" divides each batch by its own counts and averages the batches, without the others' counts; "accumulated" is what
+`training.accumulate 8` does. Splitting over workers makes no difference: tests/gscnn_tests/test_step_over_workers.py
+compares real processes with one to 1e-6. A distance is |g - g'| / |g|, over all logits.
 """
 
 import argparse
@@ -37,7 +37,7 @@ TERMS = {
 
 
 def stand_in(batch: SegBatch, num_classes: int, seed: int) -> SegmentationOutput:
-    """Logits of a network that is right in most places and unsure at outlines."""
+    """Logits of a network that is mostly right, and unsure at outlines."""
     generator = torch.Generator().manual_seed(seed)
     classes = torch.arange(num_classes).view(1, -1, 1, 1)
     truth = avg_pool2d((batch.label.unsqueeze(1) == classes).float(), 9, 1, 4)
@@ -47,7 +47,7 @@ def stand_in(batch: SegBatch, num_classes: int, seed: int) -> SegmentationOutput
 
 
 def gradient(config: LossConfig, output: SegmentationOutput, batch: SegBatch, parts: int, counted: bool) -> Tensor:
-    """Of all logits, flat: the batch in so many parts, which know of each other's labels where `counted`."""
+    """Gradient of all logits, flattened: the batch in `parts` parts, which share label counts if `counted`."""
     assert output.edge_logits is not None
     leaves = [logits.clone().requires_grad_() for logits in (output.seg_logits, output.edge_logits)]
     loss = JointLoss(config)

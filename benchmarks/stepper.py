@@ -1,6 +1,6 @@
-"""A training step by itself: model, losses and optimizer on one device, as TrainingWorker takes it.
+"""A training step on its own: model, losses and optimizer on one device, as in TrainingWorker.
 
-Needs torch, torchvision, numpy, pydantic and jaxtyping: nothing of the platform, so that it runs where that is absent.
+Needs torch, torchvision, numpy, pydantic and jaxtyping: nothing from the platform, so that it runs without it.
 """
 
 import time
@@ -29,7 +29,7 @@ class StepConfig:
 
 
 class Stepper:
-    """A freshly built model under SGD (momentum 0.9, weight decay 1e-4); equal seeds start from equal weights."""
+    """A freshly built model with SGD (momentum 0.9, weight decay 1e-4); equal seeds start from equal weights."""
 
     def __init__(self, config: StepConfig, device: torch.device, seed: int = 0, lr: float = 0.01) -> None:
         self.config, self.device = config, device
@@ -42,11 +42,11 @@ class Stepper:
             self.model.compile()
 
     def place(self, batch: SegBatch) -> SegBatch:
-        """The batch where, and in the layout in which, the model reads it."""
+        """The batch on the model's device, in its memory layout."""
         return batch.to(self.device, self.memory_format)
 
     def step(self, batch: SegBatch) -> Tensor:
-        """One optimizer step on a placed batch; the total loss stays on the device, which nothing waits for."""
+        """One optimizer step on a placed batch; the total loss stays on the device, and nothing waits for it."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
             total = self.loss(self.model(batch.image, batch.gradient), batch)["total"]
         total.backward()
@@ -55,12 +55,12 @@ class Stepper:
         return total.detach()
 
     def now(self) -> float:
-        """Seconds on a clock that is read when the device has done all that it was given."""
+        """Clock time in seconds, read after the device has finished all its work."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
 
 
 def best_device() -> torch.device:
-    """CUDA where there is one, else the CPU."""
+    """CUDA if available, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -2,7 +2,7 @@
 
     python -m benchmarks.store_checks [--camvid DIR]
 
-The ways to read take turns on the same rows in random order on one core, with the columns that training reads.
+The reading methods take turns on the same rows in random order on one core, with the columns that training reads.
 """
 
 import argparse
@@ -37,7 +37,7 @@ WAYS: dict[str, Callable[[Path], pq.ParquetFile]] = {
 
 
 def build(folder: Path, format_: DatasetFormat, root: Path | None, distinct: int, rows: int) -> Part:
-    """A store of one part of `rows` samples, of which `distinct` differ."""
+    """A store with one part of `rows` samples, of which `distinct` differ."""
     description = format_.describe(root)
     raw = format_.samples(root, "train")[:distinct]
     samples = [to_arrays(sample, description.label_table, EdgeConfig()) for sample in raw]
@@ -67,7 +67,7 @@ def build(folder: Path, format_: DatasetFormat, root: Path | None, distinct: int
 
 
 def reads(file: Path, rows: int, count: int) -> list[list[object]]:
-    """[way, ms a read] for each of WAYS, which take turns."""
+    """[method, ms per read] for each of WAYS, which take turns."""
     opened = {name: way(file) for name, way in WAYS.items()}
     keys = read_keys(opened["memory map, unchecked"], range(rows))
     times: dict[str, list[float]] = {name: [] for name in WAYS}

@@ -1,9 +1,9 @@
-"""What a row of the store should hold: size and decode time of each way to keep a sample, side by side.
+"""What a row of the store should hold: size and decode time of each sample encoding, side by side.
 
     python -m benchmarks.store_encoding [--camvid DIR]
 
-Every candidate writes the same samples to one Parquet file, then reads rows in random order on one core, as the
-loader does: row group, decode, arrays. Medians over the rows. With --camvid also on real frames.
+Every candidate writes the same samples to one Parquet file, then reads rows in random order on one core, as the loader
+does: row group, decode, arrays. Figures are medians over the rows. With --camvid, real frames are measured too.
 """
 
 import argparse
@@ -72,7 +72,7 @@ def to_arrays(sample: Sample, table: dict[int, int]) -> Arrays:
 
 
 def measure(samples: list[Arrays], encoding: Encoding, row_group_size: int, reads: int = 48) -> list[float]:
-    """[KB a sample, ms to encode, ms to read and decode a random sample]."""
+    """[KB per sample, ms to encode, ms to read and decode a random sample]."""
     started = time.perf_counter()
     columns = {
         key: [encode(sample[key], encoding.image if key == "image" else encoding.maps) for sample in samples]

@@ -1,10 +1,10 @@
-"""What a sweep cost: epochs against all trials run to the end, and seconds lost between one trial and the next.
+"""The cost of a sweep: epochs relative to running all trials to the end, and seconds lost between trials.
 
     python -m benchmarks.sweep_cost SWEEP_FOLDER
 
-Reads trials.json of a sweep's folder. A trial's overhead is the time from the end of the trial whose place it took, the
-one that ended last before its own first step, to that first step: Tune's decision, settings, store, model, MLflow run.
-The first trials, as many as run side by side, are left out: theirs is the start of their processes.
+Reads trials.json of a sweep's folder. A trial's overhead is the time from the end of the trial whose place it took (the
+last to end before its own first step) to that first step: Tune's decision, settings, store, model, MLflow run. The
+first trials, as many as run side by side, are left out: their overhead is the start of their processes.
 """
 
 import argparse
@@ -25,7 +25,7 @@ def overheads(trials: list[dict[str, float]], side_by_side: int) -> list[float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="of the sweep, with sweep.json and trials.json")
+    parser.add_argument("folder", type=Path, help="folder of the sweep, with sweep.json and trials.json")
     parser.add_argument("--side-by-side", type=int, default=2, help="trials that ran at the same time")
     arguments = parser.parse_args()
     record = json.loads((arguments.folder / "sweep.json").read_text(encoding="utf-8"))

@@ -1,11 +1,12 @@
-"""How many calls a tracking server takes: writers that each send batches of metrics as a run's outbox does.
+"""How many calls a tracking server handles: each writer sends batches of metrics like a run's outbox.
 
     MLFLOW_TRACKING_URI=http://... MLFLOW_TRACKING_USERNAME=... MLFLOW_TRACKING_PASSWORD=... \\
         python -m benchmarks.tracking_server [--writers 1 8] [--rows 60] [--seconds 15]
 
-A running training sends one such call per second at most, however fast its steps are, so calls per second are trainings
-that the server carries at once. The writers are processes of this machine: let it be another one than the server's, or
-read the figures as those of both together. The runs go into the experiment `benchmark` and are deleted at the end.
+A running training sends at most one such call per second, however fast its steps are, so calls per second are the
+trainings that the server supports at once. The writers are processes on this machine: use another machine than the
+server's, or read the figures as those of both together. The runs go into the experiment `benchmark` and are deleted at
+the end.
 """
 
 import argparse
@@ -24,7 +25,7 @@ EXPERIMENT = "benchmark"
 
 
 def write(uri: str, run_id: str, rows: int, seconds: float, start: Barrier) -> list[float]:
-    """Sends calls of so many metric rows for so long; returns the seconds that each took."""
+    """Sends calls of `rows` metric rows for `seconds`; returns the seconds that each call took."""
     client, times, step = client_of(uri), list[float](), 0
     client.get_run(run_id)
     start.wait()

@@ -2,15 +2,15 @@
 
     python -m benchmarks.train_step [--backbone resnet50] [--crop 720] [--batch 8] [--steps 30] [--variants ...]
 
-The baseline is Gated-SCNN in float32, eager, in torch's own memory layout. Every variant starts from the same weights
-and takes the same steps on the same drawn batches, which can be learnt. Its peak memory is what it adds to what is
-allocated before it is built. Speeds are medians of windows that go round the variants in turn, after all of them have
-warmed up; ratios are medians over the rounds, so that a machine's moods touch all variants alike. DeepLabV3+ is the
-control: its row against the Gated-SCNN row of the same arithmetic is the price of the shape stream.
+The baseline is Gated-SCNN in float32, eager, in torch's default memory layout. Every variant starts from the same
+weights and takes the same steps on the same synthetic batches, which can be learnt. Its peak memory excludes what was
+allocated before it was built. Speeds are medians of windows in which the variants take turns, after all of them have
+warmed up; ratios are medians over the rounds, so that a noisy machine affects all variants alike. DeepLabV3+ is the
+control: its difference from the Gated-SCNN row of the same arithmetic is the cost of the shape stream.
 
-TF32 stays at torch's default and is printed: on for float32 convolutions, off for matrix products, no matter which
-variant. Loss curves part by rounding alone, more with every step; `channels_last`, which computes the same sums in
-another order, shows how far.
+TF32 stays at torch's default in all variants and is printed: on for float32 convolutions, off for matrix products. Loss
+curves diverge by rounding alone, more with every step; `channels_last`, which computes the same sums in another order,
+shows by how much.
 
 Needs torch, torchvision, numpy, cv2, pydantic and jaxtyping; `compile` needs a C compiler too.
 """
@@ -36,7 +36,7 @@ GIB = 2**30
 
 
 def variants(backbone: str, num_classes: int) -> dict[str, StepConfig]:
-    """Name -> what is stepped, the baseline first."""
+    """Name -> step config, the baseline first."""
     plain = StepConfig(ModelConfig(backbone=backbone, num_classes=num_classes))
     fast = replace(plain, precision="bf16", channels_last=True)
     control = plain.model.model_copy(update={"architecture": "deeplabv3plus"})
@@ -85,10 +85,10 @@ class Candidate:
     first_step: float
     """Seconds, compilation included."""
     peak: float | None
-    """GiB; None on the CPU, where torch does not count."""
+    """GiB; None on the CPU, where torch does not measure it."""
 
     def images_per_second(self, steps: int) -> float:
-        """Over one window, after one step that is not timed."""
+        """Speed over one window, after one step that is not timed."""
         self.stepper.step(self.batches[0])
         began = self.stepper.now()
         for number in range(steps):
@@ -96,7 +96,7 @@ class Candidate:
         return steps * len(self.batches[0]) / (self.stepper.now() - began)
 
     def deviation_from(self, baseline: "Candidate") -> float | None:
-        """Largest relative distance of the loss curves; None if the losses are others."""
+        """Largest relative distance of the loss curves; None if the losses are different ones."""
         if self.stepper.config.loss != baseline.stepper.config.loss:
             return None
         ours, theirs = np.array(self.losses), np.array(baseline.losses)

@@ -13,11 +13,12 @@ def compare(
     uri: str | None = None,
     different_data: bool = False,
 ) -> None:
-    """Compares training runs and sweeps: settings that differ, scores, curves, scenes, and whether it is noise.
+    """Compares training runs and sweeps: settings that differ, scores, curves, scenes, and whether differences are
+    noise.
 
     Args:
         runs: MLflow run ids of trainings or sweeps, run names, or folders of runs; the others are compared with the
-            first. Runs of the same settings under several seeds count as one.
+            first. Runs that differ only in their seed count as one.
         out: HTML page to write.
         metric: validation score for verdicts and ranking, such as val/boundary_f_3px.
         uri: MLflow tracking URI; by default the run folder's, MLFLOW_TRACKING_URI, or SQLite under runs/.

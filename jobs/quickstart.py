@@ -15,7 +15,7 @@ def quickstart() -> None:
     from gscnn_platform.training.trainer import run_training
 
     print("1/3  precompute: draw street scenes, derive edge priors and edge labels", flush=True)
-    cluster.connect()  # For all three, since Ray Train needs more of a cluster than precompute does.
+    cluster.connect()  # For all three jobs: Ray Train needs more of a cluster than precompute does.
     precompute(PrecomputeConfig(format=FORMATS["streets"], out=STORE, overwrite=True))
     print("2/3  train: a small Gated-SCNN, tracked in MLflow", flush=True)
     result = run_training(with_overrides(RECIPES["streets"], {"store": STORE}))
