@@ -152,5 +152,5 @@ class InferenceConfig(_Config):
         if not all(0 < scale < math.inf for scale in value):
             raise ValueError("need finite numbers above 0")
         if len(set(value)) < len(value):
-            raise ValueError("each scale once: one that is named twice would count twice")
+            raise ValueError("each scale only once: a repeated one would count twice")
         return value

@@ -41,7 +41,7 @@ def image_gradient(image: UInt8[np.ndarray, "H W 3"], method: GradientMethod = "
         return (_canny(image) > 0).astype(np.float32)
     if method == "sobel":
         return _sobel(image)
-    raise ValueError(f"method is {method!r}; there are: {', '.join(get_args(GradientMethod))}")
+    raise ValueError(f"method is {method!r}: must be {' or '.join(get_args(GradientMethod))}")
 
 
 def _canny(image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W"]:

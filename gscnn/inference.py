@@ -69,8 +69,8 @@ def infer(
     """
     if any(module.training for module in model.modules()):
         raise ValueError(
-            "the model is in training mode: batch norm would normalise each window by its own statistics, and move "
-            "the running ones; call model.eval() first"
+            "the model is in training mode: batch norm would normalise each window by its own statistics and "
+            "update the running ones; call model.eval() first"
         )
     if gradient.shape != (image.shape[0], 1, *image.shape[-2:]):
         raise ValueError(f"gradient is {tuple(gradient.shape)}, image is {tuple(image.shape)}: need [B, 1, H, W]")

@@ -58,7 +58,7 @@ def convert_released_state_dict(state_dict: Mapping[str, object]) -> dict[str, T
             for name, shape in expected.items()
             if name in tensors and tensors[name].shape != shape
         ],
-        "no tensor": [name for name in released if name in expected and name not in tensors],
+        "not a tensor": [name for name in released if name in expected and name not in tensors],
     }
     if any(misfits.values()):
         kinds = "; ".join(f"{len(names)} {kind}: {_listed(names)}" for kind, names in misfits.items() if names)

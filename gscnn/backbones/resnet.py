@@ -88,5 +88,5 @@ def _pretrained_weights(name: str, weights: str) -> dict[str, Tensor]:
         raise WeightsUnavailableError(
             f"no ImageNet weights for {name}: {default.url} could not be downloaded ({error}). "
             "Without a network, put that file into torch's cache, $TORCH_HOME/hub/checkpoints "
-            "(~/.cache/torch/hub/checkpoints by default), or start at random with `--model.weights None`"
+            "(~/.cache/torch/hub/checkpoints by default), or use random weights with `--model.weights None`"
         ) from error

@@ -58,9 +58,9 @@ class WideResNet38(Backbone):
             raise ValueError(f"output_stride is {output_stride}; wide_resnet38 offers 8")
         if weights is not None:
             raise ValueError(
-                f"weights is {weights!r}; wide_resnet38 offers None, as torchvision has no weights for it. Start at "
-                "random with `--model.weights None`, or load the authors' released Gated-SCNN: "
-                "gscnn.released_weights.convert_released_state_dict makes their file fit the model"
+                f"weights is {weights!r}; wide_resnet38 offers None, because torchvision has no weights for it. Use "
+                "random weights with `--model.weights None`, or load the authors' released Gated-SCNN: "
+                "gscnn.released_weights.convert_released_state_dict converts their file"
             )
         self.channels = Taps(64, 128, 256, 512, 4096)
         self.stem = nn.Conv2d(3, 64, kernel_size=3, padding=1, bias=False)

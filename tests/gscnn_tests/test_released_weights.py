@@ -143,7 +143,7 @@ def plus(**more: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
             plus(final_seg__6__weight=torch.zeros(11, 256, 1, 1)),
             ["1 of the wrong shape: final_seg.6.weight [11, 256, 1, 1] instead of [19, 256, 1, 1]"],
         ),
-        (plus(fuse__weight="lost"), ["1 no tensor: fuse.weight"]),
+        (plus(fuse__weight="lost"), ["1 not a tensor: fuse.weight"]),
         (lambda weights: {"state_dict": 3}, ['"state_dict" holds int']),
         (lambda weights: {}, ["missing: mod1.conv1.weight, ", " more"]),
         (

@@ -1,6 +1,6 @@
-"""Connects to Ray from a laptop, beside a running cluster or inside a submitted job, with the same code.
+"""Connects to Ray on a laptop, on a node of a running cluster or in a submitted job, with the same code.
 
-Ray is imported by the functions that use it: paths are resolved before a cluster is needed.
+The functions that use Ray import it, because paths are resolved before a cluster is needed.
 """
 
 from collections.abc import Mapping
@@ -16,11 +16,11 @@ def connect(dashboard: bool = True) -> None:
     """Joins the cluster that RAY_ADDRESS or `ray start` named, or starts one on this machine; idempotent.
 
     Args:
-        dashboard: whether a cluster that starts here has one, and with it the State API, which Ray Train and Tune ask;
-            without, it starts 2 s earlier on 2 cores.
+        dashboard: whether to start a new cluster with a dashboard, and with it the State API, which Ray Train and Tune
+            query; without it, Ray starts 2 s earlier on 2 cores.
 
     Raises:
-        ClusterError: the cluster that is named does not answer or refuses this user, or none can be started here.
+        ClusterError: the named cluster does not answer or rejects this user, or none can be started here.
     """
     from gscnn_platform.cluster.connecting import join_or_start
 
@@ -28,10 +28,10 @@ def connect(dashboard: bool = True) -> None:
 
 
 def check_can_connect() -> None:
-    """Refuses, within seconds, a cluster that cannot be joined, or a machine that none can be started on.
+    """Checks, within seconds, that the named cluster can be joined, or that one can be started on this machine.
 
     Raises:
-        ClusterError: as `connect`.
+        ClusterError: as for `connect`.
     """
     from gscnn_platform.cluster.connecting import check
 

@@ -1,4 +1,4 @@
-"""Finds the cluster that a job joins, and whether it answers, in seconds; Ray itself retries for minutes."""
+"""Finds the cluster that a job joins and checks in seconds whether it answers; Ray itself retries for minutes."""
 
 import os
 from collections.abc import Callable
@@ -27,14 +27,14 @@ TOKEN_FILE: Final = "~/.ray/auth_token"
 
 Reply = TypeVar("Reply")
 
-# Generated code and an extension module, whose names no type checker sees.
+# Generated code and an extension module, whose names type checkers do not see.
 _heads: Any = gcs_service_pb2
 _clients: Any = ray_client_pb2
 _raylets: Any = _raylet
 
 
 class Named(NamedTuple):
-    """A cluster that a job is to join."""
+    """A cluster for a job to join."""
 
     address: str
     """`HOST:PORT`, or `ray://HOST:PORT`."""
@@ -48,10 +48,11 @@ class Named(NamedTuple):
 
 
 def named_cluster() -> Named | None:
-    """The cluster that RAY_ADDRESS names, else the one that this user's `ray start` left here; None for one's own.
+    """The cluster that RAY_ADDRESS names, else the one that this user started here with `ray start`; None if there is
+    neither.
 
     Raises:
-        ClusterError: RAY_ADDRESS is no address, or is `auto` and no cluster or several run on this machine.
+        ClusterError: RAY_ADDRESS is not an address, or is `auto` and this machine runs no cluster or several.
     """
     given = os.environ.get(ADDRESS, "")
     if given == "local":
@@ -65,12 +66,12 @@ def named_cluster() -> Named | None:
         address, owner = file.read_text(encoding="utf-8").strip(), file.stat().st_uid
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None
-    # A colleague's cluster runs what it is given as that colleague.
+    # A colleague's cluster would run the job as that colleague.
     return Named(address, f"{file} of `ray start`") if address and owner == os.getuid() else None
 
 
 def check_answers(named: Named) -> str:
-    """The address to connect to, of a cluster that answers, takes this user's token and has a node here.
+    """The address to connect to, if the cluster answers, accepts this user's token and has a node here.
 
     Raises:
         ClusterError: what is wrong, and what to do.
@@ -91,7 +92,7 @@ def check_answers(named: Named) -> str:
             f"{named.way_out} to start a cluster here"
         )
     if named.source != ADDRESS:
-        # As Ray does: a cluster of this user on this machine has this user's token.
+        # As in Ray: a cluster of this user on this machine has this user's token.
         maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
     check_token_is_there(named)
     if named.address.startswith(CLIENT):
@@ -104,10 +105,10 @@ def check_answers(named: Named) -> str:
 
 
 def has_token(anew: bool = False) -> bool:
-    """Whether this user has a token, whatever RAY_AUTH_MODE says; looks for it `anew`, as Ray looks only once.
+    """Whether this user has a token, whatever RAY_AUTH_MODE is; `anew` looks again, because Ray looks only once.
 
     Raises:
-        ClusterError: RAY_AUTH_TOKEN_PATH names no file with a token.
+        ClusterError: RAY_AUTH_TOKEN_PATH is not a file with a token.
     """
     tokens = _raylets.AuthenticationTokenLoader.instance()
     if anew:
@@ -122,7 +123,7 @@ def has_token(anew: bool = False) -> bool:
 
 
 def check_token_is_there(named: Named) -> None:
-    """Raises a ClusterError where a token is asked for and there is none."""
+    """Raises a ClusterError if a token is required and there is none."""
     if is_token_auth_enabled() and not has_token():
         raise ClusterError(
             f"RAY_AUTH_MODE is token, and there is no token for the cluster at {named.address}: "
@@ -131,7 +132,7 @@ def check_token_is_there(named: Named) -> None:
 
 
 def _any_of_this_machine() -> Named:
-    """The cluster of RAY_ADDRESS=auto: the one that `ray start` left, or the only one that runs here."""
+    """The cluster of RAY_ADDRESS=auto: the one from `ray start`, or the only one that runs here."""
     running = sorted(services.find_gcs_addresses())
     last = services.find_bootstrap_address(None)
     if last in running or (last and not running):
@@ -150,7 +151,7 @@ def _any_of_this_machine() -> Named:
 
 
 def _check_head(named: Named, address: str) -> None:
-    """Refuses a head that does not answer, has other versions, or has no node on this machine."""
+    """Rejects a head that does not answer, has other versions, or has no node on this machine."""
     with _channel(address) as channel:
         nodes = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel)
         alive = _asked(named, lambda: nodes.CheckAlive(_heads.CheckAliveRequest(), timeout=PATIENCE_SECONDS))
@@ -183,13 +184,13 @@ def _check_client(named: Named, place: str) -> None:
 
 
 def _channel(address: str) -> grpc.Channel:
-    # As Ray's own connections do, past a proxy for the web.
+    # Like Ray's own connections, this bypasses HTTP proxies.
     channel: Any = init_grpc_channel(address, options=[("grpc.enable_http_proxy", 0)])
     return channel
 
 
 def _asked(named: Named, ask: Callable[[], Reply]) -> Reply:
-    """The reply of a cluster, or a ClusterError that says why there is none."""
+    """The cluster's reply; raises a ClusterError that says why there is none."""
     try:
         return ask()
     except grpc.RpcError as error:

@@ -27,19 +27,19 @@ from gscnn_platform.cluster.worker_setup import set_up_worker
 from gscnn_platform.interrupts import SIGNALS
 
 LONGEST_SOCKET: Final = 103 if sys.platform == "darwin" else 107
-"""Bytes that the path of a Unix socket may have."""
+"""Maximum length of a Unix socket's path, in bytes."""
 SOCKET: Final = "ray/session_2026-11-26_01-18-55_533123_{}/sockets/plasma_store"
 """The longest socket name that Ray appends to RAY_TMPDIR; the last number is the process id."""
 LEAST_FREE: Final = 50_000_000
-"""Bytes of disk for sockets and logs; on a full one Ray's start hangs after a minute of its dashboard's lines."""
+"""Free bytes that sockets and logs need; on a full disk, Ray hangs at its start after a minute of dashboard output."""
 FEWEST_FILES: Final = 1024
-"""Open files that Ray's processes and a job need between them; below, Ray's start fails."""
+"""Minimum limit of open files for Ray's processes and a job; below it, Ray fails to start."""
 STORE_WITHOUT_SHARED_MEMORY: Final = 1 << 30
-"""Bytes of Ray's object store where there is no /dev/shm to take a share of."""
+"""Bytes of Ray's object store if there is no /dev/shm to take a share of."""
 OF_OWN_CLUSTER: Final = {"RAY_worker_niceness": "0"}
 """Ray's default is 15, which leaves its workers hardly any CPU time beside another busy process."""
 _WARNING: Final = ("_private.authentication.authentication_token_setup", "_private.services")
-"""Ray's loggers that have something to say at its start."""
+"""Ray's loggers that write messages at its start."""
 
 
 def check() -> None:
@@ -71,11 +71,11 @@ def is_own() -> bool:
 def join_or_start(dashboard: bool) -> None:
     """Implements `gscnn_platform.cluster.connect`.
 
-    Workers are given the import path that they lack, so that a local edit takes effect with no reinstall, and know
-    their own cluster's address, so that another one on the same machine is never asked in its place.
+    Workers get the import path that they lack, so that local edits take effect without a reinstall, and their own
+    cluster's address, so that they never query another cluster on the same machine.
 
     Raises:
-        ClusterError: the cluster that is named does not answer or refuses this user, or none can be started here.
+        ClusterError: the named cluster does not answer or rejects this user, or none can be started here.
     """
     if ray.is_initialized():
         return
@@ -89,7 +89,7 @@ def join_or_start(dashboard: bool) -> None:
             ray.init(address, runtime_env=_runtime_env(), logging_level=logging.WARNING, **arguments)
     global _is_own
     _is_own = named is None
-    # Where a job ends while a thread still asks Ray for something, Ray would start another cluster for it.
+    # If a job ends while a thread still queries Ray, Ray would start another cluster for the query.
     auto_init_hook.enable_auto_connect = False
 
 
@@ -128,18 +128,18 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def _own_cluster(dashboard: bool) -> dict[str, Any]:
-    """Ray's options for this machine when it starts here."""
+    """Ray's options for a start on this machine."""
     folder = _check_machine()
     provide_token()
     arguments: dict[str, Any] = {"num_cpus": machine.cores(), "include_dashboard": dashboard}
     if not Path("/dev/shm").is_dir():
-        # Ray asks /dev/shm for its size, and fails where there is none.
+        # Ray reads the size of /dev/shm, and fails if there is none.
         arguments |= {"object_store_memory": STORE_WITHOUT_SHARED_MEMORY, "_plasma_directory": str(folder)}
     return arguments
 
 
 def _check_machine() -> Path:
-    """The folder of Ray's sockets and logs, on a machine that Ray can start on.
+    """The folder of Ray's sockets and logs, if Ray can start on this machine.
 
     Raises:
         ClusterError: Ray's folder cannot be used, or too few files may be open.
@@ -151,10 +151,10 @@ def _check_machine() -> Path:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuses a folder that Ray cannot keep its sockets and logs in.
+    """Rejects a folder that cannot hold Ray's sockets and logs.
 
     Raises:
-        ClusterError: its path is relative or too long, its disk is full, or this user cannot write it.
+        ClusterError: its path is relative or too long, its disk is full, or this user cannot write to it.
     """
     setting = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), "RAY_TMPDIR")
     if not folder.is_absolute():
@@ -187,7 +187,7 @@ def check_folder(folder: Path) -> None:
 
 
 def check_open_files(most: int) -> None:
-    """Raises a ClusterError where a process may open too few files for Ray to start; `most` is the hard limit."""
+    """Raises a ClusterError if a process may open too few files for Ray to start; `most` is the hard limit."""
     if 0 <= most < FEWEST_FILES:
         raise ClusterError(
             f"this process may open {most} files, and Ray needs {FEWEST_FILES} or more: run `ulimit -n 8192` first, "
@@ -196,7 +196,7 @@ def check_open_files(most: int) -> None:
 
 
 def provide_token() -> None:
-    """A token for a cluster of this process alone, where home takes no file: Ray would make one in ~/.ray."""
+    """Sets a token for this process's own cluster if home is not writable: Ray would create one in ~/.ray."""
     asked = os.environ.get("RAY_AUTH_MODE", "token").lower() == "token"
     if not asked or has_token():
         return
@@ -208,11 +208,11 @@ def provide_token() -> None:
 
 @contextmanager
 def _readable_errors(named: Named | None) -> Iterator[None]:
-    """Turns what Ray raises where it cannot start or connect into a ClusterError."""
+    """Turns what Ray raises when it cannot start or connect into a ClusterError."""
     try:
         yield
     except Exception as error:
-        # Of a node that does not start in time, Ray raises nothing more special than Exception.
+        # For a node that does not start in time, Ray raises a plain Exception.
         if type(error) is not Exception and not isinstance(error, OSError | RuntimeError | RayError):
             raise
         said = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
@@ -232,10 +232,10 @@ def _readable_errors(named: Named | None) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Drops what Ray warns of and is as it should be, and the log that it quotes where its dashboard fails."""
+    """Drops Ray's warnings about intended behaviour, and the log that it quotes if its dashboard fails."""
     expected = (
         "authentication is enabled",
-        "The object store is using",  # Another folder than a small /dev/shm.
+        "The object store is using",  # A folder other than a small /dev/shm.
         "Error should be written to",
         "The last 20 lines of",
     )
@@ -256,12 +256,12 @@ def _quiet() -> Iterator[None]:
 def _missing_pythonpath() -> str | None:
     """The import path that workers need on PYTHONPATH, or None if they import the packages already.
 
-    Setting the same key in the job's runtime environment and here is an error of Ray, hence only where missing.
+    Ray raises an error if the job's runtime environment has the same key, so it is only set if it is missing.
     """
     if PLATFORM_FOLDER.name != "platform":
         return None
     known = [Path(path).resolve() for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     if in_submitted_job():
-        # Each worker has its own copy as current folder, so the relative path is right on every node.
+        # Each worker's current folder is its own copy, so the relative path is right on every node.
         return None if PLATFORM_FOLDER in known else "platform"
     return os.pathsep.join([str(PLATFORM_FOLDER.parent), str(PLATFORM_FOLDER)])

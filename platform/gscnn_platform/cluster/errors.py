@@ -2,7 +2,7 @@
 
 
 class ClusterError(ValueError):
-    """No cluster is available: none answers, it refuses this user, or none can be started here."""
+    """No cluster is available: none answers, it rejects this user, or none can be started here."""
 
 
 class ResourcesError(ValueError):

@@ -9,7 +9,7 @@ SHOWN_KINDS: Final = 4
 
 
 class Node(NamedTuple):
-    """What Ray may give away on one machine: whole CPU cores and GPUs."""
+    """The resources that Ray can assign on one machine: whole CPU cores and GPUs."""
 
     cpus: int
     gpus: int = 0
@@ -18,7 +18,7 @@ class Node(NamedTuple):
         return f"{self.cpus} CPU and {self.gpus} GPU" if self.gpus else f"{self.cpus} CPU"
 
     def room(self, cpus: int, gpus: int) -> int:
-        """How many workers of so many cores, one or more, and GPUs fit."""
+        """How many workers with `cpus` cores, one or more, and `gpus` GPUs fit."""
         return min(self.cpus // cpus, self.gpus // gpus) if gpus else self.cpus // cpus
 
 
@@ -32,15 +32,15 @@ def alive_nodes() -> list[Node]:
 
 
 def room(nodes: Sequence[Node], cpus: int, gpus: int) -> int:
-    """How many workers of so many cores and GPUs fit: none is split over nodes, whatever these have together."""
+    """How many workers with `cpus` cores and `gpus` GPUs fit; each must fit on a single node."""
     return sum(node.room(cpus, gpus) for node in nodes)
 
 
 def share(nodes: Sequence[Node], num_workers: int, gpus: int) -> int:
-    """CPU cores for each of `num_workers` workers, 1 at least.
+    """CPU cores for each of `num_workers` workers, at least 1.
 
-    On the CPU the most that lets all of them fit. With a GPU each, the cores that are there for each GPU: with more,
-    fewer workers than GPUs would fit on a node, and the others would talk to them over the network.
+    On the CPU, the most with which all of them fit. With a GPU each, a node's cores per GPU: with more, fewer workers
+    than GPUs would fit on a node, and the others would communicate with them over the network.
     """
     if gpus:
         of_each_gpu = sorted((node.cpus // node.gpus for node in nodes for _ in range(node.gpus)), reverse=True)

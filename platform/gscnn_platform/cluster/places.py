@@ -7,7 +7,7 @@ from gscnn_platform import machine
 from gscnn_platform.paths import RemotePath, as_path
 
 PLATFORM_FOLDER: Final = Path(__file__).resolve().parents[2]
-"""`<checkout>/platform`, or site-packages where the project is installed as a wheel."""
+"""`<checkout>/platform`, or site-packages if the project is installed as a wheel."""
 
 
 def in_submitted_job() -> bool:
@@ -19,8 +19,8 @@ def resolve(path: str, option: str) -> str:
     """An absolute path, or the URI as it is; workers run in other folders than the driver.
 
     Raises:
-        ValueError: an empty path, which would be the current folder; one that ends with a carriage return; a relative
-            path in a submitted job, where it would lie in the uploaded copy of the code.
+        ValueError: the path is empty, which would mean the current folder; it ends with a carriage return; or it is
+            relative in a submitted job, where it would be in the uploaded copy of the code.
     """
     if not path.strip():
         raise ValueError(f"{option} is empty, as where a variable of the shell is not set: give a path or a URI")
@@ -41,11 +41,10 @@ def resolve(path: str, option: str) -> str:
 
 
 def resolve_local(path: str, option: str) -> Path:
-    """As `resolve`, of a file that is written on this machine alone.
+    """Like `resolve`, for a file that is written on this machine only.
 
     Raises:
-        ValueError: a URI, a relative path in a submitted job, a place that cannot be written, or one where something
-            else than a file is.
+        ValueError: a URI, a relative path in a submitted job, a path that cannot be written, or one that is not a file.
     """
     if isinstance(as_path(path), RemotePath):
         raise ValueError(f"{option} is {path!r}: must be a folder of this machine; copy its contents afterwards")
@@ -53,13 +52,13 @@ def resolve_local(path: str, option: str) -> Path:
     if place.exists() and not place.is_file():
         what = "a folder" if place.is_dir() else "no file that can be replaced"
         raise ValueError(f"{option} is {path!r}, which is {what}: name a file")
-    # Of a link, what it names is written.
+    # The target of a link is written, not the link.
     check_can_write(str(place.resolve().parent), option)
     return place
 
 
 def check_can_write(folder: str, option: str) -> None:
-    """Refuses a folder of this machine that cannot be written, before anything starts; URIs pass.
+    """Rejects a folder on this machine that is not writable, before anything starts; URIs pass.
 
     Raises:
         MachineError: naming the folder and the option.

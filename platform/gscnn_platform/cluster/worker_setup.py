@@ -1,4 +1,4 @@
-"""The setup of each worker process, by Ray's worker_process_setup_hook."""
+"""Sets up each worker process, through Ray's worker_process_setup_hook."""
 
 import logging
 import os
@@ -9,9 +9,9 @@ import ray
 from gscnn_platform import machine
 
 SLOW_STARTS: Final = 3
-"""Requests for resources that may get no answer while a cluster starts."""
+"""Requests for resources that may go unanswered while a cluster starts."""
 _OVERLOADED: Final = "ray.train.v2._internal.execution.scaling_policy.autoscaling_coordinator_client"
-"""Logger of what "is safe to ignore" where the CPUs are overloaded, as at most starts on a laptop."""
+"""Logger of a warning that "is safe to ignore" while CPUs are overloaded, as at most starts on a laptop."""
 
 
 def set_up_worker() -> None:
@@ -27,7 +27,7 @@ def set_up_worker() -> None:
 
 
 class _Persisting(logging.Filter):
-    """Lets a warning through once it has come so often that it is more than a slow start, without its traceback."""
+    """Lets a warning through, without its traceback, once it repeats too often for a slow start."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a job's workers get, decided in one place for every job, and waiting for the nodes that are to give it."""
+"""The resources of a job's workers, decided in one place for every job, and waiting for the nodes that provide them."""
 
 import time
 from collections.abc import Callable
@@ -9,27 +9,27 @@ from gscnn_platform.cluster.errors import ResourcesError
 from gscnn_platform.cluster.nodes import alive_nodes, lacking, room, share
 
 LOOK_SECONDS: Final = 1.0
-"""From one look at the nodes to the next."""
+"""Seconds between checks of the nodes."""
 
 T = TypeVar("T")
 
 
 class ResourceOptions(Protocol):
-    """The options by which every job says what its workers get."""
+    """Every job's options for the resources of its workers."""
 
     @property
     def use_gpu(self) -> bool | None:
-        """None: where the cluster has any."""
+        """None: if the cluster has any."""
         ...
 
     @property
     def cpus_per_worker(self) -> int | None:
-        """None: as the job chooses."""
+        """None: the job chooses."""
         ...
 
     @property
     def wait_for_nodes(self) -> bool:
-        """Whether too few nodes are waited for rather than refused."""
+        """Whether to wait for missing nodes instead of failing."""
         ...
 
 
@@ -37,13 +37,13 @@ class Workers(NamedTuple):
     """The workers of a job."""
 
     number: int
-    """How many there are to be."""
+    """Number of workers."""
     cpus: int
-    """Cores of each."""
+    """CPU cores per worker."""
     gpus: int
-    """Of each: 0 or 1."""
+    """GPUs per worker: 0 or 1."""
     room: int
-    """How many fit on the nodes that are alive: fewer than needed where the job waits for nodes."""
+    """How many fit on the nodes that are alive: fewer than needed if the job waits for nodes."""
 
     @property
     def use_gpu(self) -> bool:
@@ -57,20 +57,20 @@ def workers_for(
     most: int | None = None,
     cores: int = 1,
 ) -> Workers:
-    """What each worker of a job gets on this cluster, for every job alike.
+    """The resources of a job's workers on this cluster, decided in the same way for every job.
 
-    A worker with a GPU gets that GPU's share of its node's cores, one without the most with which all find a node.
+    A worker with a GPU gets the GPU's share of its node's cores; without GPUs, workers get the most with which all fit.
 
     Args:
-        options: what the user says of it.
-        number: of workers; None: as many as there is room for, and 1 at least.
-        needed: workers that the job starts with, where that is another number.
-        most: workers that there is work for.
-        cores: of a worker without a GPU, by which room is counted where `number` is None.
+        options: the user's options.
+        number: number of workers; None: as many as fit, at least 1.
+        needed: workers that the job needs to start; None: `number`.
+        most: maximum number of workers that have work; None: no maximum.
+        cores: CPU cores of a worker without a GPU, to count how many fit if `number` is None.
 
     Raises:
-        ResourcesError: fewer fit than are needed, and the job does not wait for nodes; or it does, and neither the
-            cluster nor the options say whether for GPUs.
+        ResourcesError: fewer fit than needed, and the job does not wait for nodes; or it waits, and neither the cluster
+            nor the options say whether for GPUs.
     """
     there = alive_nodes()
     has_gpus = any(node.gpus for node in there)
@@ -102,9 +102,9 @@ def _named(needed: int) -> str:
 
 
 def wait_for_nodes(workers: Workers, needed: int) -> None:
-    """Returns once the cluster has room for `needed` of the workers, at once where it has; says what it waits for.
+    """Returns once the cluster has room for `needed` of the workers; prints what it waits for.
 
-    A cluster that scales grows by what is asked of it: a place for every worker is, until there is room for `needed`.
+    A cluster that scales adds nodes for pending requests: every worker's resources are requested until `needed` fit.
     """
     short = lacking(needed, workers.cpus, workers.gpus)
     if short is None:
@@ -112,7 +112,7 @@ def wait_for_nodes(workers: Workers, needed: int) -> None:
     from ray.util.placement_group import placement_group, remove_placement_group
 
     bundle: dict[str, float] = {"CPU": workers.cpus, **({"GPU": workers.gpus} if workers.gpus else {})}
-    # One by one: of places that are asked for together none would come where the cluster cannot grow so far.
+    # One group per worker: if the cluster cannot grow enough for all of them, a joint request would get nothing.
     asked = [placement_group([bundle]) for _ in range(workers.number)]
     try:
         with doing(f"waiting for nodes: {_named(needed)} {short}"):
@@ -124,7 +124,7 @@ def wait_for_nodes(workers: Workers, needed: int) -> None:
 
 
 def run_on_worker(workers: Workers, function: Callable[..., T], *arguments: object) -> T:
-    """What `function` returns in a process of a node that has room for one of the workers; waits for such a node.
+    """Runs `function` on a node with room for one of the workers and returns its result; waits for such a node.
 
     Raises what the function raises.
     """
@@ -136,5 +136,5 @@ def run_on_worker(workers: Workers, function: Callable[..., T], *arguments: obje
     try:
         return ray.get(task.remote(*arguments))
     except RayTaskError as error:
-        # With the worker's traceback, the message would hide what is wrong.
+        # The worker's traceback in the message would hide what is wrong.
         raise (error.cause if isinstance(error.cause, Exception) else error) from error

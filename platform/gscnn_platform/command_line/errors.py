@@ -15,12 +15,12 @@ from gscnn_platform.interrupts import InterruptedJobError, TrainingStoppedError,
 from gscnn_platform.invalid_values import explain
 
 FULL: Final = (errno.ENOSPC, errno.EDQUOT)
-"""A full disk, or a quota that is used up; of a write the error names no file."""
+"""A full disk or an exhausted quota; if a write fails, the error names no file."""
 
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Prints what a user can fix as one message rather than a traceback, and ends with status 1.
+    """Prints what a user can fix as one message instead of a traceback, and exits with status 1.
 
     A job that was stopped by a signal exits with the signal's usual status, 128 plus its number.
     """
@@ -28,14 +28,14 @@ def user_errors() -> Iterator[None]:
         try:
             yield
         except SystemExit:
-            sys.stdout.flush()  # Here and below, where it can be said that this failed.
+            sys.stdout.flush()  # Here and below, where a failure can still be reported.
             raise
         sys.stdout.flush()
     except TrainingStoppedError as stopped:
         _end(str(stopped), stopped.exit_status)
     except InterruptedJobError as stopped:
         _say(str(stopped))
-        # Without unwinding further: a thread may still wait for Ray, and crashed as Python and Ray ended under it.
+        # Without unwinding further: a thread may still wait for Ray, and would crash while Python and Ray shut down.
         os._exit(stopped.exit_status)
     except (UnicodeError, json.JSONDecodeError):
         raise  # A ValueError without a message for users: a bug.
@@ -63,11 +63,11 @@ def _say(message: str) -> None:
         sys.stdout.flush()
     except OSError:
         _drop_output()
-    with suppress(BrokenPipeError):  # As of `2>&1 | tee`, which Ctrl-C has ended.
+    with suppress(BrokenPipeError):  # As with `2>&1 | tee`, which Ctrl-C ends too.
         sys.stderr.write(f"\n{message}\n")
         sys.stderr.flush()
 
 
 def _drop_output() -> None:
-    """What is printed from now on, or was not written yet, goes nowhere: the interpreter would fail on it again."""
+    """Discards output from now on, and what was not written yet: the interpreter would fail on it again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

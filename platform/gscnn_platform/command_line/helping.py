@@ -18,12 +18,12 @@ def example(doc: str | None) -> str:
 
 
 def what(doc: str | None) -> str:
-    """The job's purpose, in a line."""
+    """The job's purpose, in one line."""
     return " ".join((doc or "").partition(": ")[2].split("\n\n")[0].split())
 
 
 def job_name(doc: str | None) -> str:
-    """`train` of the docstring of jobs.train."""
+    """`train`, from the docstring of jobs.train."""
     return example(doc).removeprefix("python -m jobs.").partition(" ")[0]
 
 

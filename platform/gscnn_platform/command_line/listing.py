@@ -10,9 +10,9 @@ from gscnn_platform.invalid_values import did_you_mean, shown
 
 
 def list_jobs(files: Mapping[str, Path]) -> None:
-    """Prints of each job, by the docstring of its file, what it does and an example to paste. Imports no job.
+    """Prints what each job does and an example to paste, from the docstring of its file. Imports no job.
 
-    Status 2 where the command line asks for more, as `python -m jobs train` does.
+    Exits with status 2 if there are arguments, as in `python -m jobs train`.
     """
     asked = [word for word in sys.argv[1:] if word not in HELP]
     if asked:

@@ -1,4 +1,4 @@
-"""The options of a job, by the fields of its config or the parameters of its function."""
+"""The options of a job, from the fields of its config or the parameters of its function."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -24,7 +24,8 @@ class Option:
 
     @property
     def with_default(self) -> str:
-        """`--loss.edge 5`, `--store (required)`; the flag alone where the default is None or a switch that is off."""
+        """`--loss.edge 5`, `--store (required)`; only the flag if the default is None or the option is a switch that is
+        off."""
         if self.default is PydanticUndefined:
             return f"{self.flag} (required)"
         return self.flag if self.default is None or self.default is False else f"{self.flag} {shown(self.default)}"
@@ -59,7 +60,7 @@ class Options:
 
 
 def spelled(key: str) -> str:
-    """`--training.batch-size` of training.batch_size."""
+    """`--training.batch-size` for training.batch_size."""
     return f"--{key.replace('_', '-')}"
 
 

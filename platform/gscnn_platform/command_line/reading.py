@@ -1,4 +1,4 @@
-"""Command line -> config, by tyro. `refusals` writes the errors, `helping` the help."""
+"""Command line -> config, with tyro. `refusals` writes the errors, `helping` the help."""
 
 import inspect
 import sys
@@ -27,14 +27,14 @@ def choose(
     first: Collection[str] = (),
     repeated: bool = False,
 ) -> C:
-    """One of `configs` by its name, with fields changed as the command line says.
+    """One of `configs` by its name, with the fields that the command line changes.
 
     Args:
         configs: name -> description and config.
-        doc: of the job: an example of its command, a colon and what it does.
-        kind: what the names stand for: recipe, say.
-        first: fields that its short help shows; none: all of them.
-        repeated: whether a list is given by an option for each of its values, `--set A --set B`.
+        doc: the job's docstring: an example of its command, a colon and what it does.
+        kind: what the names stand for, such as recipe.
+        first: fields in the short help; empty: all of them.
+        repeated: whether a list is given by repeating its option, `--set A --set B`.
     """
     name, words = next(((word, sys.argv[2:]) for word in sys.argv[1:2] if word in configs), (None, sys.argv[1:]))
     refusals = Refusals(doc, tuple(configs), Options.of(configs[name][1] if name else next(iter(configs.values()))[1]))
@@ -64,13 +64,13 @@ def read(target: type[T], doc: str | None, first: Collection[str] = (), needs: s
 @overload
 def read(target: Callable[..., T], doc: str | None, first: Collection[str] = (), needs: str = "") -> T: ...
 def read(target: type[T] | Callable[..., T], doc: str | None, first: Collection[str] = (), needs: str = "") -> T:
-    """A config by the options of its class, or what a function returns that is called with the options.
+    """A config from the options of its class, or the result of a function called with its options.
 
     Args:
-        target: class or function; the help of the latter is all of its options.
+        target: class or function; the help of a function shows all of its options.
         doc: as in `choose`.
         first: as in `choose`.
-        needs: what must be given without an option's name; empty: nothing.
+        needs: the positional arguments that are required; empty: none.
     """
     words, refusals = sys.argv[1:], Refusals(doc, (), Options.of(target))
     _check_utf8(refusals)

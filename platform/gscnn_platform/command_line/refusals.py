@@ -21,18 +21,18 @@ from gscnn_platform.command_line.options import Options, spelled
 from gscnn_platform.invalid_values import did_you_mean, explain, shown
 
 KINDS: Final = {"INT": "a whole number", "FLOAT": "a number", "{True,False}": "True or False", "{None}": "None"}
-"""tyro's name of what an option takes, in words."""
+"""tyro's name for an option's type -> words."""
 
 DASHES: Final = "\N{EN DASH}\N{EM DASH}\N{MINUS SIGN}\N{NON-BREAKING HYPHEN}"
 
 
 class Refusals:
-    """tyro's hook: prints what is wrong and ends with status 2. What it does not know falls through to tyro.
+    """tyro's hook: prints what is wrong and exits with status 2. Unknown errors are left to tyro.
 
     Args:
-        doc: of the job.
-        choices: names of which the first word must be one; none if the job takes no name.
-        options: of the job.
+        doc: the job's docstring.
+        choices: allowed values of the first word; empty if the job takes no name.
+        options: the job's options.
     """
 
     def __init__(self, doc: str | None, choices: tuple[str, ...], options: Options) -> None:
@@ -62,19 +62,19 @@ class Refusals:
                 pass
 
     def unknown_choice(self, kind: str, words: list[str]) -> NoReturn:
-        """The first word is none of `choices`."""
+        """The first word is not one of `choices`."""
         there = f"there are: {', '.join(self.choices)}"
         if words[0].startswith("-"):
             self._end(f"{words[0]} stands where the {kind} is expected; {there}", f"example: {example(self.doc)}")
         self._end(f"there is no {kind} {shown(words[0])}; {there}", did_you_mean(words[0], self.choices))
 
     def not_utf8(self, word: str) -> NoReturn:
-        """A word of bytes that are no text, which no record, tag or page could hold."""
+        """A word that is not text, which no record, tag or page could hold."""
         shown_bytes = os.fsencode(word).decode("utf-8", "backslashreplace")
         self._end(f"{shown_bytes} is not UTF-8: rename the file, or name it by a link; type options in UTF-8")
 
     def _dashed(self, argument: Any) -> str:
-        """What to do about a value that looks like an option; nothing where an option follows."""
+        """What to do about a value that looks like an option; empty if an option follows."""
         after = next(iter(_words_after(argument)), "")
         is_option = after.partition("=")[0].replace("_", "-") in (*self.options.flags(), *HELP, HELP_ALL)
         if not after.startswith("-") or is_option or argument.is_positional():
@@ -86,7 +86,7 @@ class Refusals:
             self._end("-- is not an option: leave it out", f"all options: {self._all_options()}")
         typed = tokens[0].partition("=")[0]
         plain = typed.lstrip(DASHES)
-        if plain != typed:  # As a text processor makes it of two hyphens.
+        if plain != typed:  # As word processors do with two hyphens.
             self._end(f"{typed} begins with a dash that is no hyphen: write --{plain.lstrip('-')}")
         if not typed.startswith("-"):
             before = sys.argv[sys.argv.index(typed) - 1] if typed in sys.argv else ""
@@ -127,7 +127,7 @@ def _kind_of(argument: Any) -> str:
 
 
 def _typed(argument: Any) -> str:
-    """The value of an option as it stands on the command line."""
+    """The value of an option as typed on the command line."""
     place = _place_of(argument)
     if place is None:
         return ""
@@ -145,14 +145,14 @@ def _words_after(argument: Any) -> list[str]:
 
 
 def _place_of(argument: Any) -> int | None:
-    """Where an option stands on the command line; of one that stands there twice the last place, which counts."""
+    """The position of an option on the command line; if it is repeated, the last one, which counts."""
     names = argument.lowered.name_or_flags
     places = [n for n, word in enumerate(sys.argv) if word.partition("=")[0].replace("_", "-") in names]
     return places[-1] if places else None
 
 
 def _refused_value() -> str | None:
-    """pydantic's error of a nested config, reworded: tyro passes on only its text, while it handles the exception."""
+    """pydantic's error in a nested config, reworded: tyro passes on only its text, while handling the exception."""
     error, prefix = sys.exc_info()[1], ""
     while error is not None and not isinstance(error, ValidationError):
         prefix = str(getattr(error, "arg", prefix))

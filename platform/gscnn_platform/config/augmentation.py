@@ -28,9 +28,9 @@ class AugmentationConfig(Config):
     """Range of the blur's sigma in pixels (released code: 0.15 to 1.30)."""
     gradient: Literal["derived", "resized"] = "resized"
     """Edge prior of a training crop. "derived": computed from the augmented crop (released code), as inference computes
-    it from its image; for a crop of 720x720 Canny adds 4.4 ms of a core to 15. "resized": the store's edge prior,
+    it from its image; for a crop of 720x720, Canny adds 4.4 ms to 15 ms on one core. "resized": the store's edge prior,
     resized with the image: at scale 0.5 or 2 it overlaps with the derived one by a third (IoU), and most of its values
-    lie between 0 and 1, which inference never sees. If `scale` is 1 to 1, both are the store's edge prior, cropped like
+    are between 0 and 1, which inference never sees. If `scale` is 1 to 1, both are the store's edge prior, cropped like
     the image. Validation and evaluation read the store's."""
 
     @field_validator("crop")

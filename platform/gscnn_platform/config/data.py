@@ -8,7 +8,7 @@ from gscnn_platform.config.edges import EdgeConfig
 
 
 class CacheConfig(Config):
-    """Cache of a node for the parts of stores that are read by URI, shared by all jobs on the node."""
+    """A node's cache for the parts of stores that are read by URI, shared by all jobs on the node."""
 
     folder: Execution[str | None] = None
     """Cache folder on the node's own disk; None: $XDG_CACHE_HOME/gscnn, or ~/.cache/gscnn."""
@@ -22,7 +22,7 @@ class DataConfig(Config):
     edges: EdgeConfig = EdgeConfig()
     """Edge settings that the store must have been built with."""
     boundary_radius: int | None = Field(default=None, ge=1, le=32)
-    """Radius of the edge label in training, which is derived after augmentation, in pixels; None: `edges.radius`."""
+    """Radius in pixels of the edge label in training, which is derived after augmentation; None: `edges.radius`."""
     fingerprint: str | None = None
     """Fingerprint that the store must have; None accepts any. MLflow shows the one that was used."""
     train_split: str = "train"

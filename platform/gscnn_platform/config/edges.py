@@ -14,6 +14,6 @@ class EdgeConfig(Config):
     radius: int = Field(default=2, ge=1, le=32)
     """Distance in pixels up to which another class makes a pixel a boundary (released code: 2)."""
     void_edges: bool = False
-    """Whether void and everything outside the frame count as one more class, as in the released code; in training the
-    frame is that of the crop. (The released code has no channel for class 0, which merges with void and frame:
+    """Whether void and everything outside the frame count as one more class, as in the released code; in training, the
+    crop is the frame. (The released code has no channel for class 0, which merges with void and frame:
     gscnn.released_weights.released_boundary_map.)"""

@@ -20,7 +20,7 @@ class EvaluateConfig(Config):
     split: str = "val"
     """Split of the store to evaluate on; `held-out`: the samples that the run held out by `data.val_share`."""
     compare: str | None = Field(default=None, min_length=1)
-    """Another checkpoint, given in the same ways: both are evaluated, and the page shows them side by side."""
+    """Another checkpoint, given in the same way: both are evaluated, and the page shows them side by side."""
     report: str | None = None
     """The HTML page to write; None: evaluation/NAME-SPLIT.html in the storage folder."""
     batch_size: int = Field(default=1, ge=1)
@@ -29,10 +29,11 @@ class EvaluateConfig(Config):
     """Arithmetic of the forward pass."""
     inference: InferenceConfig = InferenceConfig()
     use_gpu: bool | None = None
-    """Whether to count on a GPU: one of this machine, else one of the cluster's; None: where this machine has one."""
+    """Whether to evaluate on a GPU, of this machine or else of the cluster; None: if this machine has one."""
     cpus_per_worker: int | None = Field(default=None, ge=1)
-    """CPU cores to count on; None: all of this machine, or on the cluster's GPU its share of its node's cores."""
+    """CPU cores to use; None: all of this machine, or with a GPU of the cluster that GPU's share of its node's
+    cores."""
     wait_for_nodes: bool = False
-    """On a cluster that scales: count on a node of it, and wait for one that has not joined yet."""
+    """On a cluster that scales: evaluate on one of its nodes, and wait for one that has not joined yet."""
     cache: CacheConfig = CacheConfig()
     tracking: TrackingConfig = TrackingConfig()

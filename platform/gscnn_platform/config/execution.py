@@ -1,4 +1,4 @@
-"""The fields that change how a run is executed and not what it computes: those marked `Execution`."""
+"""The fields that change how a run is executed, not what it computes: those marked `Execution`."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -10,7 +10,7 @@ from gscnn_platform.config.experiment import ExperimentConfig
 
 
 def execution_fields(config: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Dotted keys of the fields that are marked `Execution`, of a config and of those in it."""
+    """Dotted keys of the fields that are marked `Execution`, in a config and its nested configs."""
     for name, field in config.model_fields.items():
         if any(isinstance(mark, ExecutionMark) for mark in field.metadata):
             yield f"{prefix}{name}"

@@ -34,14 +34,14 @@ class ExperimentConfig(Config):
     min_workers: Execution[int | None] = Field(default=None, ge=1)
     """Minimum number of workers after a node loss; None: all, so the run waits for replacements."""
     use_gpu: Execution[bool | None] = None
-    """Whether each worker gets a GPU; None: where the cluster has any."""
+    """Whether each worker gets a GPU; None: if the cluster has any."""
     cpus_per_worker: Execution[int | None] = Field(default=None, ge=1)
-    """CPU cores reserved for each worker; None: as many as let all workers fit on the nodes, or with GPUs the GPU's
-    share of its node's cores."""
+    """CPU cores reserved for each worker; None: the most with which all workers fit on the nodes, or with GPUs each
+    GPU's share of its node's cores."""
     wait_for_nodes: Execution[bool] = False
-    """On a cluster that scales: wait for nodes that have not joined yet, rather than refuse."""
+    """On a cluster that scales: wait for nodes that have not joined yet, instead of failing."""
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
-    """Random seed for initial weights, order of samples and augmentation."""
+    """Random seed for initial weights, sample order and augmentation."""
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
     data: DataConfig = DataConfig()

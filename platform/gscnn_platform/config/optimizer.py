@@ -18,8 +18,8 @@ class OptimizerConfig(Config):
     lr_base_batch: int = Field(default=16, ge=1)
     """Images per step that `lr` was chosen for; used if `lr_scaling` is set."""
     warmup_epochs: float = Field(default=0.0, ge=0)
-    """Epochs of linear warmup of the learning rate; 5 if `lr_scaling` increases it much (arXiv:1706.02677,
-    section 2.2)."""
+    """Epochs of linear learning rate warmup; use 5 if `lr_scaling` increases the rate much (arXiv:1706.02677, section
+    2.2)."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """Momentum (released code: 0.9)."""
     nesterov: bool = False

@@ -17,7 +17,7 @@ class PredictConfig(Config):
     input: tuple[str, ...] = Field(min_length=1)
     """Image files, folders that are searched recursively, or glob patterns; paths or URIs, one or several."""
     out: str
-    """Output folder, a path or URI; on a cluster, one that all nodes can reach. Files in it are never input."""
+    """Output folder, a path or URI; on a cluster, one that all nodes can reach. Files in it are never used as input."""
     overwrite: bool = False
     """Replace existing pictures."""
     inference: InferenceConfig = InferenceConfig()
@@ -26,10 +26,10 @@ class PredictConfig(Config):
     num_workers: int | None = Field(default=None, ge=1)
     """Copies of the model that predict in parallel; None: one per GPU, or one per four CPU cores."""
     use_gpu: bool | None = None
-    """Whether each worker gets a GPU; None: where the cluster has any."""
+    """Whether each worker gets a GPU; None: if the cluster has any."""
     cpus_per_worker: int | None = Field(default=None, ge=1)
-    """CPU cores reserved for each worker; None: as many as let all workers fit on the nodes, or on GPUs its GPU's share
-    of its node's cores."""
+    """CPU cores reserved for each worker; None: the most with which all workers fit on the nodes, or with GPUs each
+    GPU's share of its node's cores."""
     wait_for_nodes: bool = False
-    """On a cluster that scales: wait for nodes that have not joined yet, rather than refuse."""
+    """On a cluster that scales: wait for nodes that have not joined yet, instead of failing."""
     tracking: TrackingConfig = TrackingConfig()

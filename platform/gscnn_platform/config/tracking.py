@@ -11,11 +11,11 @@ from gscnn_platform.config.base import Config
 OnDeleted = Literal["error", "restore", "new"]
 
 _PASSWORD: Final = re.compile(r"^(https?://).*@|^([^/]+://)[^@/]*:.*@")
-"""A URI up to the end of its password, or of a user's name where that may be a token."""
+"""A URI up to the end of its password, or of a user name that may be a token."""
 
 
 def has_password(uri: str) -> bool:
-    """Whether a URI carries a password, or a user's name where that may be a token."""
+    """Whether a URI contains a password, or a user name that may be a token."""
     return _PASSWORD.match(uri) is not None
 
 
@@ -47,5 +47,5 @@ class TrackingConfig(Config):
     @field_validator("uri", mode="before")
     @classmethod
     def _hidden(cls, uri: Any) -> Any:
-        # pydantic's error repeats what the check above was given.
+        # pydantic's error repeats the input of the check above.
         return _PASSWORD.sub(r"\1\2***:***@", uri) if isinstance(uri, str) else uri
