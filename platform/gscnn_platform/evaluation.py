@@ -18,7 +18,7 @@ from gscnn_platform.scores import BOUNDARY_F, BOUNDARY_F_PRESENT, MIOU, RADII, S
 
 @dataclass
 class Counts:
-    """What is counted over frames, or over the same crop of each."""
+    """Counts over frames, or over the same crop of each."""
 
     confusion: ConfusionMatrix
     boundary: BoundaryF
@@ -32,7 +32,7 @@ class Counts:
         self.boundary.update(prediction, truth)
 
     def add_over(self, add: Callable[[Tensor], Tensor]) -> None:
-        """Replaces every sum by `add` of it, which sums it over the workers."""
+        """Replaces every sum by the result of `add`, which sums it over the workers."""
         self.confusion.counts = add(self.confusion.counts)
         self.boundary.f_sums = add(self.boundary.f_sums)
         self.boundary.present = add(self.boundary.present)
@@ -41,7 +41,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class EvalReport:
-    """Counts over a whole split, and what they come to."""
+    """Counts over a whole split, and their results."""
 
     classes: tuple[str, ...]
     whole: Counts
@@ -66,7 +66,7 @@ class EvalReport:
         return {factor: summary(counts) for factor, counts in {0: self.whole, **self.by_distance}.items()}
 
     def metrics(self, prefix: str) -> dict[str, float]:
-        """`prefix/...` for each of `summary`, and `prefix_iou/CLASS`; what is not a number is left out."""
+        """`prefix/...` for each of `summary`, and `prefix_iou/CLASS`; NaN is left out."""
         overall = {f"{prefix}/{key}": value for key, value in summary(self.whole).items()}
         pairs = zip(self.classes, self.scores.iou, strict=True)
         return {key: value for key, value in overall.items() if not math.isnan(value)} | {
@@ -138,7 +138,7 @@ class EvalReport:
 
 
 def summary(counts: Counts) -> dict[str, float]:
-    """Key of each of gscnn_platform.scores.SCORES -> its value; NaN where nothing was counted."""
+    """Key of each of gscnn_platform.scores.SCORES -> its value; NaN if nothing was counted."""
     measured = Measured(counts.confusion.compute(), counts.boundary.compute())
     return {score.key: score.value(measured) for score in SCORES}
 
@@ -155,13 +155,13 @@ def evaluate(
     """Evaluates the model's predictions on whole images.
 
     Args:
-        model: on `device`; put into evaluation mode, and back into the mode it was in.
-        batches: of the samples to count, each once; a worker's share where several count together.
+        model: on `device`; evaluated in evaluation mode, then put back into its mode.
+        batches: batches of the samples to count, each once; a worker's share if several count together.
         classes: names in the order of the train ids.
         device: where to compute.
         precision: "bf16" for autocast, as in training.
         inference: windows, scales and flip; None: one plain forward pass.
-        distance_factors: of the centred crops that are counted as well; those that leave nothing of a frame do not.
+        distance_factors: factors of the centred crops to count as well, except those that leave nothing of a frame.
     """
     inference = inference or InferenceConfig()
     whole = Counts.empty(len(classes))
@@ -189,7 +189,7 @@ def evaluate(
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """bf16 autocast where `precision` asks for it."""
+    """bf16 autocast if `precision` is "bf16"."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 

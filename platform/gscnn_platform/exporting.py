@@ -28,7 +28,7 @@ from gscnn_platform.training.checkpoints import LoadedModel, find_model
 ONNX: Final = ".onnx"
 TORCH: Final = ".pt2"
 METADATA: Final = "metadata.json"
-"""Name under which a .pt2 file carries what the .onnx file has as metadata properties."""
+"""Name in a .pt2 file of what an .onnx file has as metadata properties."""
 
 Runner = Callable[[Tensor, Tensor], dict[str, Tensor]]
 """Image [B, 3, H, W] and gradient [B, 1, H, W] -> logits by name."""
@@ -47,7 +47,7 @@ class Check:
     largest_difference: float
     """Largest difference of a probability."""
     same_label: float
-    """Share of the pixels."""
+    """Share of the pixels with the same class."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,13 @@ class ExportResult:
 
 
 def export_checkpoint(config: ExportConfig) -> ExportResult:
-    """Exports and checks a model; the file appears under its name only when the check has passed.
+    """Exports and checks a model; the file appears under its name only after the check has passed.
 
     Raises:
-        ExportError: another ending, a missing package, a file that is there, one that differs from PyTorch, or a disk
-            that is full.
+        ExportError: another file ending, a missing package, an existing file, one that differs from PyTorch, or a full
+            disk.
         CheckpointError, TrackingError: no such checkpoint or run.
-        InputError, BadSampleError: frames that are not there or cannot be read.
+        InputError, BadSampleError: frames that do not exist or cannot be read.
     """
     path = cluster.resolve_local(config.out, "--out")
     _refuse(path, config.overwrite)
@@ -125,7 +125,7 @@ def _refuse(path: Path, overwrite: bool) -> None:
 
 
 def _batches(config: ExportConfig, edges: EdgeConfig) -> list[tuple[Tensor, Tensor]]:
-    """Each frame by itself, and the first two together where they are of one size."""
+    """Each frame by itself, and the first two together if they have the same size."""
     if not config.frames:
         scenes = (Streets(height=height, width=width) for height, width in ((128, 160), (97, 131)))
         images = [sample.read()[0] for scene in scenes for sample in scene.samples(None, "val")[:2]]
@@ -161,7 +161,7 @@ def _probabilities(key: str, logits: Tensor) -> Tensor:
 
 def _write_program(loaded: LoadedModel, path: Path) -> Runner:
     program = export_program(loaded.model)
-    with path.open("wb") as file:  # By path, torch does not say that a disk is full.
+    with path.open("wb") as file:  # Given a path, torch does not report a full disk.
         torch.export.save(program, file, extra_files={METADATA: json.dumps(_metadata(loaded))})
     return torch.export.load(path).module()
 
@@ -169,7 +169,7 @@ def _write_program(loaded: LoadedModel, path: Path) -> Runner:
 def _write_onnx(loaded: LoadedModel, path: Path) -> Runner:
     import onnxruntime
 
-    same = Dim.DYNAMIC  # Named once: a name that stands twice is a warning a dimension.
+    same = Dim.DYNAMIC  # Named once: repeated names cause a warning per dimension.
     program = torch.onnx.export(
         export_program(loaded.model),
         dynamo=True,

@@ -27,12 +27,12 @@ class Panels:
     truth: UInt8[np.ndarray, "H W"]
     prediction: UInt8[np.ndarray, "H W"]
     edge: Float[np.ndarray, "H W"] | None
-    """Predicted edge probability; None from a model without shape stream."""
+    """Predicted edge probability; None from a model without a shape stream."""
     prior: Float[np.ndarray, "H W"]
 
 
 def predict_panels(model: nn.Module, batch: SegBatch, inference: InferenceConfig | None = None) -> list[Panels]:
-    """The model's view of each sample of a batch on its device; without `inference` by one plain forward pass."""
+    """The model's view of each sample of a batch on its device; without `inference`, by one plain forward pass."""
     was_training = model.training
     model.eval()
     prediction = infer(model, batch.image, batch.gradient, inference or InferenceConfig())
@@ -82,7 +82,7 @@ def draw_panels(
     title: str,
 ) -> UInt8[np.ndarray, "H W 3"]:
     """One row per sample under column titles, with the classes' legend below, as an RGB picture."""
-    # Here alone: matplotlib takes 2 s of a core to import, which prediction and the start of a training do not need.
+    # Imported here: matplotlib takes 2 s of a core, and prediction and the start of a training do not need it.
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

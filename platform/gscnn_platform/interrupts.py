@@ -33,7 +33,7 @@ class InterruptedJobError(KeyboardInterrupt):
 
 
 class TrainingStoppedError(Exception):
-    """A signal or a sweep ended the run before its last step; its last checkpoint is whole."""
+    """A signal or a sweep ended the run before its last step; its last checkpoint is complete."""
 
     def __init__(self, message: str, number: int | None, as_planned: bool = False) -> None:
         super().__init__(message)
@@ -43,7 +43,7 @@ class TrainingStoppedError(Exception):
 
 
 def exit_status(number: int) -> int:
-    """128 and the signal's number, as shells have it."""
+    """128 plus the signal's number, as in shells."""
     return 128 + number
 
 
@@ -67,7 +67,7 @@ def from_now_on(says: str) -> None:
 
 
 def heard() -> list[signal.Signals]:
-    """The SIGNALS that end a job: under `nohup` it ignores a closed terminal."""
+    """The SIGNALS that end a job: under `nohup`, a job ignores a closed terminal."""
     return [each for each in SIGNALS if each != signal.SIGHUP or signal.getsignal(each) != signal.SIG_IGN]
 
 
@@ -82,8 +82,8 @@ def _end(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def tell_of_signal(number: int, says: str, stream: int = 2) -> None:
-    """Prints a line from a signal's handler: past sys.stdout and sys.stderr, one of which may be in the middle of a
-    write, and without an error where nobody reads it any more."""
+    """Prints a line from a signal handler: it bypasses sys.stdout and sys.stderr, one of which may be in the middle of
+    a write, and raises no error if nobody reads it any more."""
     with suppress(OSError):
         os.write(stream, f"\n{signal.Signals(number).name}: {says}\n".encode(errors="backslashreplace"))
 
@@ -92,7 +92,7 @@ def tell_of_signal(number: int, says: str, stream: int = 2) -> None:
 def leaving_nothing_behind(after: str) -> Iterator[None]:
     """Signals raise InterruptedJobError in the block, which cleans up as after any other error; a second one ends it.
 
-    Outside of the main thread, which alone hears signals, the block runs as it is.
+    Outside the main thread, the only one that receives signals, the block runs unchanged.
 
     Args:
         after: what is left and what the same command does, for the message.
@@ -119,7 +119,7 @@ def leaving_nothing_behind(after: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        # Out of a call of Ray's, an exception of a signal handler comes as a KeyboardInterrupt of Ray's own.
+        # Ray's calls turn an exception from a signal handler into their own KeyboardInterrupt.
         raise raised or InterruptedJobError(signal.SIGINT, after) from None
     finally:
         for number, handler in before.items():
@@ -142,7 +142,7 @@ def drop_dead_output() -> None:
 
 
 def tell(line: str) -> None:
-    """Prints a line at once; raises BrokenPipeError where nobody reads it any more, but not after a signal."""
+    """Prints a line at once; raises BrokenPipeError if nobody reads it any more, but not after a signal."""
     try:
         sys.stdout.write(f"{line}\n")
         sys.stdout.flush()

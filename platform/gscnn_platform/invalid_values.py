@@ -37,18 +37,18 @@ RULES: Final[Mapping[str, str]] = {
     "string_too_short": "must not be empty",
     "string_pattern_mismatch": "must be of the form {pattern}",
 }
-"""Type of pydantic's error -> the rule that the value breaks; what is not here keeps pydantic's own words."""
+"""Type of pydantic's error -> the rule that the value breaks; other errors keep pydantic's message."""
 
 ABSENT: Final = ("missing", "extra_forbidden")
-"""Errors of a field and not of a value."""
+"""Errors about a field, not about its value."""
 
 
 def explain(error: ValidationError, spelled: Callable[[str], str] = str) -> str:
-    """A line for each field that was refused: `training.epochs is 0: must be 1 or more`.
+    """One line per rejected field: `training.epochs is 0: must be 1 or more`.
 
     Args:
-        error: of a config, a file or a space of settings.
-        spelled: how a field is written where the user wrote it, from its dotted key: `--training.epochs`.
+        error: pydantic's, for a config, a file or a search space.
+        spelled: how the user writes a field, from its dotted key: `--training.epochs`.
     """
     lines = {_key(found["loc"]): _line(found, spelled) for found in error.errors(include_url=False)}
     return "\n".join(lines.values())
@@ -64,7 +64,7 @@ def shown(value: Any) -> str:
 
 
 def did_you_mean(name: str, known: Mapping[str, object] | set[str] | tuple[str, ...] | list[str]) -> str:
-    """`did you mean A or B?`, or nothing where no known name is near."""
+    """`did you mean A or B?`, or nothing if no known name is similar."""
     near = get_close_matches(name, list(known), n=2, cutoff=0.6)
     return f"did you mean {' or '.join(near)}?" if near else ""
 
@@ -92,14 +92,14 @@ def _line(found: Any, spelled: Callable[[str], str]) -> str:
 
 
 def _of_validator(message: str, key: str, value: Any, spelled: Callable[[str], str]) -> str:
-    """A validator's own words: of a field the rule, of a model a sentence with its fields in backticks."""
+    """A validator's own message: a field's is the rule, a model's is a sentence with its fields in backticks."""
     if not isinstance(value, Mapping):
         return f"{spelled(key)} is {shown(value)}: {message}"
     return re.sub(r"`([\w.]+)`", lambda match: spelled(f"{key}.{match[1]}" if key else match[1]), message)
 
 
 def _key(loc: tuple[int | str, ...]) -> str:
-    """Dotted, up to what is no name of a field: a place in a tuple, or a branch of a union."""
+    """The dotted key, up to the first part that is not a field: a place in a tuple, or a branch of a union."""
     names: list[str] = []
     for part in loc:
         if not isinstance(part, str) or not part.isidentifier():

@@ -1,7 +1,7 @@
 """User name, home, CPU cores and printable output on this machine: the one place that reads them.
 
-A container under a user id without an entry in /etc/passwd has no name and no home, and the standard library raises
-on both.
+In a container, a user id without an entry in /etc/passwd has no name and no home, and the standard library raises an
+error for both.
 """
 
 import getpass
@@ -23,7 +23,7 @@ class MachineError(ValueError):
 
 
 def user_name() -> str:
-    """The user's name, or `uid-4242` where the user id has none."""
+    """The user's name, or `uid-4242` if the user id has none."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -42,7 +42,7 @@ def home() -> Path:
 
 
 def temporary_folder() -> Path:
-    """`/tmp/gscnn-NAME`: a folder for temporary files that belongs to this user alone; made where it is missing.
+    """`/tmp/gscnn-NAME`: a folder for temporary files that belongs to this user alone; created if it is missing.
 
     Raises:
         MachineError: it belongs to another user, or cannot be created.
@@ -60,7 +60,7 @@ def temporary_folder() -> Path:
 
 
 def lasting_folder() -> Path:
-    """`~/gscnn-runs`: what a run keeps on this machine where its storage is elsewhere; made where it is missing.
+    """`~/gscnn-runs`: what a run keeps on this machine if its storage is elsewhere; created if it is missing.
 
     Raises:
         MachineError: home cannot be written.
@@ -76,14 +76,14 @@ def lasting_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """`~/.cache/gscnn`, or below XDG_CACHE_HOME; a temporary folder where home cannot be written. Not made here."""
+    """`~/.cache/gscnn`, or below XDG_CACHE_HOME; a temporary folder if home is not writable. Not created here."""
     named = os.environ.get("XDG_CACHE_HOME")
     folder = (Path(named) if named else home() / ".cache") / "gscnn"
     return folder if named or can_write(folder) else temporary_folder() / "cache"
 
 
 def can_write(folder: Path) -> bool:
-    """Whether files can be made in a folder, or the folder itself in the nearest one that exists."""
+    """Whether files can be created in a folder, or the folder itself in the nearest one that exists."""
     there = next((parent for parent in (folder, *folder.parents) if parent.exists()), Path("/"))
     return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
@@ -111,7 +111,7 @@ def expanded(path: str) -> Path:
 
 
 def cores(cgroups: Path = CGROUPS) -> int:
-    """CPU cores that this process may use, 1 at least: of its affinity, and of the limit of its container.
+    """CPU cores that this process may use, at least 1, from its affinity and its container's limit.
 
     Args:
         cgroups: where the kernel shows the container's limits (cpu.max of version 2, cpu.cfs_* of version 1).
@@ -122,7 +122,7 @@ def cores(cgroups: Path = CGROUPS) -> int:
 
 
 def _limit(cgroups: Path) -> float | None:
-    """Cores' worth of time that the container may use; None without a limit."""
+    """The container's CPU limit in cores; None without a limit."""
     try:
         quota, period = (cgroups / "cpu.max").read_text(encoding="ascii").split()
     except (OSError, ValueError):
@@ -136,18 +136,18 @@ def _limit(cgroups: Path) -> float | None:
 
 
 def prepare_process() -> None:
-    """Provides what this process lacks and libraries take for granted; call it before they are imported.
+    """Provides what this process lacks and libraries take for granted; call it before importing them.
 
-    A user without a name gets one (USER), and one without a home gets a folder (HOME); where home cannot be written,
-    matplotlib keeps its files elsewhere (MPLCONFIGDIR). stdout writes what its encoding
-    lacks as `\\xb7`: a job must not end for a dot that it prints. What is printed where stdout or stderr is closed goes
-    nowhere. OpenMP's threads sleep while they wait for each other (OMP_WAIT_POLICY).
+    A user without a name gets one (USER), and one without a home gets a folder (HOME); if home is not writable,
+    matplotlib keeps its files elsewhere (MPLCONFIGDIR). stdout writes characters that its encoding lacks as `\\xb7`, so
+    that a job does not fail on a dot that it prints. If stdout or stderr is closed, its output is discarded.
+    OpenMP's threads sleep while they wait for each other (OMP_WAIT_POLICY).
     """
     _open_streams()
     # Threads that spin take a core from the one that they wait for: beside another busy process `streets` then trains
     # at 0.1 images/s on 2 cores, instead of 5 (11 on quiet ones).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # What is left out for want of a temporary folder is said by name where it is needed.
+    # Without a temporary folder these are left out; whatever needs one reports it.
     with suppress(MachineError):
         if not os.environ.get("HOME"):
             os.environ["HOME"] = str(home())
@@ -163,7 +163,7 @@ def prepare_process() -> None:
 
 
 def _open_streams() -> None:
-    """Opens stdin, stdout and stderr where they are closed, as after `>&-`: any file could get their numbers."""
+    """Opens stdin, stdout and stderr if they are closed, as after `>&-`: any file could get their numbers."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)

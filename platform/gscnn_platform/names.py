@@ -1,7 +1,7 @@
 """Allowed names of runs, recipes, experiments and registered models, and how to escape text for other systems.
 
 One function per system: paths, MLflow's metric keys and filters, SQLite URIs, Markdown, matplotlib. Imports nothing
-else of this project, no torch, no Ray and no MLflow.
+else from this project, and no torch, Ray or MLflow.
 """
 
 import difflib
@@ -17,14 +17,14 @@ from urllib.parse import quote, unquote
 MOST_BYTES: Final = 200
 """Maximum length of a name in UTF-8: file names have at most 255 bytes, and ours get suffixes such as the outbox's."""
 MOST_PART: Final = 60
-"""Bytes that each of several texts gets in a file's name."""
+"""Maximum bytes of each text in a file name made of several."""
 ALLOWED: Final = "letters, digits, spaces and _ - . + = , @"
 RESERVED: Final = ("mlartifacts", "evaluation", "outbox", "mlflow.db")
 """Names that a storage folder uses for other things than runs."""
 MOST_EXPERIMENT: Final = 500
-"""Characters that MLflow takes of an experiment's name."""
+"""Maximum length of an experiment's name in MLflow, in characters."""
 MOST_KEY: Final = 250
-"""Characters that MLflow takes of a metric's key."""
+"""Maximum length of a metric's key in MLflow, in characters."""
 
 _ESCAPES: Final = {
     "(": "lpar",
@@ -53,19 +53,19 @@ _CHARACTERS: Final = {word: character for character, word in _ESCAPES.items()}
 
 
 class NamingError(ValueError):
-    """A name that cannot be used; the message says which letters are allowed."""
+    """A name that cannot be used; the message says which characters are allowed."""
 
 
 def check_name(name: str, option: str) -> str:
-    """A name that becomes a folder, a part of a URI or a registered model: as it is, where it may be used.
+    """Returns a name that becomes a folder, a part of a URI or a registered model, if it is allowed.
 
     Args:
         name: of a run, a sweep, a recipe or a registered model.
-        option: that it was given by, for the message.
+        option: the option that it was given with, for the message.
 
     Raises:
-        NamingError: it is empty, has a letter that is not allowed, starts with a dot, a dash or a space, ends with a
-            dot or a space, is longer than MOST_BYTES, or is what a storage folder has of its own.
+        NamingError: it is empty, has a character that is not allowed, starts with a dot, a dash or a space, ends with a
+            dot or a space, is longer than MOST_BYTES, or is a name that a storage folder reserves.
     """
     wrong = _wrong(name)
     if wrong is not None:
@@ -94,10 +94,10 @@ def _is_allowed(character: str) -> bool:
 
 
 def check_experiment(name: str, option: str) -> str:
-    """An MLflow experiment's name, which is no path: any printable text.
+    """An MLflow experiment's name, which is not a path: any printable text.
 
     Raises:
-        NamingError: it is empty, has a control character, or is longer than MLflow takes.
+        NamingError: it is empty, has a control character, or is longer than MLflow allows.
     """
     if not name.strip() or not name.isprintable() or len(name) > MOST_EXPERIMENT:
         raise NamingError(f"{option} {name[:80]!r} cannot be used: give 1 to {MOST_EXPERIMENT} printable characters.")
@@ -105,15 +105,15 @@ def check_experiment(name: str, option: str) -> str:
 
 
 def near_misses(text: str, known: Iterable[str]) -> str:
-    """`; did you mean A or B?` of what is written alike; empty if nothing is."""
+    """`; did you mean A or B?` for similar names; empty if there are none."""
     found = difflib.get_close_matches(text, list(known), n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(found)}?" if found else ""
 
 
 def file_name(text: str) -> str:
-    """Any text as a part of a file's name, of 60 bytes at most; different texts may get the same.
+    """Any text as a part of a file name, at most 60 bytes; different texts may get the same name.
 
-    One that is longer ends with a digest, so that long ones which differ at their end alone do not.
+    A longer text ends with a digest, so that long texts that differ only at their end get different names.
     """
     safe = "".join(character if _is_allowed(character) and character != " " else "-" for character in text)
     safe = safe.lstrip(".-") or "unnamed"
@@ -127,12 +127,12 @@ def _cut(text: str, most: int) -> str:
 
 
 def metric_key(key: str) -> str:
-    """A metric's key as MLflow takes it; `original_key` gives the key back.
+    """A metric's key in a form that MLflow accepts; `original_key` returns the key.
 
-    MLflow takes letters of any alphabet, digits and `_ - . : /` and space, and what is a path that stays as it is.
-    Other characters become a word or their number between colons: `val_iou/road (paved)` becomes
-    `val_iou/road :lpar:paved:rpar:`. Different keys stay different. A key that gets longer than MOST_KEY ends with a
-    digest, and is known again by what it was made from alone.
+    MLflow accepts letters of any alphabet, digits, `_ - . : /` and space, and only normalized paths. Other characters
+    become a word or their number between colons: `val_iou/road (paved)` becomes `val_iou/road :lpar:paved:rpar:`.
+    Different keys stay different. A key that gets longer than MOST_KEY ends with a digest, and can only be recognized
+    from its original.
     """
     escaped = "".join(character if _is_plain(character) else _escape(character) for character in key)
     if posixpath.normpath(escaped) != escaped or escaped.startswith((".", "/")):
@@ -144,7 +144,7 @@ def metric_key(key: str) -> str:
 
 
 def original_key(escaped: str) -> str:
-    """The key that `metric_key` was given; of any other key that key as it is."""
+    """The original of a key from `metric_key`; any other key is returned unchanged."""
     return re.sub(r":(\w+):", _unescape, escaped)
 
 
@@ -165,11 +165,10 @@ def _unescape(match: re.Match[str]) -> str:
 
 
 def filter_pattern(text: str) -> str:
-    """A quoted pattern for LIKE in MLflow's filter language which matches `text`, and hardly anything else.
+    """A quoted pattern for LIKE in MLflow's filter language that matches `text`, and hardly anything else.
 
     That language has no escapes: a value with both kinds of quotes, or with a backslash at its end, cannot be written.
-    So each character that might mean something becomes `_`, which stands for any one; compare what is found with
-    `text`.
+    So each character that might be special becomes `_`, which matches any character; compare the results with `text`.
     """
     pattern = re.sub(r"[^\w ./:@=+,-]", "_", text)
     return f"'{pattern}'"
@@ -178,8 +177,8 @@ def filter_pattern(text: str) -> str:
 def sqlite_uri(database: Path) -> str:
     """The tracking URI of a SQLite file.
 
-    SQLAlchemy ends the path at `?` and decodes `%20`. Where the path has either it is encoded, behind a scheme for
-    which MLflow does not make the encoded path's folder as well.
+    SQLAlchemy ends the path at `?` and decodes `%20`. If the path has either, it is encoded, with a scheme for which
+    MLflow does not also create the encoded path's folder.
     """
     path = str(database)
     if "?" in path or unquote(path) != path:
@@ -188,7 +187,7 @@ def sqlite_uri(database: Path) -> str:
 
 
 def sqlite_path(uri: str) -> Path | None:
-    """The file of a SQLite tracking URI; None of another kind of URI."""
+    """The file of a SQLite tracking URI; None for another kind of URI."""
     scheme, _, rest = uri.partition(":///")
     if scheme not in ("sqlite", "sqlite+pysqlite"):
         return None
@@ -196,12 +195,12 @@ def sqlite_path(uri: str) -> Path | None:
 
 
 def markdown(text: str) -> str:
-    """Any text as one that Markdown shows as it is, in a table's cell too."""
+    """Escapes text so that Markdown shows it as it is, in a table's cell too."""
     return re.sub(r"([\\`*_{}\[\]()#+!|<>~-])", r"\\\1", text.replace("\n", " "))
 
 
 def picture_text(text: str) -> str:
-    """Any text as one that matplotlib draws as it is: `$` starts no formula, and `_` does not hide it from a legend."""
+    """Escapes text so that matplotlib draws it as it is: `$` starts no formula, `_` does not hide it from a legend."""
     shown = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
     # A word joiner would be drawn as a box by some fonts; this space is as thin as they get.
     return ("\N{HAIR SPACE}" if shown.startswith("_") else "") + shown.replace("$", r"\$")

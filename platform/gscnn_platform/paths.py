@@ -1,6 +1,6 @@
 """Files by path or by URI: pathlib's Path on this machine, a RemotePath like it on s3://, gs://, abfs:// and others.
 
-Arrow reads and writes them; schemes that it does not know are fsspec's. Credentials and endpoints come from the
+Arrow reads and writes them; fsspec handles schemes that Arrow does not know. Credentials and endpoints come from the
 environment (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, GOOGLE_APPLICATION_CREDENTIALS), never from a URI, which is logged.
 """
 
@@ -30,19 +30,19 @@ from gscnn_platform.config import has_password
 from gscnn_platform.remote_errors import naming
 
 OBJECT_STORES: Final = ("s3", "gcs", "abfs")
-"""Arrow's names of those whose folders exist by their files alone, and whose files appear whole or not at all."""
+"""Arrow's names of file systems whose folders exist only by their files, and whose files appear whole or not at all."""
 
 ARROWS: Final = ("s3://", "gs://", "gcs://", "abfs://", "abfss://", "hdfs://")
-"""Schemes that Arrow knows: a path of these is made without asking the network for its file system."""
+"""Schemes that Arrow knows: a path with one of these is created without a network request for its file system."""
 
 
 BUCKETS: Final = ("s3", "gs", "gcs", "abfs", "abfss")
 """Schemes whose first part is a bucket."""
 ONE_SLASH: Final = re.compile(rf"({'|'.join(BUCKETS)}|hdfs|file):/(?!/)")
-"""A URI that a folder named `s3:` would be made for."""
+"""A mistyped URI, for which a folder named `s3:` would be created."""
 
 MOST_NAME: Final = 240
-"""Bytes of a file's name that a partial file's is made of; 255 is what file systems take."""
+"""Maximum bytes of a file's name in the name of its partial file; file systems allow 255."""
 
 
 class LocationError(ValueError):
@@ -51,10 +51,10 @@ class LocationError(ValueError):
 
 @dataclass(frozen=True, order=True)
 class RemotePath:
-    """A file or folder on a file system of Arrow's; the part of pathlib's Path that this project uses."""
+    """A file or folder on one of Arrow's file systems, with the part of pathlib's Path that this project uses."""
 
     uri: str
-    """Without a slash at its end."""
+    """Without a trailing slash."""
 
     def __str__(self) -> str:
         return self.uri
@@ -84,7 +84,7 @@ class RemotePath:
 
     @property
     def path(self) -> str:
-        """As the file system names it."""
+        """The file system's name for it."""
         return filesystem_of(self.uri)[1]
 
     def exists(self) -> bool:
@@ -116,7 +116,7 @@ class RemotePath:
         }
 
     def iterdir(self) -> Iterator["RemotePath"]:
-        """Files and folders right in it, sorted; none if there is no such folder."""
+        """Files and folders directly in it, sorted; none if there is no such folder."""
         with naming(self.uri):
             found: list[FileInfo] = self.filesystem.get_file_info(FileSelector(self.path, allow_not_found=True))
         return (self / info.base_name for info in sorted(found, key=lambda info: info.path))
@@ -127,7 +127,7 @@ class RemotePath:
         return (file for file in self.files() if expression.fullmatch(file.uri[len(self.uri) + 1 :]))
 
     def open(self, mode: Literal["rb"]) -> pa.NativeFile:
-        """For reading anywhere in it. Raises OSError."""
+        """Opens it for reading at any position. Raises OSError."""
         assert mode == "rb"
         with naming(self.uri):
             return self.filesystem.open_input_file(self.path)
@@ -174,13 +174,13 @@ AnyPath = Path | RemotePath
 
 
 def as_path(location: str | AnyPath) -> AnyPath:
-    """A path as it is; the RemotePath of a URI, or the Path of one of this machine's.
+    """The RemotePath of a URI, or the Path of a path on this machine; path objects are returned unchanged.
 
-    What follows the bucket is taken as it is written, as the AWS CLI does: %20 is no space.
+    The part after the bucket is taken literally, as in the AWS CLI: %20 is not a space.
 
     Raises:
-        LocationError: a URI of a kind that is not known, or one with a secret or options in it; a path that is not
-            UTF-8, which no store, picture or page could name.
+        LocationError: an unknown kind of URI, or one with a secret or options in it; a path that is not UTF-8, which no
+            store, picture or page could name.
     """
     if not isinstance(location, str):
         return location
@@ -188,13 +188,13 @@ def as_path(location: str | AnyPath) -> AnyPath:
         location.encode()
     except UnicodeEncodeError as error:
         shown = os.fsencode(location).decode("utf-8", "backslashreplace")
-        raise LocationError(f"{shown}: this path is not UTF-8: rename it, or name it by a link") from error
+        raise LocationError(f"{shown}: this path is not UTF-8: rename it, or use a link to it") from error
     if ONE_SLASH.match(location):
         meant = location.replace(":/", ":///" if location.startswith("file:") else "://", 1)
         raise LocationError(f"{location}: a URI has two slashes behind its scheme: {meant}")
     location = location.removeprefix("file://")
     if "://" not in location:
-        # Two slashes, as of `$FOLDER//frames` where FOLDER is not set, begin a path of another root than one slash.
+        # Two slashes, as in `$FOLDER//frames` if FOLDER is not set, mean another root than one slash.
         return Path(re.sub("^//+", "/", location))
     _check(location)
     scheme, _, rest = location.partition("://")
@@ -209,7 +209,7 @@ def filesystem_of(location: str) -> tuple[FileSystem, str]:
     """Arrow's file system of an absolute path or a URI, and the name that the file system has for it.
 
     Raises:
-        LocationError: as `as_path`.
+        LocationError: as for `as_path`.
     """
     if "://" not in location or location.startswith("file://"):
         return LocalFileSystem(), location.removeprefix("file://")
@@ -223,25 +223,25 @@ def filesystem_of(location: str) -> tuple[FileSystem, str]:
 
 
 def below(file: AnyPath, folder: AnyPath) -> PurePosixPath:
-    """The way from a folder to what lies below it. Raises ValueError if it does not."""
+    """The relative path from a folder to a file below it. Raises ValueError if the file is not below it."""
     return pure(file).relative_to(pure(folder))
 
 
 def pure(path: AnyPath) -> PurePosixPath:
-    """Its parts; of a URI those after its scheme."""
+    """The path, or the part of a URI after its scheme."""
     return PurePosixPath(path.uri.partition("://")[2] if isinstance(path, RemotePath) else path)
 
 
 def upload(file: Path, to: RemotePath) -> None:
-    """Raises OSError; an object store then has nothing new."""
+    """Copies a local file. Raises OSError; an object store then has nothing new."""
     copy_files(str(file), to.path, LocalFileSystem(), to.filesystem)
 
 
 def write_whole(file: AnyPath, content: bytes) -> None:
-    """Writes or replaces a file at once: a reader sees the old one or the new one, whenever the writer ends.
+    """Writes or replaces a file atomically: a reader sees the old or the new one, whenever the writer ends.
 
     Raises:
-        OSError: what was there before is still there.
+        OSError: the previous file, if any, is still there.
     """
     if isinstance(file, RemotePath):
         file.write_bytes(content)
@@ -256,7 +256,7 @@ def write_whole(file: AnyPath, content: bytes) -> None:
 
 
 def remove_if_empty(folder: str) -> None:
-    """Removes a folder, a path or URI, with nothing in it; leaves any other alone.
+    """Removes an empty folder, a path or URI; leaves any other alone.
 
     Raises:
         OSError: it cannot be removed.
@@ -275,20 +275,20 @@ def _check(location: str) -> None:
 
 
 def _anchor(uri: str) -> str:
-    """`s3://bucket`: what a file system is found by."""
+    """`s3://bucket`, which identifies a file system."""
     scheme, _, rest = uri.partition("://")
     return f"{scheme}://{rest.partition('/')[0]}"
 
 
 @cache
 def _filesystem(anchor: str, _process: int) -> tuple[FileSystem, str]:
-    # One for each process: what a fork copies of Arrow's clients has none of their threads.
+    # One per process: Arrow's clients lose their threads in a fork.
     # A file of less than 5 MB then is one request to S3 instead of three.
     options = "?allow_delayed_open=true" if anchor.startswith("s3://") else ""
     try:
         filesystem, root = FileSystem.from_uri(anchor + options)
     except pa.ArrowInvalid as unknown:
-        import fsspec  # For schemes that Arrow does not know: nobody else waits for it.
+        import fsspec  # Only for schemes that Arrow does not know: nobody else waits for it.
 
         try:
             found, root = fsspec.core.url_to_fs(anchor)

@@ -18,11 +18,11 @@ class PredictionSettings(Config):
     """Settings that the pictures depend on, apart from the images."""
 
     run_id: str
-    """MLflow's, of the run that trained the model."""
+    """MLflow id of the run that trained the model."""
     step: float
     """Optimizer step of the checkpoint."""
     trained_on: str
-    """Fingerprint of the store."""
+    """Fingerprint of the training store."""
     inference: InferenceConfig
     precision: Literal["float32", "bf16"]
     classes: tuple[str, ...]
@@ -46,9 +46,9 @@ class PredictionRecord(Config):
     """The whole of predictions.json."""
 
     state: Literal["running", "finished"]
-    """`running` is also what an interrupted prediction leaves."""
+    """`running` is also the state after an interruption."""
     checkpoint: str
-    """As it was given."""
+    """As the user gave it."""
     settings: PredictionSettings
     predicted: tuple[str, ...] = ()
     """Files, once all are predicted."""

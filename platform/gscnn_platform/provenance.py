@@ -25,11 +25,11 @@ PACKAGES: Final = (
     "opencv-python-headless",
 )
 GIT_COMMIT: Final = "GSCNN_GIT_COMMIT"
-"""Environment variable that names the commit where there is no .git, as in a submitted job."""
+"""Environment variable that names the commit if there is no .git, as in a submitted job."""
 
 
 def run_tags(config: ExperimentConfig, store: Store) -> dict[str, str]:
-    """Who ran which recipe by which command, on which code, data and package versions."""
+    """Who ran which recipe with which command, on which code, data and package versions."""
     commit, dirty = git_state()
     versions = {f"version.{name}": importlib.metadata.version(name) for name in PACKAGES}
     return {
@@ -48,18 +48,18 @@ def run_tags(config: ExperimentConfig, store: Store) -> dict[str, str]:
 
 
 def git_state() -> tuple[str, str]:
-    """Commit, and whether the tree differed from it; of the environment where there is no .git."""
+    """Commit, and whether the tree differed from it; from the environment if there is no .git."""
     root = Path(__file__).parent
 
     def git(*arguments: str) -> str | None:
-        # Git reads no checkout of another user's, as in a container's image, unless it is told that it may.
+        # Git does not read another user's checkout, as in a container's image, unless it is marked as safe.
         command = ["git", "-c", "safe.directory=*", *arguments]
         done = subprocess.run(command, cwd=root, capture_output=True, check=False)
         return done.stdout.decode(errors="replace").strip() if done.returncode == 0 else None
 
     try:
         commit, status = git("rev-parse", "HEAD"), git("status", "--porcelain")
-    except OSError:  # There is no git, or none that may be run.
+    except OSError:  # Git is missing or may not be run.
         commit = status = None
     if commit is not None and status is not None:
         return commit, str(bool(status))
@@ -68,7 +68,7 @@ def git_state() -> tuple[str, str]:
 
 
 def code_digest() -> str:
-    """sha256 over the sources of both packages: tells two runs' code apart where git cannot."""
+    """sha256 over the sources of both packages: tells two runs' code apart when git cannot."""
     digest = hashlib.sha256()
     for package in (Path(gscnn.__file__).parent, Path(__file__).parent):
         for file in sorted(package.rglob("*.py")):

@@ -14,7 +14,7 @@ from gscnn_platform.config import (
 
 
 def deeplab_control(recipe: ExperimentConfig) -> ExperimentConfig:
-    """The same network without shape stream, on its cross-entropy alone: Gated-SCNN's gain is measured against it."""
+    """The same network without the shape stream, with cross-entropy only: the control for Gated-SCNN's gain."""
     return with_overrides(
         recipe,
         {
@@ -45,10 +45,10 @@ STREETS = ExperimentConfig(
 )
 """Drawn scenes, minutes on 2 cores: the quickstart.
 
-A small network on small crops: ASPP rates of 6 to 18 would look past the 6 x 8 cells of its top, hence 2 to 6; the
-shape stream is a quarter as wide as the paper's, since at full width it takes most of the time. Poles, wires and
-persons are a few pixels wide: the attention term, which counts next to predicted outlines alone, weighs 8 times the
-paper's.
+A small network on small crops: ASPP rates of 6 to 18 would reach beyond the 6 x 8 cells of its top, hence 2 to 6; the
+shape stream is a quarter as wide as the paper's, because at full width it takes most of the time. Poles, wires and
+persons are a few pixels wide, so the attention term, which counts only near predicted outlines, has 8 times the paper's
+weight.
 """
 
 CAMVID = ExperimentConfig(
@@ -78,7 +78,7 @@ CAMVID_TINY = ExperimentConfig(
     optimizer=STREETS.optimizer.model_copy(update={"lr_base_batch": 8}),
     training=TrainingConfig(epochs=12, batch_size=8, ema_decay=0.98, validate_every=3, log_every=23),
 )
-"""The path of `camvid` within 15 minutes on 2 cores: a ResNet-18, on small crops at half the size."""
+"""`camvid` within 15 minutes on 2 cores: a ResNet-18, on small crops at half the size."""
 
 CITYSCAPES = ExperimentConfig(
     name="cityscapes",
@@ -135,17 +135,17 @@ CITYSCAPES_PAPER = ExperimentConfig(
     ),
     training=TrainingConfig(
         epochs=175,  # Released code; paper: 100 for ablations, 230 for its best validation score, 175 for the test set.
-        batch_size=8,  # Released code: 1 a GPU on 8 GPUs; paper: 16.
+        batch_size=8,  # Released code: 1 per GPU on 8 GPUs; paper: 16.
         precision="float32",
         sync_bn=True,  # Released code.
         validate_every=5,  # Ours; both validate each epoch.
     ),
     data=DataConfig(loader_processes=8),
 )
-"""The released code's training recipe, field by field, without its defects: `--num-workers 8` gives each GPU its image.
+"""The released code's training recipe, field by field, without its defects: `--num-workers 8` gives each GPU one image.
 
-What is not reproduced: the second sigmoid in the edge loss, the dual term without spatial gradients, Canny on the
-normalised image, and the edges that void and the frame make (`data.edges.void_edges`).
+Not reproduced: the second sigmoid in the edge loss, the dual term without spatial gradients, Canny on the normalised
+image, and the edges that void and the frame make (`data.edges.void_edges`).
 """
 
 RECIPES: Final[dict[str, ExperimentConfig]] = {

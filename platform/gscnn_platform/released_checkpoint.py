@@ -19,11 +19,11 @@ NUMPY_SCALARS: Final[tuple[Any, ...]] = (
     np.dtype,
     *(type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8", "u1", "bool")),
 )
-"""Types beside the tensors: the mean IoU is a numpy number. Building one runs no code from the file."""
+"""Types besides tensors: the mean IoU is a numpy number. Building one runs no code from the file."""
 
 
 class ReleasedCheckpointError(ValueError):
-    """The file is not there, is damaged, or is not the authors' checkpoint."""
+    """The file is missing, is damaged, or is not the authors' checkpoint."""
 
 
 def load_released_checkpoint(file: str | Path) -> GatedSCNN:

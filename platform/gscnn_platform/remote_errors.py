@@ -1,4 +1,4 @@
-"""Errors of remote file systems: which of them may pass, and how long reads and writes are tried again for those."""
+"""Errors of remote file systems: which of them are transient, and how long reads and writes are retried."""
 
 import re
 import sys
@@ -10,20 +10,20 @@ from typing import Final, TypeVar
 Result = TypeVar("Result")
 
 PATIENCE_SECONDS: Final = 120.0
-"""How long reads and writes of a run under way go on trying, beyond the 6 s that Arrow takes over 31 attempts."""
+"""How long a run retries reads and writes, in addition to the 6 s that Arrow takes for 31 attempts."""
 FIRST_PAUSE: Final = 2.0
 LONGEST_PAUSE: Final = 10.0
-"""Seconds before a further attempt; each pause is twice the one before, up to the longest."""
+"""Maximum seconds between attempts; each pause is twice the previous one, up to this."""
 
 PASSING: Final = re.compile(
     r"NETWORK_CONNECTION|SLOW_DOWN|THROTTL|INTERNAL_FAILURE|REQUEST_TIMEOUT|UNAVAILABLE|DEADLINE_EXCEEDED|curlCode|"
     r"HTTP status (5\d\d|429)|[Tt]imed? ?out|Connection"
 )
-"""What Arrow says of a network's errors and of a server's that has too much to do; it gives them no errno."""
+"""Arrow's messages for errors of a network or an overloaded server, which have no errno."""
 
 
 class RemoteError(OSError):
-    """What a remote file system says, with the URI, which Arrow's own error lacks."""
+    """A remote file system's error, with the URI, which Arrow's own error lacks."""
 
     def __init__(self, uri: str, message: str) -> None:
         super().__init__(message)
@@ -38,7 +38,7 @@ class RemoteError(OSError):
 
 @contextmanager
 def naming(uri: str) -> Iterator[None]:
-    """Gives Arrow's errors of a network or a server the URI; those with an errno have a class that says what they are.
+    """Adds the URI to Arrow's network and server errors; those with an errno have a class that says what they are.
 
     Raises:
         RemoteError: in place of an OSError without an errno.
@@ -52,10 +52,10 @@ def naming(uri: str) -> Iterator[None]:
 
 
 def patiently(action: Callable[[], Result], seconds: float = PATIENCE_SECONDS) -> Result:
-    """What `action` gives, tried again for a while where it raises an OSError that may pass: of a network, say.
+    """Returns `action()`, retried for `seconds` if it raises a transient OSError, such as a network error.
 
     Raises:
-        OSError: the last attempt's, or at once one that would come again.
+        OSError: from the last attempt, or at once if it is not transient.
     """
     until, pause = time.monotonic() + seconds, FIRST_PAUSE
     while True:
@@ -70,7 +70,7 @@ def patiently(action: Callable[[], Result], seconds: float = PATIENCE_SECONDS) -
 
 
 def may_pass(error: OSError) -> bool:
-    """Whether another attempt may not meet this error: it is a network's, or a server's that has too much to do."""
+    """Whether an error is transient: of a network, or of an overloaded server."""
     if error.errno is not None:
         return isinstance(error, ConnectionError | TimeoutError)
     return bool(PASSING.search(str(error)))

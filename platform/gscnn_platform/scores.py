@@ -1,7 +1,7 @@
 """SCORES: what a validation or an evaluation measures, in the order of tables and pages. Readable without torch.
 
-A score of what is counted already is an entry here and nothing else. A score of something else needs its counts in
-gscnn_platform.evaluation.Counts as well, and their result in Measured.
+A score from existing counts needs only an entry here. Any other score also needs its counts in
+gscnn_platform.evaluation.Counts, and their result in Measured.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from gscnn.metrics import BoundaryScores, SegmentationScores
 
 RADII: Final = (3, 5, 9, 12)
-"""Of boundary F, in pixels, as in the paper's tables (arXiv:1907.05740, table 3)."""
+"""Radii of boundary F, in pixels, as in the paper's tables (arXiv:1907.05740, table 3)."""
 
 
 class Measured(NamedTuple):
-    """What the counts over a split come to."""
+    """Results of the counts over a split."""
 
     confusion: SegmentationScores
     boundary: Mapping[int, BoundaryScores]
@@ -32,15 +32,15 @@ class Score(NamedTuple):
     title: str
     """Its name for users."""
     value: Callable[[Measured], float]
-    """NaN where nothing was counted."""
+    """NaN if nothing was counted."""
     can_be_best: bool = False
     """Whether `training.best_metric` and a sweep's `metric` may name it."""
     column: str | None = None
-    """Heading in a comparison's table; None: it is on the comparison's page alone."""
+    """Heading in a comparison's table; None: only on the comparison's page."""
 
     @property
     def tracked_as(self) -> str:
-        """Its key in MLflow, of a training's validation: `val/miou`."""
+        """Its key in MLflow for a training's validation: `val/miou`."""
         return f"val/{self.key}"
 
 
@@ -69,7 +69,7 @@ PIXEL_ACCURACY: Final = Score(
 BOUNDARY_F_PRESENT: Final = {radius: _boundary_f_present(radius) for radius in RADII}
 """Radius -> mean over the classes that are in a frame."""
 BOUNDARY_F: Final = {radius: _boundary_f(radius) for radius in RADII}
-"""Radius -> as the official code counts, which gives a class that a frame lacks a score of 1."""
+"""Radius -> mean as in the official code, where a class that a frame lacks scores 1."""
 
 SCORES: Final[tuple[Score, ...]] = (MIOU, PIXEL_ACCURACY, *BOUNDARY_F_PRESENT.values(), *BOUNDARY_F.values())
 """All of them; tests/conformance/test_scores.py tests each."""
@@ -81,10 +81,10 @@ def score_of(key: str) -> Score:
 
 
 def title_of(tracked: str) -> str | None:
-    """What people call a score by its key in MLflow, `val/miou`; None of a key that is no score's."""
+    """A score's title by its key in MLflow, `val/miou`; None if no score has the key."""
     return next((score.title for score in SCORES if score.tracked_as == tracked), None)
 
 
 def place_of(tracked: str) -> int:
-    """Place of a key in MLflow in the order of SCORES; behind the last, of a key that is no score's."""
+    """Place of a key in MLflow in the order of SCORES; after the last if no score has the key."""
     return next((place for place, score in enumerate(SCORES) if score.tracked_as == tracked), len(SCORES))

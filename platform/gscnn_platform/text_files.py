@@ -9,7 +9,7 @@ import yaml
 
 MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),  # Before UTF-16, whose mark is its beginning.
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # Before UTF-16, whose mark is a prefix of this one.
     (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
@@ -43,7 +43,7 @@ class File(Protocol):
 
 
 class TextError(ValueError):
-    """A text file that cannot be read; the message names the file, the line where it is one, and the way out."""
+    """A text file that cannot be read; the message names the file, the line if there is one, and the fix."""
 
     def __init__(self, file: File, what: str, line: int | None = None) -> None:
         super().__init__(f"{file}: {what}" if line is None else f"{file}: line {line}: {what}")
@@ -55,7 +55,7 @@ def read_text(file: File, utf8_alone: bool = False) -> str:
 
     Args:
         file: to read.
-        utf8_alone: refuse other marked encodings, of a file that another program reads next.
+        utf8_alone: reject other marked encodings, for a file that another program reads next.
 
     Raises:
         TextError: there is no such file, or it is in another encoding.
@@ -88,12 +88,12 @@ def read_text(file: File, utf8_alone: bool = False) -> str:
 
 
 def read_yaml(file: File) -> Any:
-    """The content of a YAML file. Raises TextError, also where a key occurs twice, of which YAML keeps the last."""
+    """The content of a YAML file. Raises TextError, also if a key occurs twice, of which YAML keeps the last."""
     return parse_yaml(file, read_text(file))
 
 
 def parse_yaml(file: File, text: str) -> Any:
-    """As `read_yaml`, of a file's text."""
+    """Like `read_yaml`, for a file's text."""
     try:
         return yaml.load(text, _UniqueKeyLoader)
     except yaml.MarkedYAMLError as error:
@@ -114,14 +114,14 @@ def parse_yaml(file: File, text: str) -> Any:
 
 
 def suggestion(wrong: str, names: Iterable[str]) -> str:
-    """`; did you mean X?`, or nothing where no name is near."""
+    """`; did you mean X?`, or nothing if no name is similar."""
     near = difflib.get_close_matches(wrong, list(names), n=1)
     return f"; did you mean {near[0]}?" if near else ""
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """PyYAML keeps the last of two equal keys without a word, and reads 010 as 8; a label table must not lose one, nor
-    mean another."""
+    """PyYAML silently keeps the last of two equal keys, and reads 010 as 8; a label table must not lose or change a
+    key."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
         seen: set[Hashable] = set()

@@ -9,10 +9,10 @@ T = TypeVar("T")
 
 
 def in_thread(call: Callable[[], T], meanwhile: Callable[[], None], seconds: float = 0.5) -> T:
-    """Runs `call` in a thread and waits for it so that signals are heard; calls `meanwhile` every so many seconds.
+    """Runs `call` in a thread and waits for it so that signals are handled; calls `meanwhile` every `seconds`.
 
-    Ray Train replaces the handler of SIGINT where it runs in the main thread, by one that aborts the workers; Ray Data
-    prints tracebacks where a signal interrupts it.
+    In the main thread, Ray Train replaces the handler of SIGINT by one that aborts the workers; Ray Data prints
+    tracebacks when a signal interrupts it.
     """
     future: Future[T] = Future()
 

@@ -38,7 +38,7 @@ def test_a_filled_in_file_has_no_fault_and_its_cost_while_idle_is_said(good: Pat
     assert str(check(str(good))) == (
         f"{good}: no fault. AWS us-west-2: head m7i.xlarge that runs no tasks, 0 to 4 workers "
         "(gpu_on_demand g5.2xlarge up to 0, gpu_spot g5.2xlarge up to 4). "
-        "Idle, one m7i.xlarge and its 150 GB disk run; workers go after 15 minutes without work."
+        "Idle, one m7i.xlarge and its 150 GB disk keep running; workers terminate after 15 minutes without work."
     )
 
 
@@ -47,7 +47,7 @@ MISTAKES = {
         "ami-0123456789abcdef0",
         "FILL_IN_AMI",
         "  ami: ",
-        "metadata.ami: is still to be filled in: FILL_IN_AMI",
+        "metadata.ami: must still be filled in: FILL_IN_AMI",
     ),
     "a misspelt field of Ray": (
         "idle_timeout_minutes",
@@ -78,7 +78,7 @@ MISTAKES = {
         "region: &region us-west-2",
         "region: &region us-west2",
         "&region",
-        "provider.region: is us-west2, no AWS region; did you mean us-west-2?",
+        "provider.region: is us-west2, not an AWS region; did you mean us-west-2?",
     ),
     "token mode off": (
         "    - --env RAY_AUTH_MODE=token\n",
@@ -200,7 +200,7 @@ def test_a_secret_that_others_can_read_or_that_is_missing_is_found_before_a_mach
     said = [fault.what for fault in check(str(good)).faults]
     assert said == [
         "~/.ray/auth_token can be read by others here and on every node: chmod 600 ~/.ray/auth_token",
-        "~/.mlflow/credentials is not on this machine; deploy/mlflow.md says what goes in; "
+        "~/.mlflow/credentials is not on this machine; deploy/mlflow.md says what to write in it; "
         "without a tracking server, delete the line",
     ]
 
@@ -240,7 +240,7 @@ def test_machines_of_ones_own_are_held_to_the_same_rules(tmp_path: Path, home: P
     path = tmp_path / "on-premises.yaml"
     path.write_text(re.sub(r"FILL_IN_\w+", "filled-in", yaml.safe_dump(config)))
     assert str(check(str(path))) == (
-        f"{path}: no fault. Machines of your own: head 10.0.0.1 and 2 more, entered by ssh as user; "
+        f"{path}: no fault. Machines of your own: head 10.0.0.1 and 2 more, accessed by ssh as user; "
         "all stay up until ray down."
     )
 

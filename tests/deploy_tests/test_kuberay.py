@@ -31,7 +31,7 @@ def test_the_file_as_it_is_committed_lacks_what_is_to_be_filled_in_and_nothing_e
 def test_a_filled_in_file_has_no_fault_and_says_when_it_ends(good: Path) -> None:
     assert str(check(str(good))) == (
         f"{good}: no fault. RayJob gscnn: head of 4 CPUs and 16Gi that runs no tasks, workers gpu up to 4, "
-        "gone after 900 s without work; it ends with its job."
+        "removed after 900 s without work; it ends with its job."
     )
 
 
@@ -39,7 +39,7 @@ def test_the_same_file_waits_for_ray_job_submit_without_its_entrypoint(good: Pat
     text = replace(good, "submissionMode: K8sJobMode", "submissionMode: InteractiveMode").read_text()
     start, end = text.index("  entrypoint:"), text.index("  # ---- The rest")
     good.write_text(text[:start] + text[end:])
-    assert str(check(str(good))).endswith("it waits for a job of yours, the head's pod running, and ends after it.")
+    assert str(check(str(good))).endswith("it waits for your job while the head's pod runs, and ends after it.")
 
 
 MISTAKES = {
@@ -47,7 +47,7 @@ MISTAKES = {
         "http://10.0.0.5:5000",
         "FILL_IN_MLFLOW_URI",
         "mlflow: &",
-        "metadata.annotations.mlflow: is still to be filled in: FILL_IN_MLFLOW_URI",
+        "metadata.annotations.mlflow: must still be filled in: FILL_IN_MLFLOW_URI",
     ),
     "a misspelt field of the job": (
         "shutdownAfterJobFinishes",
@@ -79,7 +79,7 @@ MISTAKES = {
         "authOptions: {mode: token,",
         "authOptions: {mode: disabled,",
         "authOptions: {mode",
-        "spec.rayClusterSpec.authOptions.mode: is disabled: whoever reaches the head in the cluster could run code; "
+        "spec.rayClusterSpec.authOptions.mode: is disabled: anyone who reaches the head in the cluster could run code; "
         "set authOptions: {mode: token}",
     ),
     "another Ray": (
@@ -138,7 +138,7 @@ MISTAKES = {
         "K8sJobMode",
         "InteractiveMode",
         "entrypoint: >-",
-        "spec.entrypoint: is never run in InteractiveMode, which waits for yours; delete it",
+        "spec.entrypoint: is never run in InteractiveMode, which waits for your job; delete it",
     ),
 }
 """Mistake -> what is replaced, by what, text on the line that is named, what is said of it."""

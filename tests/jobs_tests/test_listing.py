@@ -38,7 +38,7 @@ def test_a_job_that_is_named_behind_a_space_does_not_pass_for_done(words: list[s
     assert (answer.returncode, answer.stdout, answer.stderr) == (
         2,
         "",
-        f"python -m jobs lists the jobs and takes nothing: {told}\n",
+        f"python -m jobs lists the jobs and takes no arguments: {told}\n",
     )
 
 
@@ -47,7 +47,7 @@ def test_a_job_that_is_named_behind_a_space_does_not_pass_for_done(words: list[s
     [
         (">&-", 0, ""),
         (">&- 2>&-", 0, ""),
-        (">/dev/full", 1, "\nwhat this job writes, or its output: No space left on device\n"),
+        (">/dev/full", 1, "\na file of this job, or its output: No space left on device\n"),
     ],
 )
 def test_output_that_is_closed_or_full_gives_no_traceback(redirected: str, status: int, error: str) -> None:

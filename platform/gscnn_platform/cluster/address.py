@@ -127,7 +127,7 @@ def check_token_is_there(named: Named) -> None:
     if is_token_auth_enabled() and not has_token():
         raise ClusterError(
             f"RAY_AUTH_MODE is token, and there is no token for the cluster at {named.address}: "
-            f"copy its head's {TOKEN_FILE} to this machine, or name a copy by RAY_AUTH_TOKEN_PATH"
+            f"copy its head's {TOKEN_FILE} to this machine, or set RAY_AUTH_TOKEN_PATH to a copy"
         )
 
 
@@ -157,13 +157,13 @@ def _check_head(named: Named, address: str) -> None:
         alive = _asked(named, lambda: nodes.CheckAlive(_heads.CheckAliveRequest(), timeout=PATIENCE_SECONDS))
         if alive.ray_version != ray.__version__:
             raise ClusterError(
-                f"the cluster at {named.address}, which {named.source} names, runs Ray {alive.ray_version}, this is "
-                f"Ray {ray.__version__}: install that version, or {named.way_out} to start a cluster here"
+                f"the cluster at {named.address}, which {named.source} names, runs Ray {alive.ray_version}, but this "
+                f"is Ray {ray.__version__}: install that version, or {named.way_out} to start a cluster here"
             )
         known = _asked(named, lambda: nodes.GetAllNodeInfo(_nodes_here(), timeout=PATIENCE_SECONDS)).node_info_list
     if not known:
         raise ClusterError(
-            f"no node of the cluster at {named.address}, which {named.source} names, runs on this machine: give it the "
+            f"no node of the cluster at {named.address}, which {named.source} names, runs on this machine: submit the "
             f"job with `ray job submit --working-dir . …`, or {named.way_out} to start a cluster here"
         )
 
@@ -201,14 +201,14 @@ def _asked(named: Named, ask: Callable[[], Reply]) -> Reply:
             says = f"no cluster answers at {named.address}, which {named.source} names"
         else:
             says = f"{named.address}, which {named.source} names, is not the address of a Ray cluster"
-        raise ClusterError(f"{says}: {named.way_out} to start one here, or name another by {ADDRESS}") from error
+        raise ClusterError(f"{says}: {named.way_out} to start one here, or set {ADDRESS} to another") from error
 
 
 def _refused(named: Named) -> str:
     if is_token_auth_enabled():
         return (
             f"the cluster at {named.address}, which {named.source} names, refuses this token: "
-            f"copy its head's {TOKEN_FILE} to this machine, or name a copy by RAY_AUTH_TOKEN_PATH"
+            f"copy its head's {TOKEN_FILE} to this machine, or set RAY_AUTH_TOKEN_PATH to a copy"
         )
     return (
         f"the cluster at {named.address}, which {named.source} names, requires a token: export RAY_AUTH_MODE=token, "

@@ -95,8 +95,8 @@ def join_or_start(dashboard: bool) -> None:
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """This process keeps its signal handlers, of which Ray replaces SIGTERM's; and processes that start meanwhile do
-    not hear that the terminal is closed, as Ray's do not hear Ctrl-C: a run that stops after a checkpoint needs them.
+    """Keeps this process's signal handlers, because Ray replaces SIGTERM's. Processes that start in the block ignore a
+    closed terminal, as Ray's already ignore Ctrl-C: a run that stops after a checkpoint needs them.
     """
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
@@ -159,15 +159,15 @@ def check_folder(folder: Path) -> None:
     setting = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), "RAY_TMPDIR")
     if not folder.is_absolute():
         raise ClusterError(
-            f"{setting} is {os.environ.get(setting)!r}, no absolute path, and Ray's processes run in other folders: "
-            f"unset it, or export {setting}=FOLDER, such as /tmp"
+            f"{setting} is {os.environ.get(setting)!r}, not an absolute path, and Ray's processes run in other "
+            f"folders: unset it, or export {setting}=FOLDER, such as /tmp"
         )
     most = LONGEST_SOCKET - len("/" + SOCKET.format(os.getpid()))
     length = len(os.fsencode(folder.parent))
     if length > most:
         raise ClusterError(
-            f"{setting} is {folder.parent}, of {length} bytes, which makes the names of Ray's sockets too long for the "
-            f"system; export RAY_TMPDIR=FOLDER, a path of {most} bytes at most, such as /tmp"
+            f"{setting} is {folder.parent}, a path of {length} bytes, which makes the names of Ray's sockets too long "
+            f"for the system; export RAY_TMPDIR=FOLDER, a path of at most {most} bytes, such as /tmp"
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -178,11 +178,11 @@ def check_folder(folder: Path) -> None:
         free = shutil.disk_usage(folder).free
         reason = None if machine.can_write(folder) else f"it belongs to {owner}"
         if free < LEAST_FREE:
-            reason = f"{free / 1e6:.1f} MB of its disk are free, and Ray needs {LEAST_FREE / 1e6:.0f} MB"
+            reason = f"only {free / 1e6:.1f} MB of its disk are free, and Ray needs {LEAST_FREE / 1e6:.0f} MB"
     if reason:
         raise ClusterError(
             f"Ray cannot write {folder}, where it keeps sockets and logs ({reason}); "
-            f"export RAY_TMPDIR=FOLDER, one of yours, such as /tmp/{machine.user_name()}"
+            f"export RAY_TMPDIR=FOLDER, a folder of your own, such as /tmp/{machine.user_name()}"
         )
 
 

@@ -23,11 +23,11 @@ def resolve(path: str, option: str) -> str:
             relative in a submitted job, where it would be in the uploaded copy of the code.
     """
     if not path.strip():
-        raise ValueError(f"{option} is empty, as where a variable of the shell is not set: give a path or a URI")
+        raise ValueError(f"{option} is empty, as with a shell variable that is not set: give a path or a URI")
     if path.endswith("\r"):
         raise ValueError(
-            f"{option} {path!r} ends with a carriage return, as in a script with Windows line ends: convert the script "
-            "with dos2unix"
+            f"{option} {path!r} ends with a carriage return, as in a script with Windows line endings: convert the "
+            "script with dos2unix"
         )
     place = as_path(path)
     if isinstance(place, RemotePath):
@@ -47,10 +47,10 @@ def resolve_local(path: str, option: str) -> Path:
         ValueError: a URI, a relative path in a submitted job, a path that cannot be written, or one that is not a file.
     """
     if isinstance(as_path(path), RemotePath):
-        raise ValueError(f"{option} is {path!r}: must be a folder of this machine; copy its contents afterwards")
+        raise ValueError(f"{option} is {path!r}: must be on this machine; copy it afterwards")
     place = Path(resolve(path, option))
     if place.exists() and not place.is_file():
-        what = "a folder" if place.is_dir() else "no file that can be replaced"
+        what = "a folder" if place.is_dir() else "not a file that can be replaced"
         raise ValueError(f"{option} is {path!r}, which is {what}: name a file")
     # The target of a link is written, not the link.
     check_can_write(str(place.resolve().parent), option)

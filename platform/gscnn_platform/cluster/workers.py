@@ -86,7 +86,7 @@ def workers_for(
             "take fewer workers": needed > 1,
             "take fewer --cpus-per-worker": cpus > 1,
             "pass --use-gpu False": gpus and not has_gpus,
-            f"pass --wait-for-nodes{kind} where the cluster scales": True,
+            f"pass --wait-for-nodes{kind} if the cluster scales": True,
         }
         raise ResourcesError(f"{_named(needed)} {short}: {', or '.join(way for way, helps in ways.items() if helps)}")
     if short and options.use_gpu is None and not has_gpus:

@@ -50,7 +50,7 @@ def user_errors() -> Iterator[None]:
     except OSError as error:
         if error.strerror is None or (error.filename is None and error.errno not in FULL):
             raise
-        _end(f"{error.filename or 'what this job writes, or its output'}: {error.strerror}", 1)
+        _end(f"{error.filename or 'a file of this job, or its output'}: {error.strerror}", 1)
 
 
 def _end(message: str, status: int) -> None:

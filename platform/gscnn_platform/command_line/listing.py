@@ -19,7 +19,7 @@ def list_jobs(files: Mapping[str, Path]) -> None:
         job = asked[0].replace("-", "_") if asked[0] not in files else asked[0]
         told = f"write python -m jobs.{job}" if job in files else did_you_mean(asked[0], list(files))
         told = told or f"leave out {shown(asked[0])}"
-        sys.stderr.write(f"python -m jobs lists the jobs and takes nothing: {told}\n")
+        sys.stderr.write(f"python -m jobs lists the jobs and takes no arguments: {told}\n")
         sys.exit(2)
     for file in files.values():
         doc = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))

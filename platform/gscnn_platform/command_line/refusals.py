@@ -65,13 +65,13 @@ class Refusals:
         """The first word is not one of `choices`."""
         there = f"there are: {', '.join(self.choices)}"
         if words[0].startswith("-"):
-            self._end(f"{words[0]} stands where the {kind} is expected; {there}", f"example: {example(self.doc)}")
+            self._end(f"{words[0]} is not a {kind}; {there}", f"example: {example(self.doc)}")
         self._end(f"there is no {kind} {shown(words[0])}; {there}", did_you_mean(words[0], self.choices))
 
     def not_utf8(self, word: str) -> NoReturn:
         """A word that is not text, which no record, tag or page could hold."""
         shown_bytes = os.fsencode(word).decode("utf-8", "backslashreplace")
-        self._end(f"{shown_bytes} is not UTF-8: rename the file, or name it by a link; type options in UTF-8")
+        self._end(f"{shown_bytes} is not UTF-8: rename the file, or use a link to it; type options in UTF-8")
 
     def _dashed(self, argument: Any) -> str:
         """What to do about a value that looks like an option; empty if an option follows."""
@@ -87,14 +87,14 @@ class Refusals:
         typed = tokens[0].partition("=")[0]
         plain = typed.lstrip(DASHES)
         if plain != typed:  # As word processors do with two hyphens.
-            self._end(f"{typed} begins with a dash that is no hyphen: write --{plain.lstrip('-')}")
+            self._end(f"{typed} begins with a dash that is not a hyphen: write --{plain.lstrip('-')}")
         if not typed.startswith("-"):
             before = sys.argv[sys.argv.index(typed) - 1] if typed in sys.argv else ""
             switch = next((option for option in self.options.all if before in option.switches), None)
             if switch is not None:
                 self._end(f"{before} takes no value: write {' or '.join(switch.switches)}")
             self._end(
-                f"{shown(typed)} belongs to no option",
+                f"{shown(typed)} does not belong to an option",
                 "quote a value with spaces; all options: " + self._all_options(),
             )
         near = did_you_mean(typed.replace("_", "-"), self.options.flags())

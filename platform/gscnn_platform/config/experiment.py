@@ -71,7 +71,7 @@ class ExperimentConfig(Config):
             raise ValueError(
                 f"`training.batch_size` is {self.training.batch_size}: must be {needed * shares} or more for "
                 f"`num_workers` {self.num_workers} x `training.accumulate` {self.training.accumulate}, {needed} images "
-                f"a batch: batch norm in {name} needs {architecture.least_images}, or 1 with `training.sync_bn` on "
+                f"per batch: batch norm in {name} needs {architecture.least_images}, or 1 with `training.sync_bn` on "
                 "several workers"
             )
         return self

@@ -36,10 +36,10 @@ class TrackingConfig(Config):
     @classmethod
     def _without_password(cls, uri: str | None) -> str | None:
         if uri is not None and not uri.strip():
-            raise ValueError("must not be empty: name one, or leave the option out")
+            raise ValueError("must not be empty: give one, or omit the option")
         if uri is not None and has_password(uri):
             raise ValueError(
-                "logs and MLflow would show its user and password: give them by MLFLOW_TRACKING_USERNAME and "
+                "logs and MLflow would show its user and password: set them in MLFLOW_TRACKING_USERNAME and "
                 "MLFLOW_TRACKING_PASSWORD, or in ~/.mlflow/credentials (deploy/mlflow.md)"
             )
         return uri

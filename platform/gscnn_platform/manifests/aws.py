@@ -1,4 +1,4 @@
-"""Checks a file for AWS against EC2's own description of RunInstances, and against Ray's bad defaults. No network."""
+"""Checks a file for AWS against EC2's own description of RunInstances, and for Ray's bad defaults. No network."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ MISSING = {
     "IamInstanceProfile": "without it these nodes cannot read or write the bucket",
     "SecurityGroupIds": "Ray would create a group that opens port 22 to the whole internet",
 }
-"""Fields that each node type needs -> what happens without."""
+"""Fields that each node type needs -> what happens without them."""
 
 COMMANDS = {
     "setup_commands": "installs a nightly build of Ray",
@@ -50,7 +50,7 @@ def faults(document: Document) -> Iterator[Fault]:
 
 
 def summary(document: Document) -> str:
-    """Region, machines, how many, and what runs while nothing does."""
+    """Region, machines, their number, and what keeps running when idle."""
     types, head = document.get("available_node_types"), document.get("head_node_type")
     config = types[head]["node_config"]
     disk = sum(volume["Ebs"]["VolumeSize"] for volume in config.get("BlockDeviceMappings", []))
@@ -62,8 +62,8 @@ def summary(document: Document) -> str:
     )
     return (
         f"AWS {document.get('provider', 'region')}: head {config['InstanceType']} that runs no tasks, "
-        f"0 to {most} workers ({workers}). Idle, one {config['InstanceType']} and its {disk} GB disk run; "
-        f"workers go after {document.get('idle_timeout_minutes')} minutes without work"
+        f"0 to {most} workers ({workers}). Idle, one {config['InstanceType']} and its {disk} GB disk keep running; "
+        f"workers terminate after {document.get('idle_timeout_minutes')} minutes without work"
     )
 
 
@@ -71,7 +71,9 @@ def _region_faults(document: Document) -> Iterator[Fault]:
     region = document.get("provider", "region")
     regions = _session().get_available_regions("ec2")
     if not unfilled(region) and region not in regions:
-        yield document.fault(("provider", "region"), f"is {region}, no AWS region{suggestion(str(region), regions)}")
+        yield document.fault(
+            ("provider", "region"), f"is {region}, not an AWS region{suggestion(str(region), regions)}"
+        )
 
 
 def _size_faults(document: Document, name: str, is_head: bool) -> Iterator[Fault]:
@@ -117,8 +119,8 @@ def _id_faults(document: Document, field: Field, kind: str) -> Iterator[Fault]:
 
 
 def _request_faults(document: Document, field: Field, config: Mapping[str, Any]) -> Iterator[Fault]:
-    """Faults that EC2 would refuse in a request: unknown fields, wrong types, and values that are not in its lists."""
-    # SubnetIds is Ray's own: it takes one of them for each request.
+    """What EC2 would reject in a request: unknown fields, wrong types, and values that are not in its lists."""
+    # SubnetIds is Ray's own field: it uses one of them for each request.
     request = {name: value for name, value in config.items() if name != "SubnetIds"}
     shape = _run_instances()
     report = ParamValidator().validate({**request, "MinCount": 1, "MaxCount": 1}, shape)
@@ -136,7 +138,7 @@ def _request_faults(document: Document, field: Field, config: Mapping[str, Any])
     for inside, value, known in _unlisted(request, shape, ()):
         yield document.fault(
             (*field, *inside),
-            f"is {value}, not among the {len(known)} that EC2 of botocore {botocore.__version__} knows"
+            f"is {value}, not among the {len(known)} that botocore {botocore.__version__} lists for EC2"
             f"{suggestion(value, known)}",
         )
 

@@ -29,18 +29,18 @@ class Report:
 
 
 def check(file: str) -> Report:
-    """Reads a file for `ray up` or KubeRay and holds it against all that is known without a network."""
+    """Checks a file for `ray up` or KubeRay as far as possible without a network."""
     try:
         document = Document(Path(file))
     except UnreadableError as error:
         return Report(file, faults=(error.fault,))
-    # Late, for each brings dependencies of its own: botocore takes 0.4 s.
+    # Imported late, because each has its own dependencies: botocore takes 0.4 s.
     if document.get("kind") is not None:
         from gscnn_platform.manifests import kuberay as manifest
     elif document.get("provider") is not None:
         from gscnn_platform.manifests import ray_up as manifest
     else:
-        what = "has neither `provider`, as a file for `ray up`, nor `kind`, as one for Kubernetes"
+        what = "has neither `provider`, for `ray up`, nor `kind`, for Kubernetes"
         return Report(file, faults=(document.fault((), what),))
     placeholders, faults = tuple(document.placeholders()), tuple(manifest.faults(document))
     ready = not placeholders and not faults

@@ -45,7 +45,7 @@ class Document:
     def __init__(self, path: Path) -> None:
         """
         Raises:
-            UnreadableError: naming the file and, for what is no YAML, the line.
+            UnreadableError: naming the file and, if it is not YAML, the line.
         """
         self.file = str(path)
         try:
@@ -56,7 +56,7 @@ class Document:
             raise UnreadableError(Fault(self.file, error.line, "", error.what)) from error
 
     def get(self, *field: str | int) -> Any:
-        """The value of a field, or None if it or what holds it is not there."""
+        """The value of a field, or None if it or its parent is missing."""
         value = self.value
         for key in field:
             try:
@@ -66,18 +66,18 @@ class Document:
         return value
 
     def fault(self, field: Iterable[str | int], what: str) -> Fault:
-        """A fault of a field, with its line, or that of the field that should contain it."""
+        """A fault of a field, with its line, or the line of the field that should contain it."""
         field = tuple(field)
         return Fault(self.file, self._line(field), dotted(field), what)
 
     def placeholders(self) -> Iterator[Fault]:
-        """Every value that is still to be filled in, once, where it is written."""
+        """Every value that must still be filled in, once, where it is written."""
         seen: set[int] = set()
         for field, node in _scalars(self._root, ()):
             names = list(dict.fromkeys(PLACEHOLDER.findall(node.value)))
             if names and id(node) not in seen:
                 seen.add(id(node))
-                yield self.fault(field, f"is still to be filled in: {', '.join(names)}")
+                yield self.fault(field, f"must still be filled in: {', '.join(names)}")
 
     def _line(self, field: Field) -> int | None:
         node, line = self._root, None if self._root is None else self._root.start_mark.line + 1
@@ -97,12 +97,12 @@ def dotted(field: Field) -> str:
 
 
 def unfilled(value: object) -> bool:
-    """Whether a value holds a placeholder, which is told once and by itself."""
+    """Whether a value holds a placeholder, which is reported once and separately."""
     return bool(PLACEHOLDER.search(str(value)))
 
 
 def _entry(node: yaml.Node, key: str | int) -> tuple[yaml.Node | None, yaml.Node | None]:
-    """Name and value of a mapping's field, also of one that is merged into it; of a list's item the value alone."""
+    """Name and value of a mapping's field, including merged ones; for a list's item, only the value."""
     if isinstance(node, yaml.SequenceNode):
         return None, node.value[key] if isinstance(key, int) and key < len(node.value) else None
     merged: list[yaml.Node] = []

@@ -46,11 +46,11 @@ def summary(document: Document) -> str:
     idle = document.get(*CLUSTER, "autoscalerOptions", "idleTimeoutSeconds")
     head = document.get(*HEAD, "template", "spec", "containers", 0, "resources", "requests") or {}
     end = {
-        "InteractiveMode": "it waits for a job of yours, the head's pod running, and ends after it",
+        "InteractiveMode": "it waits for your job while the head's pod runs, and ends after it",
     }.get(document.get("spec", "submissionMode"), "it ends with its job")
     return (
         f"RayJob {document.get('metadata', 'name')}: head of {head.get('cpu')} CPUs and {head.get('memory')} that runs "
-        f"no tasks, workers {workers}, gone after {60 if idle is None else idle} s without work; {end}"
+        f"no tasks, workers {workers}, removed after {60 if idle is None else idle} s without work; {end}"
     )
 
 
@@ -66,7 +66,7 @@ def _cluster_faults(document: Document) -> Iterator[Fault]:
     if mode != "token":
         yield document.fault(
             (*CLUSTER, "authOptions", "mode"),
-            f"is {mode}: whoever reaches the head in the cluster could run code; set authOptions: {{mode: token}}",
+            f"is {mode}: anyone who reaches the head in the cluster could run code; set authOptions: {{mode: token}}",
         )
     service = document.get(*HEAD, "serviceType")
     if service not in (None, "ClusterIP"):
@@ -92,12 +92,10 @@ def _job_faults(document: Document) -> Iterator[Fault]:
     interactive = job.get("submissionMode") == "InteractiveMode"
     if interactive and "entrypoint" in job:
         yield document.fault(
-            ("spec", "entrypoint"), "is never run in InteractiveMode, which waits for yours; delete it"
+            ("spec", "entrypoint"), "is never run in InteractiveMode, which waits for your job; delete it"
         )
     if not interactive and not job.get("entrypoint"):
-        yield document.fault(
-            ("spec", "entrypoint"), "is not given: say what to run, or submissionMode: InteractiveMode"
-        )
+        yield document.fault(("spec", "entrypoint"), "is not given: set a command, or submissionMode: InteractiveMode")
 
 
 def _pod_faults(document: Document, pod: Field) -> Iterator[Fault]:

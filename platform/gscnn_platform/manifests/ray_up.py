@@ -50,12 +50,12 @@ def summary(document: Document) -> str:
     workers = document.get("provider", "worker_ips") or []
     return (
         f"Machines of your own: head {document.get('provider', 'head_ip')} and {len(workers)} more, "
-        f"entered by ssh as {document.get('auth', 'ssh_user')}; all stay up until ray down"
+        f"accessed by ssh as {document.get('auth', 'ssh_user')}; all stay up until ray down"
     )
 
 
 def _ray_schema() -> dict[str, Any]:
-    """The schema that Ray comes with, found without the second that importing Ray takes."""
+    """The schema that Ray comes with, found without importing Ray, which takes a second."""
     ray = importlib.util.find_spec("ray")
     assert ray is not None and ray.origin is not None, "Ray is a dependency of this package"
     return json.loads((Path(ray.origin).parent / "autoscaler/ray-schema.json").read_text(encoding="utf-8"))
@@ -65,7 +65,7 @@ def _rays_own_faults(document: Document) -> Iterator[Fault]:
     """Ray's own errors beyond its schema, after it has added its defaults."""
     from ray.autoscaler._private.util import prepare_config, validate_config
 
-    logging.getLogger("ray.autoscaler").setLevel(logging.WARNING)  # It tells of each default that it fills in.
+    logging.getLogger("ray.autoscaler").setLevel(logging.WARNING)  # It logs each default that it fills in.
     try:
         validate_config(prepare_config(deepcopy(document.value)))
     except (ValueError, RuntimeError, AssertionError) as error:
@@ -79,7 +79,7 @@ def _start_faults(document: Document, role: str) -> Iterator[Fault]:
     if not isinstance(commands, list):
         yield document.fault((field,), "is not given: Ray's default requires no token and opens the dashboard to all")
         return
-    # What has a colon in it, YAML reads as a mapping.
+    # YAML reads text with a colon in it as a mapping.
     starts = [(index, str(command)) for index, command in enumerate(commands) if "ray start" in str(command)]
     if not starts:
         yield document.fault((field,), "has no `ray start`")
@@ -136,9 +136,9 @@ def _how_to_make(path: Path) -> str:
         case "auth_token":
             return f"ray get-auth-token --generate; chmod 600 {shlex.quote(str(path))}"
         case "credentials":
-            return "deploy/mlflow.md says what goes in; without a tracking server, delete the line"
+            return "deploy/mlflow.md says what to write in it; without a tracking server, delete the line"
         case _:
-            return "make it, or delete the line"
+            return "create it, or delete the line"
 
 
 def _aws_faults(document: Document) -> Iterator[Fault]:

@@ -21,7 +21,7 @@ TYPES = {
 
 
 def schema_faults(document: Document, schema: Mapping[str, Any]) -> Iterator[Fault]:
-    """Every place where the document is not as the schema (draft 7) says."""
+    """Every place where the document violates the schema (draft 7)."""
     errors = jsonschema.Draft7Validator(schema).iter_errors(document.value)
     for error in sorted(errors, key=lambda error: [str(key) for key in error.absolute_path]):
         yield from _faults(document, error)

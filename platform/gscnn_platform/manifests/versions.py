@@ -30,7 +30,7 @@ def image_faults(document: Document, field: Field) -> Iterator[Fault]:
     """An image needs a tag that names the Ray version of constraints.txt, so that it cannot change unnoticed."""
     image, ray = document.get(*field), locked("ray")
     if not isinstance(image, str):
-        yield document.fault(field, f"is {image!r}; give the image that deploy/Dockerfile makes")
+        yield document.fault(field, f"is {image!r}; give the image that deploy/Dockerfile builds")
         return
     tag = image.split("@")[0].rpartition("/")[2].partition(":")[2]
     if not tag or tag == "latest":

@@ -131,7 +131,7 @@ def test_a_head_of_another_version_is_refused_with_both() -> None:
 def test_a_cluster_without_a_node_on_this_machine_is_for_submitted_jobs() -> None:
     with (
         serving(Head(nodes=0)) as place,
-        pytest.raises(ClusterError, match="runs on this machine: give it the job with"),
+        pytest.raises(ClusterError, match="runs on this machine: submit the job with"),
     ):
         check_answers(Named(place, "RAY_ADDRESS"))
 

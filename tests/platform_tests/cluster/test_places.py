@@ -11,7 +11,7 @@ def test_paths_become_absolute_and_uris_stay(tmp_path: Path, monkeypatch: pytest
     assert cluster.resolve(f"file://{tmp_path}/runs", "--storage") == str(tmp_path / "runs")
     assert cluster.resolve("s3://bucket/runs/", "--storage") == "s3://bucket/runs"
     assert cluster.resolve_local("page.html", "--report") == tmp_path / "page.html"
-    with pytest.raises(ValueError, match=r"--report is 's3://bucket/page\.html': must be a folder of this"):
+    with pytest.raises(ValueError, match=r"--report is 's3://bucket/page\.html': must be on this machine"):
         cluster.resolve_local("s3://bucket/page.html", "--report")
     with pytest.raises(ValueError, match=r"s3://\.\.\.@bucket"):
         cluster.resolve("s3://key:secret@bucket/runs", "--storage")
@@ -19,7 +19,7 @@ def test_paths_become_absolute_and_uris_stay(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize("empty", ["", " "])
 def test_an_empty_path_is_not_the_current_folder(empty: str) -> None:
-    with pytest.raises(ValueError, match=r"--out is empty, as where a variable of the shell is not set"):
+    with pytest.raises(ValueError, match=r"--out is empty, as with a shell variable that is not set"):
         cluster.resolve(empty, "--out")
 
 
@@ -56,5 +56,5 @@ def test_a_page_is_written_to_a_file_or_what_a_link_names_and_to_nothing_else(tm
     assert cluster.resolve_local(f"{tmp_path}/link.html", "--report") == tmp_path / "link.html"
     with pytest.raises(ValueError, match=r"--report is .*folder., which is a folder: name a file"):
         cluster.resolve_local(f"{tmp_path}/folder", "--report")
-    with pytest.raises(ValueError, match="--out is '/dev/null', which is no file that can be replaced"):
+    with pytest.raises(ValueError, match="--out is '/dev/null', which is not a file that can be replaced"):
         cluster.resolve_local("/dev/null", "--out")

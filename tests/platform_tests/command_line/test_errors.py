@@ -27,7 +27,7 @@ def raises(error: BaseException) -> Callable[[], None]:
         (
             raises(OSError(28, "No space left on device")),
             1,
-            "what this job writes, or its output: No space left on device",
+            "a file of this job, or its output: No space left on device",
         ),
         (raises(TrainingStoppedError("stopped after step 3", signal.SIGINT)), 130, "stopped after step 3"),
         (raises(TrainingStoppedError("stopped by the sweep", None)), 143, "stopped by the sweep"),

@@ -61,7 +61,7 @@ def test_options_change_the_fields_that_they_name_and_no_other(monkeypatch: pyte
         ("--seed 4294967296", "--seed is 4294967296: must be 4294967295 or less"),
         ("--seed 3 --seed x", "--seed is x: must be a whole number"),
         ("--store -dash", "--store needs a value\nwrite --store=-dash for a value that starts with a dash\n"),
-        ("\N{EM DASH}store x", "\N{EM DASH}store begins with a dash that is no hyphen: write --store"),
+        ("\N{EM DASH}store x", "\N{EM DASH}store begins with a dash that is not a hyphen: write --store"),
         ("-- --store x", "-- is not an option: leave it out"),
         ("--loss.edge=", "--loss.edge is '': must be a number"),
         ("--store caf\udce9", r"caf\xe9 is not UTF-8: "),
@@ -75,12 +75,12 @@ def test_options_change_the_fields_that_they_name_and_no_other(monkeypatch: pyte
             "--training.compile True",
             "--training.compile takes no value: write --training.compile or --training.no-compile",
         ),
-        ("two words", "two belongs to no option"),
+        ("two words", "two does not belong to an option"),
         ("--min-workers 3", "--min-workers is 3: must be at most --num-workers, 1"),
         ("--loss.edge 0 --loss.seg 0 --loss.attention 0", "--loss.seg, --loss.edge, --loss.attention and --loss.dual"),
         ("--model.architecture deeplabv3plus", "--loss.edge is 5 and --loss.attention is "),
         ("--training.batch-size 1", "--training.batch-size is 1: must be 2 or more for --num-workers 1 x "),
-        ("--tracking.uri=", "--tracking.uri is '': must not be empty: name one, or leave the option out"),
+        ("--tracking.uri=", "--tracking.uri is '': must not be empty: give one, or omit the option"),
         ("--tracking.uri http://me:secret@host", "--tracking.uri is http://***:***@host: "),
     ],
 )
@@ -117,7 +117,7 @@ def test_an_unknown_recipe_is_answered_with_those_there_are(
     error = ended(monkeypatch, capsys, "strets", "--store", "x")[1]
     assert error.startswith(f"there is no recipe strets; there are: {', '.join(RECIPES)}\ndid you mean streets")
     error = ended(monkeypatch, capsys, "--store", "x")[1]
-    assert error.startswith("--store stands where the recipe is expected; there are: ")
+    assert error.startswith("--store is not a recipe; there are: ")
     assert error.endswith("example: python -m jobs.train streets --store data/streets\n")
 
 
