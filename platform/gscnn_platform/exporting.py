@@ -102,7 +102,7 @@ def describe(result: ExportResult) -> str:
     for check in result.checks:
         batch, height, width = check.shape
         lines.append(
-            f"  {batch} x {width}x{height}: probabilities differ by {check.largest_difference:.1e} at most, "
+            f"  {batch} x {width}x{height}: probabilities differ by at most {check.largest_difference:.1e}, "
             f"{check.same_label:.4%} of the pixels have the same class"
         )
     return "\n".join(lines)
@@ -112,7 +112,7 @@ def _refuse(path: Path, overwrite: bool) -> None:
     if path.suffix not in (ONNX, TORCH):
         raise ExportError(f"--out {path}: need a name that ends in {ONNX} or {TORCH}")
     if path.is_dir():
-        raise ExportError(f"--out {path} is a folder: name a file, one that is not there")
+        raise ExportError(f"--out {path} is a folder: name a new file")
     if path.exists() and not overwrite:
         raise ExportError(f"--out {path} exists already: add --overwrite, or choose another file")
     if path.suffix == ONNX:

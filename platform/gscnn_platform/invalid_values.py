@@ -33,7 +33,7 @@ RULES: Final[Mapping[str, str]] = {
     "missing": "is missing",
     "extra_forbidden": "is not a field here",
     "too_short": "needs {min_length} or more values",
-    "too_long": "takes {max_length} values at most",
+    "too_long": "takes at most {max_length} values",
     "string_too_short": "must not be empty",
     "string_pattern_mismatch": "must be of the form {pattern}",
 }

@@ -82,7 +82,7 @@ def _wrong(name: str) -> str | None:
     if name[0] in ".- " or name[-1] in ". ":
         return "it starts with a dot, a dash or a space, or ends with a dot or a space"
     if len(name.encode()) > MOST_BYTES:
-        return f"it has {len(name.encode())} bytes, {MOST_BYTES} at most"
+        return f"it has {len(name.encode())} bytes, and may have at most {MOST_BYTES}"
     if name in RESERVED or name.startswith("mlflow.db"):
         return "the storage folder has a file or a folder of this name"
     return None

@@ -191,7 +191,7 @@ def as_path(location: str | AnyPath) -> AnyPath:
         raise LocationError(f"{shown}: this path is not UTF-8: rename it, or use a link to it") from error
     if ONE_SLASH.match(location):
         meant = location.replace(":/", ":///" if location.startswith("file:") else "://", 1)
-        raise LocationError(f"{location}: a URI has two slashes behind its scheme: {meant}")
+        raise LocationError(f"{location}: a URI has two slashes after its scheme: {meant}")
     location = location.removeprefix("file://")
     if "://" not in location:
         # Two slashes, as in `$FOLDER//frames` if FOLDER is not set, mean another root than one slash.

@@ -20,8 +20,8 @@ PROBLEMS: Final = {
     "mapping values are not allowed here": "a second `:` in one line, or a line indented unlike the others; "
     "put text that holds a `:` in quotes",
     "found character '\\t' that cannot start any token": "a tab; indent with spaces",
-    "found character": "text that starts with a character which means another thing in YAML; put it in quotes",
-    "could not find expected ':'": "a field without `:` and a value, or a `-` without a space behind it",
+    "found character": "text that starts with a special character of YAML; put it in quotes",
+    "could not find expected ':'": "a field without `:` and a value, or a `-` without a space after it",
     "expected <block end>, but found '<block mapping start>'": "indented unlike the lines above it",
     "expected <block end>, but found '<scalar>'": "indented unlike the lines above it",
     "expected ',' or ']', but got '<stream end>'": "a `[` that is not closed",
@@ -110,7 +110,7 @@ def parse_yaml(file: File, text: str) -> Any:
         # A date such as 2024-13-45.
         raise TextError(file, f"not valid YAML: {error}; put text that looks like a date in quotes") from error
     except RecursionError as error:
-        raise TextError(file, "not valid YAML: brackets or lines that are nested a thousand deep") from error
+        raise TextError(file, "not valid YAML: brackets or lines nested a thousand levels deep") from error
 
 
 def suggestion(wrong: str, names: Iterable[str]) -> str:

@@ -230,5 +230,5 @@ def test_an_image_that_is_not_uint8_rgb_is_an_error(image: NDArray[np.uint8]) ->
 
 @pytest.mark.usefixtures("unchecked")
 def test_an_unknown_method_is_an_error_that_names_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"'scharr'.*canny, sobel"):
+    with pytest.raises(ValueError, match=r"'scharr'.*canny or sobel"):
         image_gradient(random_image(0), cast(GradientMethod, "scharr"))

@@ -33,8 +33,8 @@ def test_two_slashes_before_a_path_are_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("uri", "message"),
     [
-        ("s3:/bucket/frames", r"s3:/bucket/frames: a URI has two slashes behind its scheme: s3://bucket/frames$"),
-        ("file:/data", r"two slashes behind its scheme: file:///data$"),
+        ("s3:/bucket/frames", r"s3:/bucket/frames: a URI has two slashes after its scheme: s3://bucket/frames$"),
+        ("file:/data", r"two slashes after its scheme: file:///data$"),
         ("s3://", r"s3://: names no bucket: write s3://BUCKET/FOLDER"),
         ("s3:///frames", r"s3:///frames: names no bucket"),
     ],
