@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 import sysconfig
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -46,6 +47,7 @@ LAYERS: tuple[set[str], ...] = (
         "gscnn_platform.scores",
         "gscnn_platform.remote_errors",
         "gscnn_platform.text_files",
+        "gscnn_platform.tracking.outbox",
     },
     {"gscnn"},
 )
@@ -81,7 +83,10 @@ OWNERS: dict[str, set[str]] = {
     "botocore": {"gscnn_platform.manifests"},
     "jsonschema": {"gscnn_platform.manifests"},
 }
-"""Third-party package -> the only modules, or packages, that import it. The longest name that fits decides."""
+"""Third-party package -> the only modules, or packages, that import it. The longest name that fits decides.
+
+A room inside such a package that has a line of its own in LAYERS is not one of them: the outbox knows no MLflow.
+"""
 
 SCIENCE_MAY_IMPORT = {"gscnn", "torch", "torchvision", "numpy", "cv2", "jaxtyping", "pydantic", "lazy_loader"}
 """And the standard library, but for what opens files:"""
@@ -95,8 +100,10 @@ OTHER_OPENS = {"os.open", "Image.open", "board.open"}
 """Functions of that name that open no text."""
 BINARY_MODES = {repr(f"{mode}b") for mode in ("r", "w", "a", "x", "r+")}
 
-MOST_LINES = {"gscnn": 350, "platform": 350, "tests": 350, "benchmarks": 350, "jobs": 60}
-"""Folder -> lines that a Python file below it may have. Past that a file is two files, and a job has logic."""
+LONG = 350
+"""Lines past which a Python file is probably two: pytest lists such files among its warnings, and none fails."""
+MOST_JOB_LINES = 60
+"""Lines that a job may have. Past that it has logic."""
 
 Rule = Callable[[Arrow], str | None]
 """Says what is wrong with an arrow, or None."""
@@ -132,8 +139,11 @@ def wrong_direction(arrow: Arrow) -> str | None:
 
 
 def wrong_owner(arrow: Arrow) -> str | None:
-    dependency = longest(arrow.target, set(OWNERS))
-    if dependency is None or any(within(arrow.source, owner) for owner in OWNERS[dependency]):
+    dependency, room = longest(arrow.target, set(OWNERS)), longest(arrow.source, set().union(*LAYERS))
+    if dependency is None:
+        return None
+    owner = longest(arrow.source, OWNERS[dependency])
+    if owner is not None and (room is None or within(owner, room)):
         return None
     return f"{arrow}: {dependency} belongs to {', '.join(sorted(OWNERS[dependency]))}"
 
@@ -225,6 +235,8 @@ def test_text_has_the_same_encoding_on_every_machine() -> None:
         ("gscnn_platform.training.loop", "import ray\nray.tune.report({})", wrong_owner, "ray.tune belongs to"),
         ("gscnn_platform.data.store", "from ray.util import queue", wrong_owner, "ray belongs to"),
         ("gscnn_platform.training.loop", "from mlflow.entities import Metric", wrong_owner, "mlflow belongs to"),
+        ("gscnn_platform.tracking.outbox", "import mlflow", wrong_owner, "mlflow belongs to"),
+        ("gscnn_platform.tracking.outbox", "import gscnn_platform.tracking.uri", wrong_direction, "points up"),
         ("gscnn_platform.config", "import tyro", wrong_owner, "tyro belongs to gscnn_platform.command_line, jobs"),
         ("gscnn.losses", "import ray", wrong_in_science, "gscnn imports"),
         ("gscnn.losses", "from pathlib import Path", wrong_in_science, "gscnn imports"),
@@ -274,16 +286,22 @@ def test_platform_stays_the_standard_librarys() -> None:
     assert system == platform.system()
 
 
-@pytest.mark.parametrize(("folder", "most"), MOST_LINES.items())
-def test_no_file_is_too_long(folder: str, most: int) -> None:
-    lengths = {path: len(path.read_text().splitlines()) for path in (ROOT / folder).rglob("*.py")}
-    assert lengths
+def lengths(*folders: str) -> dict[str, int]:
+    files = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+    return {str(path.relative_to(ROOT)): len(path.read_text("utf-8").splitlines()) for path in files}
+
+
+def test_long_files_are_listed() -> None:
+    for file, lines in lengths("gscnn", "platform", "tests", "benchmarks").items():
+        if lines > LONG:
+            warnings.warn(f"{file} has {lines} lines, more than {LONG}: is it two files?", stacklevel=1)
+
+
+def test_a_job_has_no_logic() -> None:
+    found = lengths("jobs")
+    assert found
     report(
-        [
-            f"{path.relative_to(ROOT)}:{most + 1}: {lines} lines, {most} at most"
-            for path, lines in lengths.items()
-            if lines > most
-        ]
+        [f"{file}: {lines} lines, {MOST_JOB_LINES} at most" for file, lines in found.items() if lines > MOST_JOB_LINES]
     )
 
 

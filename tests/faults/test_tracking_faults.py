@@ -21,7 +21,8 @@ from mlflow.models import Model
 
 from gscnn_platform import tracking
 from gscnn_platform.tracking.delivery import client_of
-from gscnn_platform.tracking.outbox import Outbox
+from gscnn_platform.tracking.outbox.outbox import Outbox
+from gscnn_platform.tracking.outboxes import open_outbox
 from tests.faults.table import note
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -118,7 +119,7 @@ def steps_of(database: Path, run_id: str, key: str) -> list[int]:
 def test_a_server_killed_and_restarted_gets_every_step_in_order_and_once(server: Server, tmp_path: Path) -> None:
     run_id = new_run(server.uri, server.database)
     said: list[str] = []
-    outbox = Outbox.at(tmp_path / "run" / "tracking", server.uri, run_id, said.append).start()
+    outbox = open_outbox(tmp_path / "run" / "tracking", server.uri, run_id, said.append).start()
     stop = threading.Event()
     slowest, last = 0.0, 0
 
@@ -175,7 +176,7 @@ def test_what_a_dead_server_did_not_get_is_named_and_sync_tracking_delivers_it(
     saved = tmp_path / "saved"
     saved.mkdir()
     Model().save(saved / "MLmodel")
-    best = Outbox.at(folder, server.uri, run_id)
+    best = open_outbox(folder, server.uri, run_id)
     best.best({"val/best_miou": 0.5}, saved, "checkpoint", saved)
     best.close(patience=0)
     began = time.monotonic()
@@ -215,7 +216,7 @@ def test_sync_tracking_leaves_a_run_alone_that_still_goes_on(
 ) -> None:
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     run_id = mlflow.MlflowClient(uri).create_run("0").info.run_id
-    outbox = Outbox.at(tmp_path / "run" / "tracking", uri, run_id)
+    outbox = open_outbox(tmp_path / "run" / "tracking", uri, run_id)
     log(outbox, 1, 3)
     job = importlib.import_module("jobs.sync-tracking")
     with pytest.raises(SystemExit) as ended:
@@ -229,7 +230,7 @@ def test_sync_tracking_leaves_a_run_alone_that_still_goes_on(
 
 def test_training_never_waits_for_a_server_that_hangs(tmp_path: Path) -> None:
     with hung_server() as uri:
-        outbox = Outbox.at(tmp_path, uri, "f" * 32).start()
+        outbox = open_outbox(tmp_path, uri, "f" * 32).start()
         began = time.monotonic()
         for step in range(1, 1001):
             log(outbox, step, step)
@@ -244,7 +245,7 @@ def test_training_never_waits_for_a_server_that_hangs(tmp_path: Path) -> None:
 
 
 def write_until_killed(folder: Path, uri: str, run_id: str, ready: Connection) -> None:
-    outbox = Outbox.at(folder, uri, run_id).start()
+    outbox = open_outbox(folder, uri, run_id).start()
     for step in range(1, 10**9):
         log(outbox, step, step)
         if step == 500:
@@ -265,7 +266,7 @@ def test_a_killed_writer_leaves_no_gap_and_no_step_twice(tmp_path: Path) -> None
     assert here.poll(60)
     writer.kill()
     writer.join()
-    outbox = Outbox.at(tmp_path / "tracking", uri, run_id).start()
+    outbox = open_outbox(tmp_path / "tracking", uri, run_id).start()
     for first in range(401, 1401, 10):  # From the last checkpoint.
         log(outbox, first, first + 9)
     assert not outbox.close(patience=20)
@@ -276,7 +277,7 @@ def test_a_killed_writer_leaves_no_gap_and_no_step_twice(tmp_path: Path) -> None
 def write_a_run(number: int, folder: Path, uri: str, run_id: str, start: Connection) -> None:
     """200 steps of 5 keys, one call a step."""
     start.recv()
-    outbox = Outbox.at(folder / str(number) / "tracking", uri, run_id).start()
+    outbox = open_outbox(folder / str(number) / "tracking", uri, run_id).start()
     for step in range(1, 201):
         log(outbox, step, step)
         time.sleep(0.01)

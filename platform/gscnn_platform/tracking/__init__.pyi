@@ -3,14 +3,16 @@ from .deleted import (
     REPLACES,
     DeletedError,
     fate_of,
-    make_way,
     move_to,
     needs_new_run,
     start_time_of,
 )
 from .delivery import CHECKPOINT
-from .journal import HeldError, TrackingError
-from .outbox import Left, Outbox, left_in
+from .outbox.errors import HeldError, TrackingError
+from .outbox.folders import make_way
+from .outbox.left import Left, left_in
+from .outbox.outbox import Outbox
+from .outboxes import open_outbox
 from .reading import PARENT, SWEEP, TrackedRun, children, find_run, picture, read_run
 from .runs import (
     checkpoint_of_run,
@@ -70,6 +72,7 @@ __all__ = [
     "make_way",
     "move_to",
     "needs_new_run",
+    "open_outbox",
     "picture",
     "read_run",
     "register",

@@ -3,7 +3,6 @@
 import tempfile
 import threading
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Final, Literal
 
@@ -14,8 +13,9 @@ from mlflow.exceptions import MlflowException
 from gscnn_platform.config import OnDeleted
 from gscnn_platform.names import sqlite_path
 from gscnn_platform.tracking.delivery import client_of
-from gscnn_platform.tracking.journal import HEADER, Address, Journal, TrackingError, parts, read_json, write_json
-from gscnn_platform.tracking.outbox import Say, left_in
+from gscnn_platform.tracking.outbox.errors import TrackingError
+from gscnn_platform.tracking.outbox.folders import give_to
+from gscnn_platform.tracking.outbox.parts import Address
 from gscnn_platform.tracking.refusals import reason
 from gscnn_platform.tracking.uri import check_database
 
@@ -132,38 +132,10 @@ def move_to(outbox: str | Path, uri: str, old: str, new: str) -> None:
         uri: of both runs.
         old, new: ids of the run that was deleted and of the one in its place.
     """
-    for part in parts(Path(outbox)):
-        journal = Journal(part)
-        try:
-            (part / "delivered.json").unlink(missing_ok=True)
-            (part / "refused.jsonl").unlink(missing_ok=True)
-            write_json(part / HEADER, asdict(Address(uri, new)))
-        finally:
-            journal.close()
-    (Path(outbox) / "steps.json").unlink(missing_ok=True)
+    give_to(Path(outbox), Address(uri, new))
     # Pictures that were delivered are no longer in the outbox.
     with suppress(MlflowException, OSError), tempfile.TemporaryDirectory() as folder:
         _copy_artifacts(client_of(uri), old, new, folder)
-
-
-def make_way(outbox: str | Path, run_id: str, say: Say) -> None:
-    """Moves aside the outbox of an earlier run with the same name.
-
-    Args:
-        outbox: the folder; there may be none.
-        run_id: of the new run.
-        say: hears where to, if something in it was not delivered.
-    """
-    place = Path(outbox)
-    others = [known["run_id"] for part in parts(place) if (known := read_json(part / HEADER)) is not None]
-    other = next((each for each in others if each != run_id), None)
-    if other is None:
-        return
-    left = left_in(place)
-    aside = place.with_name(f"{place.name}-{other[:8]}")
-    place.rename(aside)
-    if left.waiting:
-        say(f"tracking: an earlier run of this name has undelivered data, now in {aside}: {left.waiting}")
 
 
 def _copy_artifacts(client: mlflow.MlflowClient, old: str, new: str, folder: str) -> None:

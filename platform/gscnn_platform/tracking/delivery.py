@@ -21,8 +21,10 @@ from mlflow.store.db import utils as database
 from sqlalchemy.exc import SQLAlchemyError
 
 from gscnn_platform.names import metric_key, original_key, sqlite_path
-from gscnn_platform.tracking.journal import ROWS, Entry, Journal, TrackingError, entries, parts, read_json, write_json
-from gscnn_platform.tracking.refusals import check_credentials
+from gscnn_platform.tracking.outbox.errors import TrackingError
+from gscnn_platform.tracking.outbox.journal import Journal
+from gscnn_platform.tracking.outbox.parts import ROWS, Entry, entries, parts, read_json, write_json
+from gscnn_platform.tracking.refusals import check_credentials, refusal
 from gscnn_platform.tracking.uri import check_listening
 
 NOTE: Final = "mlflow.note.content"
@@ -70,7 +72,7 @@ def client_of(uri: str) -> mlflow.MlflowClient:
         raise MlflowException(f"the database cannot be opened: {error}".splitlines()[0]) from error
 
 
-class Delivery:
+class MLflowDelivery:
     """Delivers the entries of one journal. Any error means: try again later."""
 
     def __init__(self, journal: Journal) -> None:
@@ -83,9 +85,12 @@ class Delivery:
         """Sends one request's worth of entries; returns whether there was anything to send."""
         try:
             return self._some()
-        except BaseException:
+        except BaseException as error:
             # The next attempt begins with a look at whether the server is there, in 5 s at most.
             self._client = None
+            refused = refusal(error) if isinstance(error, Exception) else None
+            if refused:
+                raise TrackingError(refused) from error
             raise
 
     def _some(self) -> bool:

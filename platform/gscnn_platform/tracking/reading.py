@@ -18,7 +18,7 @@ from mlflow.exceptions import MlflowException
 
 from gscnn_platform.names import MOST_KEY, filter_pattern, metric_key, original_key
 from gscnn_platform.tracking.delivery import client_of
-from gscnn_platform.tracking.journal import TrackingError
+from gscnn_platform.tracking.outbox.errors import TrackingError
 from gscnn_platform.tracking.refusals import reason
 from gscnn_platform.tracking.uri import check_database, check_no_password
 

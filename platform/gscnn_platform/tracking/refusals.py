@@ -6,7 +6,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.credentials import read_mlflow_creds
 from requests import HTTPError
 
-from gscnn_platform.tracking.journal import TrackingError
+from gscnn_platform.tracking.outbox.errors import TrackingError
 from gscnn_platform.tracking.uri import CREDENTIALS, brief, does_not_work
 
 

@@ -22,8 +22,10 @@ from gscnn.export import NamedOutputs, example_inputs
 from gscnn_platform.names import metric_key
 from gscnn_platform.tracking.creating import FOLDER
 from gscnn_platform.tracking.delivery import CHECKPOINT, EVALUATION, NOTE, client_of
-from gscnn_platform.tracking.journal import TrackingError
-from gscnn_platform.tracking.outbox import Left, Outbox, Say, silent
+from gscnn_platform.tracking.outbox.errors import TrackingError
+from gscnn_platform.tracking.outbox.left import Left
+from gscnn_platform.tracking.outbox.outbox import Say, silent
+from gscnn_platform.tracking.outboxes import open_outbox
 from gscnn_platform.tracking.refusals import reason
 from gscnn_platform.tracking.sync import deliver
 from gscnn_platform.tracking.uri import artifact_link, check_database
@@ -35,7 +37,7 @@ def reopen_run(outbox: str | Path, uri: str, run_id: str) -> None:
     Raises:
         TrackingError: the outbox holds another run's metrics.
     """
-    opened = Outbox.at(outbox, uri, run_id).start()
+    opened = open_outbox(outbox, uri, run_id).start()
     opened.status(RunStatus.to_string(RunStatus.RUNNING), {})
     opened.close(patience=3, limit=3)
 
@@ -71,7 +73,7 @@ def close_run(
         status, tags = RunStatus.FAILED, {"failure": failure[:5000]}
     elif stopped is not None:
         status, tags = RunStatus.FINISHED if as_planned else RunStatus.KILLED, {"stopped": stopped[:5000]}
-    opened = Outbox.at(outbox, uri, run_id)
+    opened = open_outbox(outbox, uri, run_id)
     opened.status(RunStatus.to_string(status), tags)
     opened.close(patience=0)
     return deliver(opened.folder, patience, say)
@@ -92,7 +94,7 @@ def log_best(
         OSError: the outbox's disk is full, say.
     """
     values = {f"val/best_{key}": value for key, value in metrics.items()}
-    opened = Outbox.at(outbox, uri, run_id)
+    opened = open_outbox(outbox, uri, run_id)
     try:
         if opened.knows_best(values):
             return
@@ -110,7 +112,7 @@ def log_best_scores(outbox: str | Path, uri: str, run_id: str, metrics: Mapping[
     Raises:
         TrackingError: the outbox holds another run's metrics.
     """
-    opened = Outbox.at(outbox, uri, run_id)
+    opened = open_outbox(outbox, uri, run_id)
     opened.summary({f"val/best_{key}": value for key, value in metrics.items()})
     opened.close(patience=0)
 

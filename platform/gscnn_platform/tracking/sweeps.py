@@ -12,7 +12,7 @@ from gscnn_platform.names import metric_key
 from gscnn_platform.provenance import run_tags
 from gscnn_platform.tracking.creating import FOLDER, begin_run, experiment_of
 from gscnn_platform.tracking.delivery import client_of
-from gscnn_platform.tracking.journal import TrackingError
+from gscnn_platform.tracking.outbox.errors import TrackingError
 from gscnn_platform.tracking.reading import PARENT, SWEEP
 from gscnn_platform.tracking.refusals import reason, unusable
 from gscnn_platform.tracking.uri import MODELS, check_database

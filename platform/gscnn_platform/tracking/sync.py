@@ -8,8 +8,13 @@ from typing import Final
 
 from gscnn_platform.interrupts import from_now_on
 from gscnn_platform.tracking.deleted import DeletedError, fate_of, restore
-from gscnn_platform.tracking.journal import HEADER, Address, HeldError, Journal, TrackingError, address_of, parts
-from gscnn_platform.tracking.outbox import Left, Outbox, Say, left_in, silent
+from gscnn_platform.tracking.outbox.errors import HeldError, TrackingError
+from gscnn_platform.tracking.outbox.folders import find_outboxes
+from gscnn_platform.tracking.outbox.journal import Journal
+from gscnn_platform.tracking.outbox.left import Left, left_in
+from gscnn_platform.tracking.outbox.outbox import Outbox, Say, silent
+from gscnn_platform.tracking.outbox.parts import Address, address_of, parts
+from gscnn_platform.tracking.outboxes import to_mlflow
 from gscnn_platform.tracking.uri import check_listening, check_no_password
 
 PATIENCE: Final = 20.0
@@ -36,7 +41,7 @@ def deliver(outbox: Path, patience: float, say: Say = silent, uri: str | None = 
         except HeldError as error:
             errors.append(str(error))
             continue
-        opened = Outbox(journal, say).start()
+        opened = Outbox(journal, to_mlflow, say).start()
         opened.close(patience)
         errors += [opened.error] if opened.error else []
     return left_in(outbox, "; ".join(errors) or None)
@@ -66,24 +71,6 @@ def _check_there(uri: str, run_id: str, restore_deleted: bool) -> None:
             f"MLflow run {run_id} is not there and cannot be restored: resume its training with "
             "--tracking.on-deleted new"
         )
-
-
-def find_outboxes(folders: Iterable[Path]) -> list[Path]:
-    """The outboxes in run folders, or in storage folders that hold such, or the folders themselves.
-
-    Raises:
-        TrackingError: a folder has none.
-    """
-    found: list[Path] = []
-    for folder in folders:
-        headers = [path for depth in range(1, 4) for path in folder.absolute().glob("*/" * depth + HEADER)]
-        if not headers:
-            raise TrackingError(
-                f"{folder} holds no outbox: name a run's folder, or a storage folder with runs; those of runs whose "
-                "storage is a URI are in ~/gscnn-runs/outbox of the machine that started them"
-            )
-        found += sorted(path.parent.parent for path in headers)
-    return list(dict.fromkeys(found))
 
 
 def sync(folders: Iterable[Path], uri: str | None, say: Say, restore_deleted: bool = False) -> bool:

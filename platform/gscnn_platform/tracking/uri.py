@@ -14,7 +14,7 @@ from gscnn_platform import cluster, machine
 from gscnn_platform.config import TrackingConfig, has_password
 from gscnn_platform.invalid_values import did_you_mean
 from gscnn_platform.names import markdown, sqlite_path, sqlite_uri
-from gscnn_platform.tracking.journal import TrackingError
+from gscnn_platform.tracking.outbox.errors import TrackingError
 
 SCHEMES: Final = (
     *("http", "https", "sqlite", "postgresql", "mysql", "mssql", "file"),

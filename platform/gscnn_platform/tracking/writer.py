@@ -10,7 +10,8 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-from gscnn_platform.tracking.outbox import Outbox, Say, Steps, silent
+from gscnn_platform.tracking.outbox.outbox import Outbox, Say, Steps, silent
+from gscnn_platform.tracking.outboxes import open_outbox
 from gscnn_platform.tracking.uri import artifact_link
 
 SYSTEM_SECONDS: Final = 10.0
@@ -42,7 +43,7 @@ class RunWriter:
         Raises:
             TrackingError: the folder holds another run's.
         """
-        opened = Outbox.at(outbox, uri, run_id, say).start()
+        opened = open_outbox(outbox, uri, run_id, say).start()
         stop = threading.Event()
         sampler = threading.Thread(target=_sample, args=(opened, stop), name="system metrics", daemon=True)
         if system_metrics:

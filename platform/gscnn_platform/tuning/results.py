@@ -19,7 +19,7 @@ from gscnn_platform.names import markdown
 from gscnn_platform.paths import as_path
 from gscnn_platform.scores import score_of
 from gscnn_platform.sweep_figures import TrialPoint, draw_sweep
-from gscnn_platform.tracking import Outbox, TrackingError
+from gscnn_platform.tracking import Outbox, TrackingError, open_outbox
 from gscnn_platform.training import checkpoints, resume
 from gscnn_platform.training.progress import duration, say
 from gscnn_platform.training.trainer import log_best, outbox_of
@@ -195,7 +195,7 @@ class Board:
 
     @contextmanager
     def _parent(self) -> Iterator[Outbox]:
-        outbox = Outbox.at(self.outbox, self.record.tracking_uri, self.record.run_id).start()
+        outbox = open_outbox(self.outbox, self.record.tracking_uri, self.record.run_id).start()
         try:
             yield outbox
         finally:

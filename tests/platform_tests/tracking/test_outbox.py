@@ -16,9 +16,11 @@ from mlflow.entities import LoggedModelStatus
 from mlflow.models import Model
 
 from gscnn_platform import tracking
-from gscnn_platform.tracking import journal as journals
-from gscnn_platform.tracking.journal import Address, HeldError, Journal, TrackingError
-from gscnn_platform.tracking.outbox import Outbox
+from gscnn_platform.tracking.outbox.errors import HeldError, TrackingError
+from gscnn_platform.tracking.outbox.journal import RESERVE, Journal
+from gscnn_platform.tracking.outbox.outbox import Outbox
+from gscnn_platform.tracking.outbox.parts import Address, address_of, complete_bytes
+from gscnn_platform.tracking.outboxes import open_outbox
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +47,12 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def outbox(folder: Path, database: Path, run_id: str) -> Outbox:
-    return Outbox.at(folder, f"sqlite:///{database}", run_id)
+    return open_outbox(folder, f"sqlite:///{database}", run_id)
 
 
 def reopened(outbox: Outbox) -> Outbox:
     outbox.close(patience=0)
-    return Outbox.at(outbox.folder, outbox.journal.address.tracking_uri, outbox.journal.address.run_id)
+    return open_outbox(outbox.folder, outbox.journal.address.tracking_uri, outbox.journal.address.run_id)
 
 
 def delivered(outbox: Outbox) -> None:
@@ -117,7 +119,7 @@ def test_redone_steps_are_known_from_the_store_where_the_journal_is_gone(
 ) -> None:
     outbox.metrics(steps(1, 5))
     delivered(outbox)
-    elsewhere = Outbox.at(tmp_path / "elsewhere", f"sqlite:///{database}", run_id)
+    elsewhere = open_outbox(tmp_path / "elsewhere", f"sqlite:///{database}", run_id)
     elsewhere.metrics(steps(3, 8))
     delivered(elsewhere)
     assert rows(database, run_id, "train/total") == expected(8)
@@ -184,7 +186,7 @@ def test_a_full_disk_does_not_stop_the_run_and_loses_nothing_once_there_is_space
         full.setattr(os, "write", lambda file, data: write(file, data[:9]))
         outbox.metrics(steps(3, 4))
         assert outbox.journal.fault is not None
-        assert journals.complete_bytes(outbox.journal.folder) == outbox.journal.size
+        assert complete_bytes(outbox.journal.folder) == outbox.journal.size
     outbox.metrics(steps(5, 6))
     assert outbox.journal.fault is None
     delivered(outbox)
@@ -195,7 +197,7 @@ def test_a_full_disk_still_has_room_for_how_the_run_ended(
     outbox: Outbox, run_id: str, client: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write, reserve = os.write, outbox.journal.folder / "reserve"
-    assert reserve.stat().st_size == journals.RESERVE
+    assert reserve.stat().st_size == RESERVE
     monkeypatch.setattr(os, "write", lambda file, data: write(file, data[:9] if reserve.exists() else data))
     outbox.metrics(steps(1, 2))
     outbox.status("FAILED", {"failure": "no space"})
@@ -253,7 +255,7 @@ def test_a_second_process_gets_a_part_of_its_own_and_knows_the_steps_of_the_firs
     outbox: Outbox, database: Path, run_id: str
 ) -> None:
     outbox.metrics(steps(1, 3))
-    second = Outbox.at(outbox.folder, f"sqlite:///{database}", run_id)
+    second = open_outbox(outbox.folder, f"sqlite:///{database}", run_id)
     assert (outbox.journal.folder.name, second.journal.folder.name) == ("0", "1")
     with pytest.raises(HeldError, match="in use by a run"):
         Journal(outbox.journal.folder)
@@ -269,7 +271,7 @@ def test_a_second_process_gets_a_part_of_its_own_and_knows_the_steps_of_the_firs
 def test_an_outbox_of_another_run_is_refused(outbox: Outbox) -> None:
     outbox.close(patience=0)
     with pytest.raises(TrackingError, match=f"holds metrics of MLflow run {outbox.journal.address.run_id}, not of f"):
-        Outbox.at(outbox.folder, "sqlite:///x", "f" * 32)
+        open_outbox(outbox.folder, "sqlite:///x", "f" * 32)
 
 
 def hold(part: Path, ready: Connection) -> None:
@@ -313,7 +315,7 @@ def test_a_later_status_stands_whatever_order_the_parts_are_delivered_in(
 ) -> None:
     outbox.status("FAILED", {"failure": "the node was lost"})
     time.sleep(0.002)
-    second = Outbox.at(outbox.folder, f"sqlite:///{database}", run_id)
+    second = open_outbox(outbox.folder, f"sqlite:///{database}", run_id)
     second.status("FINISHED", {})
     second.start().close(patience=20)
     delivered(outbox)
@@ -346,5 +348,5 @@ def test_the_journal_belongs_to_its_address_even_where_the_server_moves(outbox: 
     part = outbox.journal.folder
     moved = Address("http://127.0.0.1:9", outbox.journal.address.run_id)
     Journal(part, moved).close()
-    assert journals.address_of(part) == moved
+    assert address_of(part) == moved
     assert not tracking.deliver(outbox.folder, patience=20, uri=f"sqlite:///{database}")

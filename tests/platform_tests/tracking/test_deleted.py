@@ -166,7 +166,7 @@ def test_a_new_run_gets_all_that_the_deleted_one_had(
 def test_sync_tracking_says_that_a_run_was_deleted_and_restores_it_when_told(
     uri: str, run_id: str, tmp_path: Path, client: mlflow.MlflowClient
 ) -> None:
-    outbox = tracking.Outbox.at(tmp_path / "run" / "tracking", uri, run_id)
+    outbox = tracking.open_outbox(tmp_path / "run" / "tracking", uri, run_id)
     outbox.metrics([(1, {"train/total": 0.5})])
     outbox.close(patience=0)
     client.delete_run(run_id)
@@ -182,7 +182,7 @@ def test_an_outbox_that_cannot_be_read_keeps_no_other_from_being_delivered(
 ) -> None:
     (tmp_path / "a" / "tracking" / "0").mkdir(parents=True)
     (tmp_path / "a" / "tracking" / "0" / "outbox.json").write_text("damaged")
-    opened = tracking.Outbox.at(tmp_path / "b" / "tracking", uri, run_id)
+    opened = tracking.open_outbox(tmp_path / "b" / "tracking", uri, run_id)
     opened.metrics([(1, {"train/total": 0.5})])
     opened.close(patience=0)
     lines: list[str] = []
@@ -204,7 +204,7 @@ def test_an_outbox_of_an_earlier_run_of_the_name_makes_way_and_loses_nothing(
     uri: str, run_id: str, tmp_path: Path
 ) -> None:
     outbox = tmp_path / "x-1234"
-    opened = tracking.Outbox.at(outbox, uri, run_id)
+    opened = tracking.open_outbox(outbox, uri, run_id)
     opened.metrics([(1, {"train/total": 0.5})])
     opened.close(patience=0)
     lines: list[str] = []

@@ -1,33 +1,17 @@
-"""The outbox of a run: accepts metrics, pictures and models at once, and delivers them when the server answers."""
+"""Accepts metrics, pictures and models at once, and delivers them in the background when the server answers."""
 
-import shlex
-import socket
 import threading
 import time
 import zlib
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Protocol, Self
 
-from gscnn_platform.tracking.journal import (
-    ROWS,
-    Address,
-    Entry,
-    Journal,
-    TrackingError,
-    address_of,
-    entries,
-    open_part,
-    parts,
-    refused,
-    undelivered,
-)
-
-if TYPE_CHECKING:
-    from gscnn_platform.tracking.delivery import Delivery
+from gscnn_platform.tracking.outbox.errors import TrackingError
+from gscnn_platform.tracking.outbox.journal import Journal
+from gscnn_platform.tracking.outbox.left import Left, left_in
+from gscnn_platform.tracking.outbox.parts import Entry, entries, parts
 
 POLL: Final = 1.0
 """Seconds between looks at the journal, and so between its trips to the disk."""
@@ -44,62 +28,18 @@ def silent(line: str) -> None:
     """Says nothing."""
 
 
-@dataclass(frozen=True)
-class Left:
-    """What an outbox still holds, and how to deliver it; false if it is empty."""
+class Delivery(Protocol):
+    """Sends a journal to the server."""
 
-    outbox: Path
-    tracking_uri: str
-    steps: int = 0
-    """Steps, epochs and samples of the machine's load whose metrics wait."""
-    others: Mapping[str, int] = field(default_factory=dict)
-    """Kind of entry -> count."""
-    refused: Sequence[str] = ()
-    """The server's reasons, for entries that it will never take."""
-    lost: str | None = None
-    """Entries that could not be written to the disk."""
-    error: str | None = None
-    """Why it was not delivered, where that is known."""
+    def some(self) -> bool:
+        """Sends one request's worth of entries and marks them as delivered; returns whether there was anything to send.
 
-    def __bool__(self) -> bool:
-        return bool(self.steps or self.others or self.refused or self.lost)
-
-    @property
-    def waiting(self) -> str:
-        """The undelivered entries as text: `metrics of 120 steps, artifact (2), status`; empty if that is nothing."""
-        what = [f"metrics of {self.steps} steps"] if self.steps else []
-        return ", ".join(what + [f"{kind} ({number})" if number > 1 else kind for kind, number in self.others.items()])
-
-    def __str__(self) -> str:
-        lines = []
-        if self.waiting:
-            because = f": {self.error}" if self.error else ""
-            command = f"python -m jobs.sync-tracking {shlex.quote(str(self.outbox))}"
-            lines += [
-                f"not delivered to {self.tracking_uri}: {self.waiting}{because}",
-                f"to deliver it, on {socket.gethostname()}: {command}",
-            ]
-        if self.refused:
-            lines.append(
-                f"refused by {self.tracking_uri}, see {self.outbox}/*/refused.jsonl: {len(self.refused)} entries, the "
-                f"first one with: {self.refused[0]}"
-            )
-        return "\n".join([*lines, *([self.lost] if self.lost else [])])
+        Any error means: try again later. A TrackingError is told as it is.
+        """
+        ...
 
 
-def left_in(outbox: Path, error: str | None = None, lost: str | None = None) -> Left:
-    """The undelivered entries of all parts of an outbox, whichever process holds them."""
-    folders = parts(outbox)
-    waiting = [entry for folder in folders for entry in undelivered(folder)]
-    return Left(
-        outbox,
-        tracking_uri=address_of(folders[-1]).tracking_uri if folders else "",
-        steps=sum(len(entry.get("steps", [0])) for entry in waiting if entry["kind"] in ROWS),
-        others=Counter(entry["kind"] for entry in waiting if entry["kind"] not in ROWS),
-        refused=[reason for folder in folders for reason in refused(folder)],
-        lost=lost,
-        error=error,
-    )
+Connect = Callable[[Journal], Delivery]
 
 
 class Outbox:
@@ -109,28 +49,19 @@ class Outbox:
 
     Args:
         journal: the part of an outbox to write to and to deliver.
+        connect: opens the journal's delivery; called before the first entry is sent, in the outbox's thread.
         say: hears, in a line, when the server stops answering and when it answers again.
     """
 
-    def __init__(self, journal: Journal, say: Say = silent) -> None:
+    def __init__(self, journal: Journal, connect: Connect, say: Say = silent) -> None:
         self.journal = journal
         self.folder = journal.folder.parent
         self.error: str | None = None
         """Why the last attempt to deliver failed."""
-        self._say = say
+        self._connect, self._say = connect, say
         self._delivery: Delivery | None = None
         self._closing, self._given_up = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._deliver, name="outbox", daemon=True)
-
-    @classmethod
-    def at(cls, folder: str | Path, uri: str, run_id: str, say: Say = silent) -> Self:
-        """The outbox of a run in `folder`, made where it is missing; delivers nothing before `start`.
-
-        Raises:
-            TrackingError: the folder holds another run's.
-            OSError: the folder cannot be written.
-        """
-        return cls(open_part(Path(folder).absolute(), Address(uri, run_id)), say)
 
     def start(self) -> Self:
         """Starts to deliver."""
@@ -191,7 +122,7 @@ class Outbox:
         )
 
     def best(self, values: Mapping[str, float], checkpoint: Path, to: str, model: Path) -> None:
-        """The best checkpoint's metrics, its files, and its MLflow model as a folder.
+        """The best checkpoint's metrics, its files, and its model as a folder.
 
         Raises:
             OSError: the disk is full, say.
@@ -214,7 +145,7 @@ class Outbox:
         return f"{self.journal.address.run_id}-{zlib.crc32(named.encode()):08x}"
 
     def status(self, status: str, tags: Mapping[str, str]) -> None:
-        """MLflow's RUNNING, FINISHED, FAILED or KILLED from now on, and the reason as tag `failure` or `stopped`."""
+        """RUNNING, FINISHED, FAILED or KILLED from now on, and the reason as tag `failure` or `stopped`."""
         self._append({"kind": "status", "time": _now(), "status": status, "tags": dict(tags)})
         if self.journal.fault is not None:
             self.journal.use_reserve()
@@ -284,18 +215,13 @@ class Outbox:
             if self._delivery is None:
                 if self.journal.delivered == self.journal.size:
                     return False
-                # MLflow takes 4 s of a core to import: not before a run's first steps, which this thread would slow.
-                from gscnn_platform.tracking.delivery import Delivery
-
-                self._delivery = Delivery(self.journal)
+                self._delivery = self._connect(self.journal)
             sent = self._delivery.some()
         # Stores of artifacts raise classes of their own that are not installed everywhere, such as botocore's.
         # Whatever it is, the entry stays first in line and is sent again.
         except Exception as error:
-            from gscnn_platform.tracking.refusals import refusal
-
             kind = "" if isinstance(error, TrackingError) else f"{type(error).__name__}: "
-            self.error = refusal(error) or f"{kind}{error}".splitlines()[0][:300]
+            self.error = f"{kind}{error}".splitlines()[0][:300]
             return False
         self.error = None
         return sent

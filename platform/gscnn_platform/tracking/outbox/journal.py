@@ -1,15 +1,4 @@
-"""The outbox on disk: a run's entries in order, and how many are delivered. Knows nothing of MLflow.
-
-OUTBOX/steps.json    highest step of each key that MLflow had before the outbox's first delivery
-OUTBOX/0/            a part; there is a second one only where another process held the first
-  outbox.json        run id and tracking URI
-  journal.jsonl      one entry a line
-  files/             pictures, checkpoint and model, until they are delivered
-  delivered.json     bytes of the journal that are delivered
-  refused.jsonl      entries that the server refused, with its reason
-  reserve            space for the last entries on a full disk
-  lock
-"""
+"""The journal of one part of an outbox, held and written by one process."""
 
 import fcntl
 import json
@@ -18,37 +7,28 @@ import shutil
 import threading
 import uuid
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-HEADER: Final = "outbox.json"
-JOURNAL: Final = "journal.jsonl"
-ROWS: Final = ("metrics", "summary", "system")
-"""Kinds of entries that are metric rows."""
+from gscnn_platform.tracking.outbox.errors import HeldError, TrackingError
+from gscnn_platform.tracking.outbox.parts import (
+    HEADER,
+    JOURNAL,
+    Address,
+    Entry,
+    address_of,
+    complete_bytes,
+    delivered_bytes,
+    lines,
+    read_json,
+    write_json,
+)
+
 RESERVE: Final = 2**18
 """Bytes that a full disk still has for how the run ended."""
-
-Entry = dict[str, Any]
-"""A line of the journal, complete in itself; its first key is "kind"."""
-
-
-class TrackingError(ValueError):
-    """The tracking server does not answer, or does not have what was asked for."""
-
-
-class HeldError(TrackingError):
-    """Another process writes to this part of an outbox, or delivers it."""
-
-
-@dataclass(frozen=True)
-class Address:
-    """The run of the entries, and where they are delivered."""
-
-    tracking_uri: str
-    run_id: str
 
 
 class Journal:
@@ -111,9 +91,9 @@ class Journal:
 
         Where the disk takes no more they wait in memory and go out with the next ones: see `fault`.
         """
-        lines = "".join(json.dumps(entry, separators=(",", ":")) + "\n" for entry in entries).encode()
+        written = "".join(json.dumps(entry, separators=(",", ":")) + "\n" for entry in entries).encode()
         with self._mutex:
-            self._unwritten += lines
+            self._unwritten += written
             self._write()
 
     def _write(self) -> None:
@@ -140,7 +120,7 @@ class Journal:
 
     def pending(self) -> Iterator[tuple[Entry | None, int]]:
         """Entries after the delivered ones, each with the position behind it; None for a line that is damaged."""
-        yield from _lines(self.folder, self.delivered, self.size)
+        yield from lines(self.folder, self.delivered, self.size)
 
     def mark_delivered(self, position: int) -> None:
         """The journal is delivered up to `position`, as `pending` gave it."""
@@ -214,83 +194,6 @@ def open_part(outbox: Path, address: Address) -> Journal:
             number += 1
 
 
-def parts(outbox: Path) -> list[Path]:
-    """Folders of an outbox's parts, in order."""
-    return sorted((path.parent for path in outbox.glob(f"*/{HEADER}")), key=lambda part: int(part.name))
-
-
-def entries(part: Path, kind: str) -> Iterator[Entry]:
-    """All entries of one kind, delivered or not, whoever holds the part."""
-    start = f'{{"kind":"{kind}"'.encode()
-    for entry, _ in _lines(part, 0, None, start):
-        if entry is not None:
-            yield entry
-
-
-def undelivered(part: Path) -> list[Entry]:
-    """Entries that are still to be delivered, whoever holds the part."""
-    return [entry for entry, _ in _lines(part, delivered_bytes(part), None) if entry is not None]
-
-
-def refused(part: Path) -> list[str]:
-    """Reasons of the server, one for each entry that it refused."""
-    file = part / "refused.jsonl"
-    return (
-        [json.loads(line)["reason"] for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
-    )
-
-
-def address_of(part: Path) -> Address:
-    """Raises TrackingError if a crash left the file damaged; the run itself writes it anew when it is resumed."""
-    known = read_json(part / HEADER)
-    if known is None:
-        raise TrackingError(f"{part / HEADER} is missing or damaged")
-    return Address(**known)
-
-
-def complete_bytes(part: Path) -> int:
-    """Bytes of the journal up to the end of its last whole line."""
-    size = 0
-    with (part / JOURNAL).open("rb") as file:
-        for line in file:
-            size += len(line) if line.endswith(b"\n") else 0
-    return size
-
-
-def delivered_bytes(part: Path) -> int:
-    """0 where it is not known: to deliver an entry again changes nothing."""
-    position = (read_json(part / "delivered.json") or {}).get("bytes", 0)
-    try:
-        with (part / JOURNAL).open("rb") as file:
-            file.seek(max(0, position - 1))
-            return position if position and file.read(1) == b"\n" else 0
-    except FileNotFoundError:
-        return 0
-
-
-def read_json(file: Path) -> Mapping[str, Any] | None:
-    """None if there is no such file, or if a crash left it damaged."""
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
-
-
-def write_json(file: Path, data: Mapping[str, Any], over: bool = True) -> None:
-    """Wholly or not at all; where `over` is false, only if there is no such file."""
-    new = file.with_name(f"{file.stem}-{uuid.uuid4().hex[:8]}.new")
-    try:
-        new.write_text(json.dumps(data), encoding="utf-8")
-        if over:
-            new.replace(file)
-        else:
-            os.link(new, file)
-    except FileExistsError:
-        pass
-    finally:
-        new.unlink(missing_ok=True)
-
-
 def _locked(folder: Path) -> int:
     lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT)
     try:
@@ -314,23 +217,6 @@ def _agreed(folder: Path, address: Address | None) -> Address:
     if known != asdict(address):
         write_json(folder / HEADER, asdict(address))
     return address
-
-
-def _lines(part: Path, start: int, end: int | None, prefix: bytes = b"") -> Iterator[tuple[Entry | None, int]]:
-    position = start
-    if not (part / JOURNAL).exists():
-        return  # The process that made the part was killed before it had anything to enter.
-    with (part / JOURNAL).open("rb") as file:
-        file.seek(start)
-        for line in file:
-            position += len(line)
-            if (end is not None and position > end) or not line.endswith(b"\n"):
-                return
-            if line.startswith(prefix):
-                try:
-                    yield json.loads(line), position
-                except ValueError:
-                    yield None, position
 
 
 def _link_or_copy(source: str | Path, place: str | Path) -> None:
