@@ -19,7 +19,7 @@ from benchmarks.environment import describe, markdown_table
 from gscnn.constants import IGNORE_INDEX
 from gscnn.model import build_model
 from gscnn_platform.config import EdgeConfig, ExperimentConfig
-from gscnn_platform.data.manifest import SCHEMA_VERSION, Identity
+from gscnn_platform.data.store.manifest import SCHEMA_VERSION, Identity
 from gscnn_platform.recipes import RECIPES
 from gscnn_platform.training import checkpoints
 

@@ -23,10 +23,18 @@ from gscnn.constants import IGNORE_INDEX
 from gscnn_platform.config import EdgeConfig, VerifyConfig
 from gscnn_platform.data.formats import FORMATS, DatasetFormat
 from gscnn_platform.data.formats.streets import Streets
-from gscnn_platform.data.manifest import SCHEMA_VERSION, Identity, Manifest, Part, Split, write_manifest
-from gscnn_platform.data.part_building import to_arrays
-from gscnn_platform.data.parts import ARRAYS, file_digest, open_part, quick_fault, read_arrays, read_keys, write_part
-from gscnn_platform.data.verification import verify
+from gscnn_platform.data.store.manifest import SCHEMA_VERSION, Identity, Manifest, Part, Split, write_manifest
+from gscnn_platform.data.store.part_building import to_arrays
+from gscnn_platform.data.store.parts import (
+    ARRAYS,
+    file_digest,
+    open_part,
+    quick_fault,
+    read_arrays,
+    read_keys,
+    write_part,
+)
+from gscnn_platform.data.store.verification import verify
 
 WAYS: dict[str, Callable[[Path], pq.ParquetFile]] = {
     "memory map, unchecked": lambda file: pq.ParquetFile(file, memory_map=True),

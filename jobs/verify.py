@@ -10,7 +10,7 @@ from gscnn_platform.config import VerifyConfig
 def main() -> None:
     with user_errors():
         config = read(VerifyConfig, __doc__)
-        from gscnn_platform.data.verification import describe, verify
+        from gscnn_platform.data.store.verification import describe, verify
 
         result = verify(config)
         print(describe(result))

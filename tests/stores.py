@@ -11,7 +11,8 @@ from gscnn.constants import IGNORE_INDEX
 from gscnn_platform.config import EdgeConfig
 from gscnn_platform.data.formats import DatasetFormat
 from gscnn_platform.data.formats.streets import Streets
-from gscnn_platform.data.manifest import (
+from gscnn_platform.data.store import Store, open_store
+from gscnn_platform.data.store.manifest import (
     MANIFEST,
     SCHEMA_VERSION,
     Identity,
@@ -20,9 +21,8 @@ from gscnn_platform.data.manifest import (
     sealed,
     write_manifest,
 )
-from gscnn_platform.data.part_building import to_arrays
-from gscnn_platform.data.parts import write_part
-from gscnn_platform.data.store import Store, open_store
+from gscnn_platform.data.store.part_building import to_arrays
+from gscnn_platform.data.store.parts import write_part
 
 TINY_STREETS = Streets(height=64, width=96, train=6, val=3, test=1)
 

@@ -65,13 +65,13 @@ SIDEWAYS = {
 """Arrows between neighbours of one layer that are allowed all the same."""
 
 OWNERS: dict[str, set[str]] = {
-    "ray.data": {"gscnn_platform.data.part_tasks", "gscnn_platform.prediction"},
+    "ray.data": {"gscnn_platform.data.store.part_tasks", "gscnn_platform.prediction"},
     "ray.train": {"gscnn_platform.training"},
     "ray.tune": {"gscnn_platform.tuning"},
     "ray.autoscaler": {"gscnn_platform.manifests"},
     "ray": {
         "gscnn_platform.cluster",
-        "gscnn_platform.data.part_tasks",
+        "gscnn_platform.data.store.part_tasks",
         "gscnn_platform.prediction",
         "gscnn_platform.training",
         "gscnn_platform.tuning",

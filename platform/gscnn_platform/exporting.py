@@ -18,10 +18,10 @@ from gscnn.constants import IMAGE_MEAN, IMAGE_STD
 from gscnn.export import NamedOutputs, example_inputs, export_program
 from gscnn_platform import cluster, tracking
 from gscnn_platform.config import EdgeConfig, ExportConfig
+from gscnn_platform.data.disk_full import is_full, readable
 from gscnn_platform.data.formats.decoding import read_image
 from gscnn_platform.data.formats.streets import Streets
 from gscnn_platform.data.images import edge_prior, find_images
-from gscnn_platform.data.storage import is_full, readable
 from gscnn_platform.interrupts import from_now_on, leaving_nothing_behind
 from gscnn_platform.training.checkpoints import LoadedModel, find_model
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from gscnn_platform.config import EdgeConfig
+from gscnn_platform.data.disk_full import StorageError
 from gscnn_platform.data.formats import FORMATS
 from gscnn_platform.data.precompute import PrecomputeConfig, precompute
-from gscnn_platform.data.storage import StorageError
 from gscnn_platform.data.store import open_store
 from tests.faults.driven import Driven
 from tests.faults.table import note

@@ -11,10 +11,10 @@ import pytest
 
 from gscnn_platform.config import ExperimentConfig, VerifyConfig, with_overrides
 from gscnn_platform.data.loader import batches
-from gscnn_platform.data.manifest import MANIFEST, MOST_BYTES, StoreError, read_manifest
-from gscnn_platform.data.parts import ARRAYS, SampleArrays, open_part, read_arrays, read_keys, write_part
 from gscnn_platform.data.store import Store, open_store
-from gscnn_platform.data.verification import describe, verify
+from gscnn_platform.data.store.manifest import MANIFEST, MOST_BYTES, StoreError, read_manifest
+from gscnn_platform.data.store.parts import ARRAYS, SampleArrays, open_part, read_arrays, read_keys, write_part
+from gscnn_platform.data.store.verification import describe, verify
 from jobs import verify as verify_job
 from tests.stores import edit_manifest, flip_bit
 

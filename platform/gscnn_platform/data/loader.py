@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from gscnn.batch import SegBatch, normalize
 from gscnn_platform.config import ExperimentConfig
-from gscnn_platform.data.storage import StorageError, readable
+from gscnn_platform.data.disk_full import StorageError, readable
 from gscnn_platform.data.store import SampleArrays, SplitReader
 
 if TYPE_CHECKING:

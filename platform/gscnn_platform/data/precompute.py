@@ -15,10 +15,12 @@ from tqdm import tqdm
 from gscnn.constants import IGNORE_INDEX
 from gscnn_platform import cluster, machine
 from gscnn_platform.config import Config, EdgeConfig
-from gscnn_platform.data.destination import Destination, check_writable, destination
+from gscnn_platform.data.disk_full import Progress, writing
 from gscnn_platform.data.formats.base import UPRIGHT, DatasetError, DatasetFormat, Sample
 from gscnn_platform.data.formats.decoding import BadSampleError
-from gscnn_platform.data.manifest import (
+from gscnn_platform.data.store import check_files
+from gscnn_platform.data.store.destination import Destination, check_writable, destination
+from gscnn_platform.data.store.manifest import (
     MANIFEST,
     SCHEMA_VERSION,
     Identity,
@@ -31,12 +33,10 @@ from gscnn_platform.data.manifest import (
     differences,
     read_manifest,
 )
-from gscnn_platform.data.notices import notices, turned_notice
-from gscnn_platform.data.part_building import BuildJob, PartReport
-from gscnn_platform.data.part_tasks import part_reports
-from gscnn_platform.data.parts import file_digest
-from gscnn_platform.data.storage import Progress, writing
-from gscnn_platform.data.store import check_files
+from gscnn_platform.data.store.notices import notices, turned_notice
+from gscnn_platform.data.store.part_building import BuildJob, PartReport
+from gscnn_platform.data.store.part_tasks import part_reports
+from gscnn_platform.data.store.parts import file_digest
 from gscnn_platform.importing import imported_meanwhile
 from gscnn_platform.interrupts import from_now_on, leaving_nothing_behind
 from gscnn_platform.paths import AnyPath, RemotePath, as_path

@@ -14,8 +14,8 @@ from gscnn_platform import cluster, provenance, tracking
 from gscnn_platform.config import EvaluateConfig
 from gscnn_platform.data.held_out import HELD_OUT, validation_samples
 from gscnn_platform.data.loader import to_batch, whole_images
-from gscnn_platform.data.manifest import read_manifest
 from gscnn_platform.data.store import SplitReader, StaleStoreError, Store, open_store
+from gscnn_platform.data.store.manifest import read_manifest
 from gscnn_platform.evaluation import EvalReport, evaluate
 from gscnn_platform.figures import Panels, predict_panels
 from gscnn_platform.interrupts import from_now_on

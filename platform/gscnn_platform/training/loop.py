@@ -15,7 +15,7 @@ import torch
 import torch.distributed
 from ray.actor import ActorHandle
 
-from gscnn_platform.data.storage import StorageError, is_full, readable
+from gscnn_platform.data.disk_full import StorageError, is_full, readable
 from gscnn_platform.data.store import StoreError, open_store
 from gscnn_platform.evaluation import EvalReport
 from gscnn_platform.tracking import RunWriter

@@ -19,7 +19,7 @@ from pyarrow.fs import FileSelector, FileType
 from pydantic import ValidationError
 
 from gscnn_platform.config import EXECUTION, Config, ExperimentConfig, flatten
-from gscnn_platform.data.storage import StorageError
+from gscnn_platform.data.disk_full import StorageError
 from gscnn_platform.names import check_experiment, check_name
 from gscnn_platform.paths import as_path, filesystem_of, remove_if_empty, write_whole
 from gscnn_platform.remote_errors import naming

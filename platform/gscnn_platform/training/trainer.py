@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import gscnn
 from gscnn_platform import cluster, machine, tracking
 from gscnn_platform.config import ExperimentConfig, Metric
-from gscnn_platform.data.notices import void_notices
 from gscnn_platform.data.store import Store, StoreError, open_store
+from gscnn_platform.data.store.notices import void_notices
 from gscnn_platform.importing import imported_meanwhile
 from gscnn_platform.interrupts import InterruptedJobError, TrainingStoppedError, from_now_on, leaving_nothing_behind
 from gscnn_platform.training import checkpoints, resume

@@ -10,6 +10,7 @@ import torch
 from gscnn.constants import IMAGE_MEAN, IMAGE_STD
 from gscnn.edges import boundary_map
 from gscnn_platform.config import ExperimentConfig, with_overrides
+from gscnn_platform.data.disk_full import StorageError
 from gscnn_platform.data.loader import (
     BYTES_PER_PIXEL,
     WholeImageSampler,
@@ -20,7 +21,6 @@ from gscnn_platform.data.loader import (
     steps_per_epoch,
     whole_images,
 )
-from gscnn_platform.data.storage import StorageError
 from gscnn_platform.data.store import Store
 
 

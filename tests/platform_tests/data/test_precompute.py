@@ -9,10 +9,10 @@ from PIL import Image
 
 from gscnn.edges import boundary_map, image_gradient
 from gscnn_platform.config import EdgeConfig
+from gscnn_platform.data.disk_full import StorageError
 from gscnn_platform.data.formats import FORMATS
 from gscnn_platform.data.formats.base import DatasetError
 from gscnn_platform.data.precompute import BadDatasetError, PrecomputeConfig, PrecomputeResult, precompute
-from gscnn_platform.data.storage import StorageError
 from gscnn_platform.data.store import StoreError, open_store
 from gscnn_platform.paths import as_path, below
 from tests.layouts import write_camvid, write_cityscapes, write_folder
@@ -182,7 +182,7 @@ def test_an_interrupted_build_leaves_the_old_store_and_no_half_one(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gscnn_platform.data.destination.write_manifest", interrupted)
+    monkeypatch.setattr("gscnn_platform.data.store.destination.write_manifest", interrupted)
     with pytest.raises(KeyboardInterrupt):
         build(root, out, edges=EdgeConfig(radius=4), overwrite=True)
     assert open_store(out).manifest == before
@@ -226,7 +226,7 @@ def test_an_endpoint_that_fails_under_a_build_leaves_the_old_store(
         s3.mode = Mode.REFUSE
         raise OSError("AWS Error ACCESS_DENIED during PutObject operation")
 
-    monkeypatch.setattr("gscnn_platform.data.destination.write_manifest", failing)
+    monkeypatch.setattr("gscnn_platform.data.store.destination.write_manifest", failing)
     with pytest.raises(
         StorageError, match=rf"--out {remote} cannot be written: .*ACCESS_DENIED.*No part of this build"
     ):

@@ -9,7 +9,7 @@ import torch
 
 from gscnn.model import build_model
 from gscnn_platform.config import ExperimentConfig
-from gscnn_platform.data.storage import is_full
+from gscnn_platform.data.disk_full import is_full
 from gscnn_platform.data.store import Store
 from gscnn_platform.remote_errors import RemoteError
 from gscnn_platform.training import checkpoints, resume

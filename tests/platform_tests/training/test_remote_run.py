@@ -9,7 +9,7 @@ import torch
 
 from gscnn.model import build_model
 from gscnn_platform.config import EvaluateConfig, ExperimentConfig, TrackingConfig, with_overrides
-from gscnn_platform.data.storage import StorageError
+from gscnn_platform.data.disk_full import StorageError
 from gscnn_platform.data.store import Store
 from gscnn_platform.paths import AnyPath, as_path, below
 from gscnn_platform.reporting.job import evaluate_checkpoint

@@ -8,7 +8,7 @@ import pytest
 
 from gscnn_platform.cluster import ResourcesError
 from gscnn_platform.config import ExperimentConfig, with_overrides
-from gscnn_platform.data.storage import StorageError
+from gscnn_platform.data.disk_full import StorageError
 from gscnn_platform.data.store import StoreError
 from gscnn_platform.domains import SearchSpace, SearchSpaceError
 from gscnn_platform.search_spaces import SEARCH_SPACES

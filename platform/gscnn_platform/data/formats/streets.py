@@ -1,6 +1,6 @@
 """Street scenes drawn by our own code: a dataset that needs no download, full of thin things and hard boundaries.
 
-A scene is drawn large (`streets_scene`) and reduced here: by area for the image, by majority for the label, with
+A scene is drawn large (`data/streets`) and reduced here: by area for the image, by majority for the label, with
 thin things first, so that image and label agree pixel for pixel and no wire is lost. Then the camera's faults follow.
 """
 
@@ -15,8 +15,8 @@ from pydantic import Field
 
 from gscnn.constants import IGNORE_INDEX
 from gscnn_platform.data.formats.base import DatasetDescription, DatasetFormat, Sample, require_split
-from gscnn_platform.data.formats.streets_scene import draw_scene
-from gscnn_platform.data.formats.streets_stage import (
+from gscnn_platform.data.streets.scene import draw_scene
+from gscnn_platform.data.streets.stage import (
     BUILDING,
     CAR,
     FENCE,

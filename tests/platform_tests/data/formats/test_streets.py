@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from gscnn.constants import IGNORE_INDEX
 from gscnn_platform.data.formats import DatasetError, remap
 from gscnn_platform.data.formats.streets import CLASSES, Streets, _reduce_label
-from gscnn_platform.data.formats.streets_stage import BUILDING, SKY, WIRE
+from gscnn_platform.data.streets.stage import BUILDING, SKY, WIRE
 
 
 @pytest.fixture(scope="module")

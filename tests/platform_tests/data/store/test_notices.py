@@ -12,11 +12,11 @@ from gscnn_platform.command_line import choose
 from gscnn_platform.config import DataConfig, EdgeConfig
 from gscnn_platform.data.formats import FORMATS
 from gscnn_platform.data.formats.folder import Folder
-from gscnn_platform.data.manifest import precompute_command
-from gscnn_platform.data.notices import notices, turned_notice, void_notices
-from gscnn_platform.data.part_building import BuildJob, Chunk, build_part
 from gscnn_platform.data.precompute import PrecomputeConfig
 from gscnn_platform.data.store import Identity, StaleStoreError, Store, open_store
+from gscnn_platform.data.store.manifest import precompute_command
+from gscnn_platform.data.store.notices import notices, turned_notice, void_notices
+from gscnn_platform.data.store.part_building import BuildJob, Chunk, build_part
 from tests.layouts import write_folder, write_image
 from tests.stores import build_store, edit_manifest
 

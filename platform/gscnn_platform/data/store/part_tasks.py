@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from tqdm import tqdm
 
-from gscnn_platform.data.destination import Destination
-from gscnn_platform.data.part_building import BuildJob, Chunk, PartReport, build_part
-from gscnn_platform.data.storage import Failure, Progress, storage_error
+from gscnn_platform.data.disk_full import Failure, Progress, storage_error
+from gscnn_platform.data.store.destination import Destination
+from gscnn_platform.data.store.part_building import BuildJob, Chunk, PartReport, build_part
 from gscnn_platform.threads import in_thread
 
 LOOK_SECONDS: Final = 0.2

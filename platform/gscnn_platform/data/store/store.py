@@ -1,8 +1,4 @@
-"""The store that precompute writes and training reads: a folder of Parquet files (`parts`) and one manifest.json.
-
-The manifest is written last: a folder without it is not a store. A store that is opened by URI is read from copies on
-this node's disk (`part_cache`) as far as they fit.
-"""
+"""An opened store, and the checks of one before it is read."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -12,9 +8,8 @@ from typing import Any, Final, TypeVar
 import pyarrow.parquet as pq
 
 from gscnn_platform.config import CacheConfig, DataConfig
-from gscnn_platform.data import part_cache
-from gscnn_platform.data.manifest import (
-    Identity,
+from gscnn_platform.data.store import part_cache
+from gscnn_platform.data.store.manifest import (
     Manifest,
     Part,
     StaleStoreError,
@@ -22,7 +17,7 @@ from gscnn_platform.data.manifest import (
     differences,
     read_manifest,
 )
-from gscnn_platform.data.parts import (
+from gscnn_platform.data.store.parts import (
     ARRAYS,
     READ_ERRORS,
     SampleArrays,
@@ -34,16 +29,6 @@ from gscnn_platform.data.parts import (
 )
 from gscnn_platform.paths import AnyPath, RemotePath, as_path, below
 from gscnn_platform.remote_errors import may_pass, patiently
-
-__all__ = [
-    "Identity",
-    "SampleArrays",
-    "SplitReader",
-    "StaleStoreError",
-    "Store",
-    "StoreError",
-    "open_store",
-]
 
 Result = TypeVar("Result")
 

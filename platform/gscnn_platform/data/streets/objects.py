@@ -5,7 +5,7 @@ All take the stage first, then their place on the ground in metres. Thin parts a
 
 import numpy as np
 
-from gscnn_platform.data.formats.streets_stage import (
+from gscnn_platform.data.streets.stage import (
     CAR,
     FENCE,
     PERSON,

@@ -8,9 +8,9 @@ import psutil
 import pytest
 
 from gscnn_platform.config import DataConfig, EdgeConfig
-from gscnn_platform.data.manifest import MANIFEST, Identity, NoStoreError
-from gscnn_platform.data.part_building import to_arrays
 from gscnn_platform.data.store import SplitReader, StaleStoreError, Store, StoreError, open_store
+from gscnn_platform.data.store.manifest import MANIFEST, Identity, NoStoreError
+from gscnn_platform.data.store.part_building import to_arrays
 from tests.stores import TINY_STREETS, build_store, edit_manifest
 
 
@@ -143,7 +143,7 @@ def test_the_fingerprint_is_the_one_that_stores_had_before_checksums() -> None:
 def test_a_reader_of_very_many_parts_keeps_few_files_open(
     streets_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gscnn_platform.data.store.MOST_OPEN", 2)
+    monkeypatch.setattr("gscnn_platform.data.store.store.MOST_OPEN", 2)
     reader = SplitReader([streets_store.path / split / "part-0.parquet" for split in ("train", "val", "test")], "")
     first, *_, again = [reader.read(index).label for index in (0, 1, 2, 0)]
     np.testing.assert_array_equal(first, again)

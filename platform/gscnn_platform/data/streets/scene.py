@@ -11,9 +11,9 @@ from functools import partial
 import cv2
 import numpy as np
 
-from gscnn_platform.data.formats import streets_objects as objects
-from gscnn_platform.data.formats.streets_houses import WALL_COLOURS, House, draw_house, plan_houses
-from gscnn_platform.data.formats.streets_stage import (
+from gscnn_platform.data.streets import objects
+from gscnn_platform.data.streets.houses import WALL_COLOURS, House, draw_house, plan_houses
+from gscnn_platform.data.streets.stage import (
     BUILDING,
     PAVEMENT,
     ROAD,

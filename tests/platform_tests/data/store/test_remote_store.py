@@ -14,13 +14,12 @@ import torch
 
 from gscnn_platform import remote_errors
 from gscnn_platform.config import CacheConfig, DataConfig, ExperimentConfig, VerifyConfig, with_overrides
-from gscnn_platform.data import part_cache
 from gscnn_platform.data.formats import FORMATS
 from gscnn_platform.data.loader import batches, whole_images
-from gscnn_platform.data.manifest import Part
-from gscnn_platform.data.parts import file_digest
-from gscnn_platform.data.store import SplitReader, Store, StoreError, open_store
-from gscnn_platform.data.verification import verify
+from gscnn_platform.data.store import SplitReader, Store, StoreError, open_store, part_cache
+from gscnn_platform.data.store.manifest import Part
+from gscnn_platform.data.store.parts import file_digest
+from gscnn_platform.data.store.verification import verify
 from gscnn_platform.paths import AnyPath, RemotePath, as_path, below, upload
 from tests.layouts import write_camvid, write_cityscapes, write_folder
 from tests.s3 import Endpoint, Mode

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Collection, Iterator
 from typing import Final
 
-from gscnn_platform.data.manifest import Manifest
+from gscnn_platform.data.store.manifest import Manifest
 
 TRAIN: Final = "train"
 VAL: Final = "val"

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import UInt8
 
-from gscnn_platform.data.manifest import Part, StoreError
+from gscnn_platform.data.store.manifest import Part, StoreError
 from gscnn_platform.paths import AnyPath, RemotePath
 
 KEYS: Final = ("name", "height", "width")

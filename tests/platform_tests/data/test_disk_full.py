@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from gscnn_platform.config import EdgeConfig
-from gscnn_platform.data.part_building import BuildJob, Chunk, PartReport, build_part
-from gscnn_platform.data.storage import Failure, Progress, StorageError, storage_error, writing
+from gscnn_platform.data.disk_full import Failure, Progress, StorageError, storage_error, writing
+from gscnn_platform.data.store.part_building import BuildJob, Chunk, PartReport, build_part
 from tests.stores import TINY_STREETS
 
 FULL = Failure(number=errno.ENOSPC, reason="[Errno 28] No space left on device")

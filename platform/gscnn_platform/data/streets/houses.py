@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gscnn_platform.data.formats.streets_stage import BUILDING, Camera, Colour, Metres, Stage, corners, lit, mix
+from gscnn_platform.data.streets.stage import BUILDING, Camera, Colour, Metres, Stage, corners, lit, mix
 
 WALL_COLOURS: tuple[Colour, ...] = (
     (196, 178, 150), (168, 96, 74), (150, 72, 58), (214, 206, 190), (126, 124, 122), (96, 98, 104),

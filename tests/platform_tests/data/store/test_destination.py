@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from gscnn_platform import machine
-from gscnn_platform.data.destination import LocalDestination, check_writable
+from gscnn_platform.data.disk_full import StorageError
 from gscnn_platform.data.image_files import InputError
-from gscnn_platform.data.manifest import MANIFEST
-from gscnn_platform.data.storage import StorageError
 from gscnn_platform.data.store import Store
+from gscnn_platform.data.store.destination import LocalDestination, check_writable
+from gscnn_platform.data.store.manifest import MANIFEST
 
 
 def test_a_store_behind_a_link_is_written_where_the_link_leads_and_the_link_stays(

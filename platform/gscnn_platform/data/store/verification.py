@@ -16,8 +16,8 @@ from gscnn.edges import boundary_map
 from gscnn_platform import cluster, machine
 from gscnn_platform.config import VerifyConfig
 from gscnn_platform.data.image_files import is_clutter
-from gscnn_platform.data.manifest import MANIFEST, Identity, Part, Split, StoreError, parse_manifest
-from gscnn_platform.data.parts import (
+from gscnn_platform.data.store.manifest import MANIFEST, Identity, Part, Split, StoreError, parse_manifest
+from gscnn_platform.data.store.parts import (
     ARRAYS,
     READ_ERRORS,
     SCHEMA,

@@ -12,12 +12,12 @@ import numpy as np
 from gscnn.constants import IGNORE_INDEX
 from gscnn.edges import boundary_map
 from gscnn_platform.config import Config, EdgeConfig
+from gscnn_platform.data.disk_full import Failure
 from gscnn_platform.data.formats.base import FileSample, Sample, remap
 from gscnn_platform.data.formats.decoding import BadSampleError
 from gscnn_platform.data.images import edge_prior
-from gscnn_platform.data.manifest import Part, Skipped
-from gscnn_platform.data.parts import SampleArrays, write_part
-from gscnn_platform.data.storage import Failure
+from gscnn_platform.data.store.manifest import Part, Skipped
+from gscnn_platform.data.store.parts import SampleArrays, write_part
 from gscnn_platform.paths import AnyPath, RemotePath, upload
 from gscnn_platform.remote_errors import patiently
 

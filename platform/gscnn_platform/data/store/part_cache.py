@@ -20,9 +20,9 @@ from tqdm import tqdm
 
 from gscnn_platform import machine
 from gscnn_platform.config import CacheConfig
-from gscnn_platform.data.manifest import Part, StoreError
-from gscnn_platform.data.parts import footer_digest
-from gscnn_platform.data.storage import is_full, readable
+from gscnn_platform.data.disk_full import is_full, readable
+from gscnn_platform.data.store.manifest import Part, StoreError
+from gscnn_platform.data.store.parts import footer_digest
 from gscnn_platform.paths import AnyPath, RemotePath
 from gscnn_platform.remote_errors import patiently
 

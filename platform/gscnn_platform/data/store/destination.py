@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from gscnn_platform import cluster, machine
+from gscnn_platform.data.disk_full import StorageError
 from gscnn_platform.data.image_files import followed
-from gscnn_platform.data.manifest import MANIFEST, Manifest, StoreError, read_manifest, write_manifest
-from gscnn_platform.data.storage import StorageError
+from gscnn_platform.data.store.manifest import MANIFEST, Manifest, StoreError, read_manifest, write_manifest
 from gscnn_platform.paths import AnyPath, RemotePath, below, write_whole
 from gscnn_platform.remote_errors import patiently
 
