@@ -1,5 +1,6 @@
 """The two ways to run a WorkerJob: on Ray Train's workers, or in this process if there is only one worker."""
 
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from math import ceil
@@ -14,10 +15,9 @@ from gscnn_platform import cluster
 from gscnn_platform.activity import doing
 from gscnn_platform.config import ExperimentConfig
 from gscnn_platform.threads import in_thread
-from gscnn_platform.training.entry import run_worker
-from gscnn_platform.training.job import WorkerJob
+from gscnn_platform.training.job import WorkerJob, run_worker
+from gscnn_platform.training.progress import say
 from gscnn_platform.training.stopping import DriverLink, Stopper
-from gscnn_platform.training.waiting import Waiting
 
 OF_OWN_CLUSTER: Final = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
 """A local machine is not preempted: saves a process and a line of Ray's output."""
@@ -26,6 +26,8 @@ WHEN_THERE: Final = (
     "--num-workers, or with --min-workers to resume with fewer automatically"
 )
 """What follows on a node that is lost, for the user."""
+LOOK_SECONDS: Final = 5.0
+"""Between looks at the cluster for missing nodes."""
 Tell = Callable[[dict[str, float]], None]
 
 
@@ -45,6 +47,32 @@ def check_sync_bn(config: ExperimentConfig, workers: cluster.Workers) -> None:
     """Raises a ValueError where synchronised batch norm is asked for and the workers get no GPU."""
     if config.training.sync_bn and not workers.use_gpu:
         raise ValueError("training.sync_bn works on GPUs only, and the workers get none: add --training.no-sync-bn")
+
+
+class Waiting:
+    """Says once when the cluster becomes too small and once when it is large enough again; Ray Train waits silently.
+
+    Args:
+        needed: workers without which nothing is done.
+        cpus, gpus: of each worker.
+        advice: what follows, and what the user can do.
+    """
+
+    def __init__(self, needed: int, cpus: int, gpus: int, advice: str) -> None:
+        self.needed, self.cpus, self.gpus, self.advice = needed, cpus, gpus, advice
+        self._looked_at = time.monotonic()
+        self._lacking: str | None = None
+
+    def __call__(self) -> None:
+        if time.monotonic() - self._looked_at < LOOK_SECONDS:
+            return
+        self._looked_at = time.monotonic()
+        before, self._lacking = self._lacking, cluster.lacking(self.needed, self.cpus, self.gpus)
+        if self._lacking and self._lacking != before:
+            workers = f"{self.needed} workers need" if self.needed > 1 else "a worker needs"
+            say(f"waiting for nodes: {workers} {self._lacking}. {self.advice}")
+        elif before and not self._lacking:
+            say("all required nodes are available")
 
 
 def train_on_workers(job: WorkerJob, storage: str, stopper: Stopper, tell: Tell) -> None:

@@ -16,3 +16,10 @@ class WorkerJob(Config):
     run_id: str
     use_gpu: bool
     cpus: int
+
+
+def run_worker(given: dict[str, Any]) -> None:
+    """Runs train_loop_per_worker; `given` holds a WorkerJob as plain values, and the DriverLink."""
+    from gscnn_platform.training.loop import train_loop_per_worker
+
+    train_loop_per_worker(WorkerJob.model_validate(given["job"]), given["link"])

@@ -31,10 +31,9 @@ from gscnn_platform.data.store import Store
 from gscnn_platform.evaluation import EvalReport, autocast, evaluate
 from gscnn_platform.scores import score_of
 from gscnn_platform.training.control import Control
-from gscnn_platform.training.finite import FiniteCheck
 from gscnn_platform.training.optim import build_optimizer, learning_rate, load_optimizer_state, set_learning_rate
 from gscnn_platform.training.progress import Progress, say
-from gscnn_platform.training.step_log import StepLog
+from gscnn_platform.training.step_log import FiniteCheck, StepLog
 from gscnn_platform.training.step_signal import Signal
 from gscnn_platform.training.validation import describe_score, validation_picture
 

@@ -33,10 +33,9 @@ from gscnn_platform.interrupts import (
     tell_of_signal,
 )
 from gscnn_platform.training import resume
-from gscnn_platform.training.execution import check_sync_bn
+from gscnn_platform.training.execution import Waiting, check_sync_bn
 from gscnn_platform.training.progress import say
 from gscnn_platform.training.trainer import outbox_of
-from gscnn_platform.training.waiting import Waiting
 from gscnn_platform.tuning.config import SweepConfig, SweepError
 from gscnn_platform.tuning.record import SweepRecord, needs_new_run, trials_of, write_record
 from gscnn_platform.tuning.results import Board, BoardCallback, TrialRow
