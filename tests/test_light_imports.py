@@ -27,6 +27,7 @@ LIGHT = {
     "gscnn_platform.scores",
     "gscnn_platform.search_spaces",
     "gscnn_platform.tracking",
+    "gscnn_platform.training.job",
     "gscnn_platform.training.trainer",
     "gscnn_platform.tuning",
     "gscnn_platform.tuning.start",

@@ -1,4 +1,9 @@
-"""The job that the driver sends to its workers."""
+"""The job that the driver sends to its workers, and where they start.
+
+Light to import: Ray's controller unpickles `run_worker` too and needs no torch or MLflow.
+"""
+
+from typing import Any
 
 from gscnn_platform.config import Config, ExperimentConfig
 
