@@ -123,7 +123,7 @@ def test_a_head_that_answers_is_joined() -> None:
 def test_a_head_of_another_version_is_refused_with_both() -> None:
     with (
         serving(Head(version="2.40.0")) as place,
-        pytest.raises(ClusterError, match=r"runs Ray 2\.40\.0, this is Ray 2"),
+        pytest.raises(ClusterError, match=r"runs Ray 2\.40\.0, but this is Ray 2"),
     ):
         check_answers(Named(place, "RAY_ADDRESS"))
 
