@@ -1,5 +1,6 @@
 """The values of each step, kept on the device until they are printed and logged to MLflow."""
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from math import isfinite, nan
 from typing import TYPE_CHECKING
