@@ -23,7 +23,7 @@ test: setup
 
 faults: setup  ## kills trainings, servers and disks for real; prints docs/operate.md's table
 	rm -f faults-table.md
-	FAULTS_TABLE=faults-table.md $(RUN) -m pytest tests/faults tests/platform_tests/tuning -m "slow or not slow" --durations=0
+	FAULTS_TABLE=faults-table.md $(RUN) -m pytest tests/faults tests/platform_tests/sweeps -m "slow or not slow" --durations=0
 	cat faults-table.md
 
 hosts-test: setup  ## three hosts on this machine: `ray up`, a training, a power cut; prints docs/cluster.md's table

@@ -20,7 +20,7 @@ def quickstart() -> None:
     print("2/3  train: a small Gated-SCNN, tracked in MLflow", flush=True)
     result = run_training(with_overrides(RECIPES["streets"], {"store": STORE}))
     print("3/3  evaluate: the best checkpoint on the validation split", flush=True)
-    from gscnn_platform.reporting.job import evaluate_checkpoint
+    from gscnn_platform.reporting.checkpoint_evaluation import evaluate_checkpoint
 
     evaluation = evaluate_checkpoint(EvaluateConfig(checkpoint=result.best_checkpoint, store=STORE))
     print(

@@ -2,10 +2,8 @@
 trial."""
 
 from gscnn_platform.command_line import choose, user_errors
-from gscnn_platform.domains import with_sets
 from gscnn_platform.recipes import RECIPES, describe
-from gscnn_platform.search_spaces import find_space
-from gscnn_platform.tuning import SweepConfig
+from gscnn_platform.sweeps import SweepConfig, find_space, with_sets
 
 FIRST = (
     "store",
@@ -27,7 +25,7 @@ def main() -> None:
     with user_errors():
         config = choose(sweeps, __doc__, "recipe", FIRST, repeated=True)
         space = with_sets(find_space(config.space), config.set)
-        from gscnn_platform.tuning import run_sweep
+        from gscnn_platform.sweeps import run_sweep
 
         print(f"\n{run_sweep(config, space)}")
 

@@ -16,10 +16,10 @@ from tests.imports import PACKAGES, ROOT, Arrow, arrows_of, longest, modules, wi
 
 LAYERS: tuple[set[str], ...] = (
     {"jobs"},
-    {"gscnn_platform.recipes", "gscnn_platform.search_spaces", "gscnn_platform.command_line"},
+    {"gscnn_platform.recipes", "gscnn_platform.command_line"},
     {
         "gscnn_platform.released_checkpoint",
-        "gscnn_platform.tuning",
+        "gscnn_platform.sweeps",
         "gscnn_platform.prediction",
         "gscnn_platform.prediction_record",
         "gscnn_platform.exporting",
@@ -30,10 +30,9 @@ LAYERS: tuple[set[str], ...] = (
         "gscnn_platform.evaluation",
         "gscnn_platform.figures",
         "gscnn_platform.comparison",
-        "gscnn_platform.sweep_figures",
     },
     {"gscnn_platform.data", "gscnn_platform.provenance", "gscnn_platform.tracking"},
-    {"gscnn_platform.cluster", "gscnn_platform.domains"},
+    {"gscnn_platform.cluster"},
     {"gscnn_platform.paths"},
     {"gscnn_platform.config", "gscnn_platform.manifests"},
     {
@@ -67,17 +66,17 @@ SIDEWAYS = {
 OWNERS: dict[str, set[str]] = {
     "ray.data": {"gscnn_platform.data.store.part_tasks", "gscnn_platform.prediction"},
     "ray.train": {"gscnn_platform.training"},
-    "ray.tune": {"gscnn_platform.tuning"},
+    "ray.tune": {"gscnn_platform.sweeps"},
     "ray.autoscaler": {"gscnn_platform.manifests"},
     "ray": {
         "gscnn_platform.cluster",
         "gscnn_platform.data.store.part_tasks",
         "gscnn_platform.prediction",
         "gscnn_platform.training",
-        "gscnn_platform.tuning",
+        "gscnn_platform.sweeps",
     },
     "mlflow": {"gscnn_platform.tracking"},
-    "optuna": {"gscnn_platform.sweep_figures", "gscnn_platform.tuning"},
+    "optuna": {"gscnn_platform.sweeps"},
     "albumentations": {"gscnn_platform.data.transforms"},
     "tyro": {"gscnn_platform.command_line", "jobs"},
     "botocore": {"gscnn_platform.manifests"},

@@ -21,16 +21,16 @@ LIGHT = {
     "gscnn_platform.data.precompute",
     "gscnn_platform.data.store",
     "gscnn_platform.data.store.verification",
-    "gscnn_platform.domains",
     "gscnn_platform.recipes",
     "gscnn_platform.reporting.start",
     "gscnn_platform.scores",
-    "gscnn_platform.search_spaces",
     "gscnn_platform.tracking",
     "gscnn_platform.training.job",
     "gscnn_platform.training.trainer",
-    "gscnn_platform.tuning",
-    "gscnn_platform.tuning.start",
+    "gscnn_platform.sweeps",
+    "gscnn_platform.sweeps.search_spaces",
+    "gscnn_platform.sweeps.space",
+    "gscnn_platform.sweeps.start",
     *(f"jobs.{path.stem}" for path in sorted(PACKAGES["jobs"].glob("*.py")) if path.stem != "__init__"),
 }
 """Modules that are imported without HEAVY, also by way of others: help, typos and all that can be known to be wrong
@@ -100,4 +100,4 @@ def test_what_is_read_first_imports_nothing_heavy(light: str) -> None:
 
 def test_the_way_to_a_heavy_import_is_named() -> None:
     assert way_to_heavy("gscnn.model") == "gscnn.model -> torch"
-    assert way_to_heavy("gscnn_platform.tuning.sweep") == "gscnn_platform.tuning.sweep -> ray.tune"
+    assert way_to_heavy("gscnn_platform.sweeps.driver") == "gscnn_platform.sweeps.driver -> ray.tune"

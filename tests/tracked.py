@@ -8,6 +8,7 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 
+from gscnn_platform.comparison import Contender, TrackedSweep
 from gscnn_platform.tracking import TrackedRun
 
 CLASSES = ("road", "car", "pole")
@@ -57,6 +58,18 @@ def trial(variant: str, miou: float, seed: int, **others: Any) -> TrackedRun:
     overrides = json.dumps({"seed": seed, "loss.edge": others.get("params", {}).get("loss.edge", 1)})
     tags = {"gscnn.variant": variant, "gscnn.overrides": overrides}
     return tracked(f"{variant}-{seed}", miou, seed, tags=tags, **others)
+
+
+def group(name: str, scores: list[float], first_seed: int = 0) -> Contender:
+    """A contender with a run for each score, of successive seeds."""
+    return Contender(
+        name, tuple(tracked(f"{name}-{seed}", value, seed + first_seed) for seed, value in enumerate(scores))
+    )
+
+
+def sweep_of(*trials: TrackedRun, **tags: str) -> TrackedSweep:
+    """A sweep of these trials, with more tags on its parent."""
+    return TrackedSweep(tracked("the sweep", {}, tags={"gscnn.sweep": "space", **tags}), trials)
 
 
 def log(client: MlflowClient, run: TrackedRun, experiment: str, pictures: Mapping[str, str] | None = None) -> str:

@@ -11,10 +11,10 @@ from gscnn.constants import IGNORE_INDEX
 from gscnn_platform.comparison import Contender, overall, table, title
 from gscnn_platform.config import Metric, TrainingConfig
 from gscnn_platform.evaluation import Counts, EvalReport, summary
-from gscnn_platform.reporting.page import render
+from gscnn_platform.reporting.checkpoint_page import render
 from gscnn_platform.reporting.start import compare_runs
 from gscnn_platform.scores import MIOU, SCORES, Measured, Score, place_of
-from gscnn_platform.tuning.config import SweepConfig
+from gscnn_platform.sweeps.config import SweepConfig
 from tests.tracked import tracked
 
 CLASSES = ("road", "sky", "pole")

@@ -5,9 +5,10 @@ from itertools import product
 import pytest
 
 from gscnn_platform.config import EXECUTION
-from gscnn_platform.domains import SearchSpace, check, parse_domain
 from gscnn_platform.recipes import RECIPES
-from gscnn_platform.search_spaces import SEARCH_SPACES, find_space
+from gscnn_platform.sweeps.domains import parse_domain
+from gscnn_platform.sweeps.search_spaces import SEARCH_SPACES, find_space
+from gscnn_platform.sweeps.space import SearchSpace, check
 
 every_space = pytest.mark.parametrize("name", SEARCH_SPACES)
 

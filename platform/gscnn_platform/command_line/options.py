@@ -8,6 +8,7 @@ from typing import Any, Self
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from gscnn_platform.config import is_inline
 from gscnn_platform.invalid_values import shown
 
 
@@ -69,6 +70,6 @@ def _fields(target: BaseModel | type[BaseModel], prefix: str) -> Iterator[Option
     for name, field in of_class.model_fields.items():
         value = getattr(target, name) if isinstance(target, BaseModel) else field.get_default(call_default_factory=True)
         if isinstance(value, BaseModel):
-            yield from _fields(value, f"{prefix}{name}.")
+            yield from _fields(value, prefix if is_inline(field) else f"{prefix}{name}.")
         else:
             yield Option(f"{prefix}{name}", value, field.description or "")

@@ -3,7 +3,7 @@
 import inspect
 import sys
 from collections.abc import Callable, Collection, Mapping
-from typing import NoReturn, TypeVar, overload
+from typing import Annotated, NoReturn, TypeVar, get_type_hints, overload
 
 import tyro
 from pydantic import BaseModel
@@ -11,13 +11,37 @@ from pydantic import BaseModel
 # tyro's own messages are boxes of up to twenty lines that name its internals. The hook is not a public API:
 # pyproject.toml pins the versions that have it.
 from tyro._errors import on_parse_error
+from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
 from gscnn_platform.command_line.helping import HELP, HELP_ALL, choices_help, job_name, short_help, usage, what
 from gscnn_platform.command_line.options import Options
 from gscnn_platform.command_line.refusals import Refusals
+from gscnn_platform.config import is_inline
 
 T = TypeVar("T")
 C = TypeVar("C", bound=BaseModel)
+
+INLINING = ConstructorRegistry()
+"""tyro's rules for configs with fields that are marked `Inline`."""
+
+
+@INLINING.struct_rule
+def _inlined(info: StructTypeInfo) -> StructConstructorSpec | None:
+    """The options of a config that has `Inline` fields; None of any other, whose options tyro knows."""
+    config = info.default
+    if not isinstance(config, BaseModel) or not any(map(is_inline, type(config).model_fields.values())):
+        return None
+    hints = get_type_hints(type(config), include_extras=True)
+    fields = [
+        StructFieldSpec(
+            name,
+            Annotated[hints[name], tyro.conf.arg(name="")] if is_inline(field) else hints[name],
+            default=getattr(config, name),
+            helptext=field.description,
+        )
+        for name, field in type(config).model_fields.items()
+    ]
+    return StructConstructorSpec(type(config), tuple(fields))
 
 
 def choose(
@@ -56,6 +80,7 @@ def choose(
             args=_full_help(words),
             prog=f"python -m jobs.{job_name(doc)} {name}",
             config=markers,
+            registry=INLINING,
         )
 
 

@@ -3,12 +3,11 @@
 Pure functions on what gscnn_platform.tracking has read: no MLflow, no Ray, no files.
 """
 
-from gscnn_platform.comparison.compared import DIFFERENT_DATA, Comparison, DifferentDataError, compare
 from gscnn_platform.comparison.contenders import (
     CURVES,
     MIOU,
     Contender,
-    Sweep,
+    TrackedSweep,
     best_epoch,
     contenders_of,
     plural,
@@ -17,6 +16,7 @@ from gscnn_platform.comparison.contenders import (
     state,
 )
 from gscnn_platform.comparison.noise import Paired, Spread, holm, paired, spread
+from gscnn_platform.comparison.results import DIFFERENT_DATA, Comparison, DifferentDataError, compare
 from gscnn_platform.comparison.tables import (
     Cell,
     Row,
@@ -31,7 +31,7 @@ from gscnn_platform.comparison.tables import (
     table,
     title,
 )
-from gscnn_platform.comparison.words import verdicts
+from gscnn_platform.comparison.verdicts import verdicts
 
 __all__ = [
     "CURVES",
@@ -44,8 +44,8 @@ __all__ = [
     "Paired",
     "Row",
     "Spread",
-    "Sweep",
     "Table",
+    "TrackedSweep",
     "best_epoch",
     "chosen_by",
     "compare",

@@ -23,7 +23,7 @@ SEED: Final = "seed"
 
 
 @dataclass(frozen=True)
-class Sweep:
+class TrackedSweep:
     """A sweep's parent run and its trials, in the order in which they were started."""
 
     parent: TrackedRun
@@ -76,7 +76,7 @@ class Contender:
 
 
 def contenders_of(
-    named: Sequence[TrackedRun | Sweep], metric: str, execution: Set[str]
+    named: Sequence[TrackedRun | TrackedSweep], metric: str, execution: Set[str]
 ) -> tuple[list[Contender], list[str]]:
     """Contenders in the order of what was named, and what a reader must know of how they came about.
 
@@ -100,7 +100,7 @@ def contenders_of(
     found: list[Contender] = []
     notes: list[str] = []
     for each in named:
-        if isinstance(each, Sweep):
+        if isinstance(each, TrackedSweep):
             of_sweep, more = _of_sweep(each, metric, execution)
             notes += more
         else:
@@ -174,7 +174,7 @@ def _reached(run: TrackedRun) -> int:
     return max(run.curves.get(MIOU, {}), default=0)
 
 
-def _of_sweep(sweep: Sweep, metric: str, execution: Set[str]) -> tuple[list[Contender], list[str]]:
+def _of_sweep(sweep: TrackedSweep, metric: str, execution: Set[str]) -> tuple[list[Contender], list[str]]:
     if not sweep.trials:
         raise ValueError(f"the sweep {sweep.parent} has no trials yet: wait for its first one")
     groups = _grouped(sweep.trials, lambda run: _group_in_sweep(run, execution))

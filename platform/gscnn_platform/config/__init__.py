@@ -5,7 +5,7 @@ The model's and the losses' configs are gscnn's.
 
 from gscnn.config import Execution, InferenceConfig, LossConfig, ModelConfig
 from gscnn_platform.config.augmentation import AugmentationConfig
-from gscnn_platform.config.base import Config
+from gscnn_platform.config.base import Config, Inline, is_inline
 from gscnn_platform.config.data import CacheConfig, DataConfig
 from gscnn_platform.config.edges import EdgeConfig
 from gscnn_platform.config.evaluation import EvaluateConfig
@@ -31,6 +31,7 @@ __all__ = [
     "ExperimentConfig",
     "ExportConfig",
     "InferenceConfig",
+    "Inline",
     "LossConfig",
     "Metric",
     "ModelConfig",
@@ -43,5 +44,6 @@ __all__ = [
     "execution_fields",
     "flatten",
     "has_password",
+    "is_inline",
     "with_overrides",
 ]

@@ -6,6 +6,7 @@ from typing import Final
 from pydantic import BaseModel
 
 from gscnn.config import ExecutionMark
+from gscnn_platform.config.base import is_inline
 from gscnn_platform.config.experiment import ExperimentConfig
 
 
@@ -15,7 +16,7 @@ def execution_fields(config: type[BaseModel], prefix: str = "") -> Iterator[str]
         if any(isinstance(mark, ExecutionMark) for mark in field.metadata):
             yield f"{prefix}{name}"
         elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from execution_fields(field.annotation, f"{prefix}{name}.")
+            yield from execution_fields(field.annotation, prefix if is_inline(field) else f"{prefix}{name}.")
 
 
 EXECUTION: Final = frozenset(execution_fields(ExperimentConfig))

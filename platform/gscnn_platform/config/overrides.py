@@ -1,12 +1,14 @@
 """Configs by dotted keys: `loss.edge`."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
-from gscnn_platform.config.experiment import ExperimentConfig
+from gscnn_platform.config.base import Config
+
+C = TypeVar("C", bound=Config)
 
 
-def with_overrides(config: ExperimentConfig, overrides: Mapping[str, Any]) -> ExperimentConfig:
+def with_overrides(config: C, overrides: Mapping[str, Any]) -> C:
     """A copy of `config` with values at dotted keys replaced: `{"loss.edge": 20, "optimizer.lr": 0.01}`.
 
     Raises:

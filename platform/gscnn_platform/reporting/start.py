@@ -11,7 +11,7 @@ from gscnn_platform.scores import SCORES
 
 if TYPE_CHECKING:
     from gscnn_platform.comparison import Comparison
-    from gscnn_platform.reporting.job import Evaluation
+    from gscnn_platform.reporting.checkpoint_evaluation import Evaluation
 
 
 def evaluate_checkpoint(config: EvaluateConfig) -> "Evaluation":
@@ -22,15 +22,15 @@ def evaluate_checkpoint(config: EvaluateConfig) -> "Evaluation":
         CheckpointError, TrackingError: no such checkpoint or run.
     """
     open_store(cluster.resolve(config.store, "--store"))
-    from gscnn_platform.reporting import job
+    from gscnn_platform.reporting import checkpoint_evaluation
 
-    return job.evaluate_checkpoint(config)
+    return checkpoint_evaluation.evaluate_checkpoint(config)
 
 
 def compare_runs(
     references: Sequence[str], uri: str | None, metric: str, out: str, different_data: bool = False
 ) -> "Comparison":
-    """Compares what is named: see gscnn_platform.reporting.comparing.
+    """Compares what is named: see gscnn_platform.reporting.tracked_runs.
 
     Raises:
         ValueError: nothing is named, or `metric` is no validation score; the message has those that are written alike.
@@ -43,6 +43,6 @@ def compare_runs(
             f"--metric {metric} is not a validation score{near_misses(metric, known)}\n"
             f"Scores are {', '.join(known)}, and val_iou/CLASS."
         )
-    from gscnn_platform.reporting import comparing
+    from gscnn_platform.reporting import tracked_runs
 
-    return comparing.compare_runs(references, uri, metric, out, different_data)
+    return tracked_runs.compare_runs(references, uri, metric, out, different_data)

@@ -13,8 +13,8 @@ from gscnn_platform.command_line.options import Options
 from gscnn_platform.config import EvaluateConfig, ExperimentConfig, PredictConfig, with_overrides
 from gscnn_platform.prediction import CORES
 from gscnn_platform.recipes import STREETS
+from gscnn_platform.sweeps import SweepConfig
 from gscnn_platform.training.execution import resources
-from gscnn_platform.tuning import SweepConfig
 from tests.nodes import clusters, there
 
 # By name: in ray.util stands a function of the same name.
@@ -61,14 +61,15 @@ def test_a_run_that_may_shrink_needs_its_fewest_workers(monkeypatch: pytest.Monk
 )
 @pytest.mark.parametrize("changes", [{}, {"wait_for_nodes": True}, {"cpus_per_worker": 9}, {"use_gpu": True}])
 def test_what_an_error_recommends_is_an_option_of_the_job(
-    config: ExperimentConfig | PredictConfig | EvaluateConfig,
+    config: ExperimentConfig | SweepConfig | PredictConfig | EvaluateConfig,
     changes: dict[str, object],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     there(monkeypatch, [], head=True)
     for number in (1,) if isinstance(config, EvaluateConfig) else (1, 2):
         with pytest.raises(ResourcesError) as refused:
-            cluster.workers_for(config.model_copy(update=changes), number)
+            changed = with_overrides(config, changes)
+            cluster.workers_for(changed.recipe if isinstance(changed, SweepConfig) else changed, number)
         recommended = set(re.findall(r"--[a-z-]+", str(refused.value)))
         assert recommended and recommended <= set(Options.of(config).flags())
 
@@ -87,7 +88,7 @@ def test_a_prediction_without_options_takes_every_gpu_or_a_worker_for_every_four
 
 
 def test_a_sweep_takes_a_core_for_each_worker_or_its_share_of_every_gpus_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    sweep = SweepConfig.of(run_of())
+    sweep = SweepConfig.of(run_of()).recipe
     there(monkeypatch, [Node(8), Node(3)])
     assert cluster.workers_for(sweep, None, needed=2) == Workers(11, 1, 0, 11)
     there(monkeypatch, [Node(4), Node(96, 8), Node(96, 8)])

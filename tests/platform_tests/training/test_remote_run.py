@@ -12,7 +12,7 @@ from gscnn_platform.config import EvaluateConfig, ExperimentConfig, TrackingConf
 from gscnn_platform.data.disk_full import StorageError
 from gscnn_platform.data.store import Store
 from gscnn_platform.paths import AnyPath, as_path, below
-from gscnn_platform.reporting.job import evaluate_checkpoint
+from gscnn_platform.reporting.checkpoint_evaluation import evaluate_checkpoint
 from gscnn_platform.training import checkpoints, resume
 from gscnn_platform.training.resume import ResumeError, choose_run
 from gscnn_platform.training.trainer import Trial, run_training

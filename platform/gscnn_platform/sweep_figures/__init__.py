@@ -1,6 +1,0 @@
-"""Figures of a sweep, drawn from plain data; higher scores are better."""
-
-from gscnn_platform.sweep_figures.pictures import draw_sweep
-from gscnn_platform.sweep_figures.points import TrialPoint
-
-__all__ = ["TrialPoint", "draw_sweep"]

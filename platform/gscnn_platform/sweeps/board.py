@@ -1,0 +1,341 @@
+"""The results of a sweep's trials, during and after it: a table on disk, figures and links in MLflow."""
+
+import csv
+import io
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from PIL import Image
+from ray import tune
+
+from gscnn_platform import tracking
+from gscnn_platform.config import Config
+from gscnn_platform.interrupts import TrainingStoppedError
+from gscnn_platform.names import markdown
+from gscnn_platform.paths import as_path
+from gscnn_platform.scores import score_of
+from gscnn_platform.sweeps.figures import TrialPoint, draw_sweep
+from gscnn_platform.sweeps.record import SweepRecord
+from gscnn_platform.sweeps.searchers import EPOCH, NUMBER, SCORE, number_of
+from gscnn_platform.sweeps.space import SearchSpace
+from gscnn_platform.sweeps.trial import trial_name
+from gscnn_platform.tracking import Outbox, TrackingError, open_outbox
+from gscnn_platform.training import checkpoints, resume
+from gscnn_platform.training.progress import duration, say
+from gscnn_platform.training.trainer import log_best, outbox_of
+
+TRIALS: Final = "trials.json"
+ARTIFACTS: Final = "sweep"
+"""Artifact folder of the parent run."""
+
+
+class TrialRow(Config):
+    """The state of one trial of a sweep."""
+
+    number: int
+    sampled: dict[str, Any]
+    """Searched key -> value, of the last epoch: PBT changes them on the way."""
+    state: Literal["running", "finished", "stopped", "diverged", "failed"] = "running"
+    """`stopped` is by the scheduler, before its last epoch."""
+    score: float | None = None
+    """Highest so far."""
+    epochs: int = 0
+    first_step: float | None = None
+    """Seconds from the start of the sweep to its first step."""
+    seconds: float = 0.0
+    """From the start of the sweep to its last validation or its end."""
+    changes: tuple[tuple[int, dict[str, Any]], ...] = ()
+    """Epoch and settings from then on, where PBT changed them."""
+    run_id: str | None = None
+    """MLflow's."""
+
+    @property
+    def name(self) -> str:
+        return trial_name(self.number)
+
+
+class Board:
+    """Keeps the trials' table, tells the user of each change, and draws the sweep.
+
+    Args:
+        folder: of the sweep.
+        record: of the sweep.
+        space: what is searched.
+        count: trials in all.
+        meanwhile: called at each turn of Tune's loop.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        record: SweepRecord,
+        space: SearchSpace,
+        count: int,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.folder, self.record, self.space, self.count = folder, record, space, count
+        self.meanwhile = meanwhile
+        self.epochs = record.config.recipe.training.epochs
+        self.outbox = outbox_of(folder.rpartition("/")[0], record.name)
+        self._rows: dict[int, TrialRow] = {}
+        self._diverged: set[int] = set()
+        try:
+            for data in resume.read_json(folder, TRIALS)["trials"]:
+                row = TrialRow.model_validate(data)
+                self._rows[row.number] = row
+        except FileNotFoundError:
+            pass
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Follows Tune's trials while open, and keeps the status of MLflow's parent run correct in the end."""
+        global _open
+        _open = self
+        tracking.reopen_run(self.outbox, self.record.tracking_uri, self.record.run_id)
+        failure: str | None = None
+        stopped: str | None = None
+        try:
+            yield
+        except BaseException as error:
+            if isinstance(error, TrainingStoppedError | KeyboardInterrupt):
+                stopped = str(error) or "interrupted"
+            else:
+                failure = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            _open = None
+            left = tracking.close_run(
+                self.outbox, self.record.tracking_uri, self.record.run_id, failure, stopped, say=say
+            )
+            if left:
+                say(f"tracking: {left}")
+
+    def rows(self) -> list[TrialRow]:
+        """In the order in which the trials began."""
+        return [self._rows[number] for number in sorted(self._rows)]
+
+    def best(self) -> TrialRow | None:
+        """Of the trials that have a score and did not diverge."""
+        scored = [row for row in self.rows() if row.score is not None and row.state != "diverged"]
+        return max(scored, key=lambda row: row.score or 0.0, default=None)
+
+    @property
+    def ended(self) -> int:
+        return sum(row.state != "running" for row in self._rows.values())
+
+    def complete(self) -> bool:
+        """Whether all trials have ended, by themselves or stopped by the scheduler."""
+        return self.ended == self.count
+
+    def began(self, sampled: Mapping[str, Any]) -> None:
+        """A trial has been started, or started again."""
+        number = sampled[NUMBER]
+        settings = _settings(sampled)
+        known = self._rows.get(number)
+        self._put(known.model_copy(update={"state": "running"}) if known else TrialRow(number=number, sampled=settings))
+        if known is None:
+            say(f"{trial_name(number)} begins · {_described(settings)}")
+
+    def validated(self, sampled: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+        """A trial has a score after some epoch."""
+        row = self._row(sampled)
+        settings = _settings(sampled)
+        changes = row.changes if settings == row.sampled else (*row.changes, (row.epochs, settings))
+        best_before = self.best()
+        row = row.model_copy(
+            update={
+                "sampled": settings,
+                "changes": changes,
+                "score": result[SCORE],
+                "epochs": result[EPOCH],
+                "first_step": row.first_step or result.get("began", time.time()) - self.record.began,
+                "seconds": time.time() - self.record.began,
+            }
+        )
+        self._put(row)
+        if result.get("diverged"):
+            self._diverged.add(row.number)
+        if result.get("done"):
+            return
+        best = self.best()
+        mark = " · best so far" if best == row and (best_before is None or row.score != best_before.score) else ""
+        say(f"{row.name} · epoch {row.epochs}/{self.epochs} · {self.record.config.metric} {row.score:.4f}{mark}")
+
+    def finished(self, sampled: Mapping[str, Any], failed: bool = False) -> None:
+        """A trial has ended: by itself, by the scheduler or by an error that a restart did not fix."""
+        row = self._row(sampled)
+        state = "finished" if row.epochs >= self.epochs else "stopped"
+        if failed or row.number in self._diverged:
+            state = "failed" if failed else "diverged"
+        row = row.model_copy(update={"state": state, "seconds": time.time() - self.record.began})
+        self._put(row)
+        best = self.best()
+        score = "no score" if row.score is None else f"{self.record.config.metric} {row.score:.4f}"
+        so_far = "" if best is None else f" · best {best.name} {best.score:.4f}"
+        left = row.seconds / self.ended * (self.count - self.ended)
+        say(
+            f"{row.name} {state} after epoch {row.epochs} · {score} · {self.ended} of {self.count} trials"
+            f"{so_far} · {duration(left)} left"
+        )
+        if best is not None and best.score is not None:
+            with self._parent() as outbox:
+                key = f"best/{self.record.config.metric}"
+                outbox.metrics([(self.ended, {key: best.score, "sweep/minutes": row.seconds / 60})])
+
+    def _row(self, sampled: Mapping[str, Any]) -> TrialRow:
+        return self._rows.get(sampled[NUMBER]) or TrialRow(number=sampled[NUMBER], sampled=_settings(sampled))
+
+    def _put(self, row: TrialRow) -> None:
+        record = resume.read_record(f"{self.folder}/{row.name}")
+        self._rows[row.number] = row.model_copy(update={"run_id": record.run_id if record else row.run_id})
+        resume.write_json(self.folder, TRIALS, {"trials": [each.model_dump(mode="json") for each in self.rows()]})
+
+    @contextmanager
+    def _parent(self) -> Iterator[Outbox]:
+        outbox = open_outbox(self.outbox, self.record.tracking_uri, self.record.run_id).start()
+        try:
+            yield outbox
+        finally:
+            outbox.close(patience=5, limit=5)
+
+    def close_open_runs(self, reason: str) -> None:
+        """Marks the trials that the end of the sweep interrupted as stopped in MLflow."""
+        for row in self.rows():
+            folder = f"{self.folder}/{row.name}"
+            record = resume.read_record(folder)
+            if record is not None and row.state == "running":
+                resume.write_record(folder, record.model_copy(update={"state": "stopped"}))
+                outbox = outbox_of(self.folder, row.name)
+                tracking.close_run(outbox, record.tracking_uri, record.run_id, stopped=reason, patience=10)
+
+    def draw(self) -> None:
+        """The sweep's figures and its table, as artifacts of the parent run."""
+        points = [_point(row) for row in self.rows() if row.state != "running"]
+        pictures = draw_sweep(points, self.space.parsed(), score_of(self.record.config.metric).title)
+        with self._parent() as outbox:
+            for name, picture in pictures.items():
+                png = io.BytesIO()
+                Image.fromarray(picture).save(png, format="png")
+                outbox.artifact(png.getvalue(), ARTIFACTS, f"{name}.png")
+            outbox.artifact(self._csv().encode(), ARTIFACTS, "trials.csv", self._note(list(pictures)))
+            table = as_path(self.folder) / TRIALS
+            if table.exists():
+                outbox.artifact(table.read_bytes(), ARTIFACTS, TRIALS)
+
+    def _csv(self) -> str:
+        """A row a trial; times in seconds from the start of the sweep."""
+        keys = list(self.space.parsed())
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["trial", *keys, self.record.config.metric, "epochs", "state", "first step", "end", "run_id"])
+        for row in self.rows():
+            values = [row.sampled.get(key) for key in keys]
+            times = ["" if at is None else f"{at:.1f}" for at in (row.first_step, row.seconds)]
+            writer.writerow([row.name, *values, row.score, row.epochs, row.state, *times, row.run_id])
+        return text.getvalue()
+
+    def _note(self, pictures: list[str]) -> str:
+        best, metric = self.best(), self.record.config.metric
+        ranked = sorted((row for row in self.rows() if row.score is not None), key=lambda row: -(row.score or 0))[:10]
+        lines = [
+            f"**{markdown(self.space.description)}** · {self.ended} of {self.count} trials · maximizes {metric}",
+            "",
+        ]
+        if best is not None:
+            lines += [f"Best: **{best.name}**, {metric} {best.score:.4f} · {markdown(_described(best.sampled))}", ""]
+        lines += [
+            " · ".join(
+                tracking.artifact_link(self.record.run_id, f"{ARTIFACTS}/{name}.png", name.replace("_", " "))
+                for name in pictures
+            ),
+            "",
+            f"| trial | {metric} | epochs | state | settings |",
+            "|---|---|---|---|---|",
+            *(
+                f"| {row.name} | {row.score:.4f} | {row.epochs} | {row.state} | {markdown(_described(row.sampled))} |"
+                for row in ranked
+            ),
+        ]
+        return "\n".join(lines)
+
+    def finish(self, register_as: str | None, fingerprint: str) -> str | None:
+        """Logs the best trial's model and tag in MLflow, and registers the model if a name is given.
+
+        Returns:
+            Reference of the registered model; None where there is none.
+        """
+        best, uri = self.best(), self.record.tracking_uri
+        if best is None or best.run_id is None:
+            return None
+        folder = f"{self.folder}/{best.name}"
+        checkpoint, outbox = checkpoints.best_of_run(folder), outbox_of(self.folder, best.name)
+        if checkpoint is None:
+            return None
+        log_best(checkpoint, outbox, uri, best.run_id)
+        left = tracking.deliver(Path(outbox), patience=60, say=say)
+        try:
+            tracking.set_tags(uri, best.run_id, {"gscnn.winner": self.record.name})
+            tracking.set_tags(uri, self.record.run_id, {"gscnn.best_run": best.run_id})
+            if register_as is None:
+                return None
+            metrics = checkpoints.metrics_of(checkpoint)
+            scores = {key: value for key, value in metrics.items() if key.startswith("val/")}
+            tracking.register(uri, register_as, best.run_id, scores, fingerprint)
+            return f"{tracking.MODELS}{register_as}@{tracking.ALIAS}"
+        except TrackingError as error:
+            say(f"tracking: {error}{'; ' if left else ''}{left if left else ''}")
+            return None
+
+
+def _settings(sampled: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in sampled.items() if key != NUMBER}
+
+
+def _described(settings: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in settings.items()
+    )
+
+
+def _point(row: TrialRow) -> TrialPoint:
+    state = "failed" if row.state == "diverged" else row.state
+    assert state != "running"
+    score = None if state == "failed" else row.score
+    return TrialPoint(row.name, row.sampled, score, row.seconds, row.epochs, state)
+
+
+_open: Board | None = None
+"""What BoardCallback writes to: Tune pickles its callbacks, and unpickles them when a sweep resumes."""
+
+
+def _sampled(trial: Any) -> dict[str, Any]:
+    return {**trial.config, NUMBER: number_of(trial.trial_id, trial.config)}
+
+
+class BoardCallback(tune.Callback):
+    """Reports the events of Tune's loop to this process's board."""
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        if _open is not None:
+            _open.meanwhile()
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        if _open is not None:
+            _open.began(_sampled(trial))
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        if _open is not None and SCORE in result:
+            _open.validated(_sampled(trial), result)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        if _open is not None:
+            _open.finished(_sampled(trial))
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        if _open is not None:
+            _open.finished(_sampled(trial), failed=True)

@@ -1,0 +1,67 @@
+"""SEARCH_SPACES: name -> search space. Pure data; docs/search-spaces.md says how to add one."""
+
+from typing import Final
+
+from gscnn_platform.sweeps.domains import SearchSpaceError
+from gscnn_platform.sweeps.space import SearchSpace
+
+SEARCH_SPACES: Final[dict[str, SearchSpace]] = {
+    "loss": SearchSpace(
+        description="weights, thresholds and temperature of all terms, class weights, and how wide a boundary is",
+        domains={
+            "loss.edge": "loguniform(1, 50)",
+            "loss.attention": "uniform(0, 2)",
+            "loss.attention_threshold": "uniform(0.5, 0.95)",
+            "loss.dual": "uniform(0, 2)",
+            "loss.dual_temperature": "loguniform(0.3, 3)",
+            "loss.dual_threshold": "uniform(0.1, 0.5)",
+            "loss.class_weights": "choice(none, image)",
+            "data.boundary_radius": "randint(1, 5)",
+        },
+        search="optuna",
+    ),
+    "loss-small": SearchSpace(
+        description="weights of the boundary loss and of the attention loss",
+        domains={"loss.edge": "loguniform(1, 50)", "loss.attention": "uniform(0, 2)"},
+        search="optuna",
+    ),
+    "optimizer": SearchSpace(
+        description="SGD and its schedule",
+        domains={
+            "optimizer.lr": "loguniform(0.001, 0.1)",
+            "optimizer.weight_decay": "loguniform(1e-05, 0.01)",
+            "optimizer.momentum": "uniform(0.8, 0.99)",
+            "optimizer.nesterov": "choice(true, false)",
+            "optimizer.poly_power": "uniform(0.5, 2)",
+        },
+        search="optuna",
+    ),
+    "seeds": SearchSpace(
+        description="the same settings under five seeds: mean and standard deviation",
+        domains={"seed": "choice(0, 1, 2, 3, 4)"},
+        search="grid",
+    ),
+    "ablation": SearchSpace(
+        description="from DeepLabV3+ to the whole of Gated-SCNN, one part more at a time, under three seeds",
+        domains={"seed": "choice(0, 1, 2)"},
+        variants={
+            "control": {"model.architecture": "deeplabv3plus", "loss.edge": 0, "loss.attention": 0, "loss.dual": 0},
+            "+ shape stream": {"model.architecture": "gscnn", "loss.edge": 0, "loss.attention": 0, "loss.dual": 0},
+            "+ edge loss": {"model.architecture": "gscnn", "loss.attention": 0, "loss.dual": 0},
+            "+ attention": {"model.architecture": "gscnn", "loss.dual": 0},
+            "+ dual regulariser": {"model.architecture": "gscnn", "loss.dual": 1},
+        },
+        search="grid",
+    ),
+}
+
+
+def find_space(name: str | None) -> SearchSpace | None:
+    """The space of a name; None of none.
+
+    Raises:
+        SearchSpaceError: there is none of that name.
+    """
+    if name is not None and name not in SEARCH_SPACES:
+        raise SearchSpaceError(f"--space {name!r}: there is no such space; there are: {', '.join(SEARCH_SPACES)}")
+    return None if name is None else SEARCH_SPACES[name]

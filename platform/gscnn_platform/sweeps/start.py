@@ -1,0 +1,55 @@
+"""Start of a sweep: checks what can fail before Ray, torch and MLflow are imported."""
+
+from typing import TYPE_CHECKING
+
+from gscnn_platform import cluster, tracking
+from gscnn_platform.data.store import StoreError, open_store
+from gscnn_platform.sweeps.config import SweepConfig, SweepError
+from gscnn_platform.sweeps.record import choose_sweep
+from gscnn_platform.sweeps.space import SearchSpace, check
+from gscnn_platform.training.resume import usable
+
+if TYPE_CHECKING:
+    from gscnn_platform.sweeps.driver import SweepResult
+
+
+def run_sweep(config: SweepConfig, space: SearchSpace) -> "SweepResult":
+    """Runs the trials of `config` on `space`, in parallel if the cluster has room; blocks until the end.
+
+    The same config, space and data resume a sweep that crashed or was stopped: finished trials are kept, the others
+    continue from their last checkpoints, in their MLflow runs. Errors that can be foreseen are raised first.
+
+    Raises:
+        SearchSpaceError: the space does not fit the recipe.
+        SweepError: the named sweep cannot be resumed, the search does not work with the scheduler, there is nothing to
+            validate on, or no trial has a score in the end.
+        StoreError: the store is missing, damaged or not the one that the recipe expects.
+        StorageError: the storage cannot be read.
+        ClusterError: there is no cluster to run on.
+        ResourcesError: the cluster is too small for one trial.
+        TrackingError: the tracking URI does not work.
+        TrainingStoppedError: SIGTERM or Ctrl-C ended the sweep.
+    """
+    check(space, config.trial_config)
+    recipe = config.recipe
+    if recipe.store is None:
+        raise StoreError("--store is missing: pass the folder that python -m jobs.precompute wrote")
+    if not recipe.data.validates:
+        raise SweepError(
+            "--data.val-split is None: a sweep chooses by a validation score; set a split, or hold out a share of the "
+            "training split: --data.val-share 0.1"
+        )
+    store = open_store(cluster.resolve(recipe.store, "--store"), recipe.data, recipe.model.num_classes)
+    val = None if recipe.data.val_share else store.manifest.splits[recipe.data.val_split or ""]
+    if val is not None and val.all_void == val.samples:
+        raise SweepError(f"every label of split {recipe.data.val_split} is void: there is no score to choose by")
+    storage = cluster.default_storage() if recipe.storage is None else cluster.resolve(recipe.storage, "--storage")
+    with usable(storage):
+        name, before = choose_sweep(config, space, storage, store.manifest.fingerprint)
+    if before is None:
+        tracking.check_named_uri(recipe.tracking)
+        cluster.check_can_write(storage, "--storage")
+    cluster.check_can_connect()
+    from gscnn_platform.sweeps.driver import drive
+
+    return drive(config, space, store, storage, name, before)

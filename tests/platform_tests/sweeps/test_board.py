@@ -1,0 +1,190 @@
+"""The board of a sweep, told what Tune's loop would tell it."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+
+from gscnn_platform import tracking
+from gscnn_platform.config import ExperimentConfig, with_overrides
+from gscnn_platform.data.store import Store
+from gscnn_platform.interrupts import TrainingStoppedError
+from gscnn_platform.names import NamingError
+from gscnn_platform.sweeps import SweepConfig, SweepError
+from gscnn_platform.sweeps.board import Board
+from gscnn_platform.sweeps.driver import in_new_mlflow_run
+from gscnn_platform.sweeps.record import SweepRecord, choose_sweep, needs_new_run, read_record, write_record
+from gscnn_platform.sweeps.search_spaces import SEARCH_SPACES
+from gscnn_platform.sweeps.searchers import EPOCH, NUMBER, SCORE
+from gscnn_platform.sweeps.space import SearchSpace
+from gscnn_platform.training import resume
+from gscnn_platform.training.resume import RunRecord, alive
+
+SPACE = SEARCH_SPACES["loss-small"]
+
+
+@pytest.fixture
+def record(tmp_path: Path, tiny_run: ExperimentConfig, streets_store: Store) -> SweepRecord:
+    uri, config = f"sqlite:///{tmp_path}/mlflow.db", SweepConfig.of(tiny_run)
+    folder, settings = str(tmp_path / "a-sweep"), {"search": "random"}
+    run_id = tracking.create_sweep(uri, config.recipe, "a-sweep", streets_store, folder, "loss-small", [], settings)
+    return SweepRecord(
+        name="a-sweep",
+        config=config,
+        space=SPACE,
+        fingerprint=streets_store.manifest.fingerprint,
+        tracking_uri=uri,
+        run_id=run_id,
+        began=0.0,
+        state="running",
+    )
+
+
+def board_of(tmp_path: Path, record: SweepRecord, count: int = 4, space: SearchSpace = SPACE) -> Board:
+    return Board(str(tmp_path / "a-sweep"), record, space, count)
+
+
+def sampled(number: int, edge: float = 2.0) -> dict[str, Any]:
+    return {NUMBER: number, "loss.edge": edge, "loss.attention": 1.0}
+
+
+def four_trials(board: Board) -> None:
+    """Two epochs: one runs to the end, one is stopped, one diverges, one fails."""
+    for number in range(4):
+        board.began(sampled(number, edge=number + 1.0))
+    for number, epoch, score in ((0, 1, 0.2), (1, 1, 0.1), (0, 2, 0.4)):
+        board.validated(sampled(number, edge=number + 1.0), {SCORE: score, EPOCH: epoch})
+    board.validated(sampled(2, edge=3.0), {SCORE: 0.0, EPOCH: 2, "diverged": True, "done": True})
+    for number in (0, 1, 2):
+        board.finished(sampled(number, edge=number + 1.0))
+    board.finished(sampled(3, edge=4.0), failed=True)
+
+
+def test_trials_end_as_what_became_of_them_and_survive_the_driver(
+    tmp_path: Path, record: SweepRecord, capsys: pytest.CaptureFixture[str]
+) -> None:
+    board = board_of(tmp_path, record)
+    four_trials(board)
+    said = capsys.readouterr().out
+    assert "trial-000 · epoch 2/2 · miou 0.4000 · best so far" in said
+    assert "trial-001 stopped after epoch 1 · miou 0.1000 · 2 of 4 trials · best trial-000 0.4000" in said
+    for known in (board, board_of(tmp_path, record)):
+        assert [row.state for row in known.rows()] == ["finished", "stopped", "diverged", "failed"]
+        assert [row.epochs for row in known.rows()] == [2, 1, 2, 0]
+        assert known.complete()
+        best = known.best()
+        assert best is not None and best.name == "trial-000"
+
+
+def test_the_parent_run_has_the_table_the_figures_and_the_best_score_by_trial(
+    tmp_path: Path, record: SweepRecord
+) -> None:
+    board = board_of(tmp_path, record)
+    with board.open():
+        four_trials(board)
+        board.draw()
+    client = mlflow.MlflowClient(record.tracking_uri)
+    run = client.get_run(record.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["sweep.search"] == "random" and run.data.tags["gscnn.sweep"] == "loss-small"
+    assert (
+        "| trial-000 | 0.4000 | 2 | finished | loss.edge 1, loss.attention 1 |" in run.data.tags["mlflow.note.content"]
+    )
+    history = client.get_metric_history(record.run_id, "best/miou")
+    assert [(metric.step, metric.value) for metric in history] == [(number, 0.4) for number in (1, 2, 3, 4)]
+    files = {Path(file.path).name for file in client.list_artifacts(record.run_id, "sweep")}
+    assert {"best_so_far.png", "slices.png", "trials.csv", "trials.json"} <= files
+    place = client.download_artifacts(record.run_id, "sweep/trials.csv", str(tmp_path))
+    rows = list(csv.DictReader(io.StringIO(Path(place).read_text())))
+    assert [(row["trial"], row["loss.edge"], row["miou"], row["state"]) for row in rows] == [
+        ("trial-000", "1.0", "0.4", "finished"),
+        ("trial-001", "2.0", "0.1", "stopped"),
+        ("trial-002", "3.0", "0.0", "diverged"),
+        ("trial-003", "4.0", "", "failed"),
+    ]
+
+
+def test_a_sweep_that_is_stopped_or_fails_says_so_in_mlflow(tmp_path: Path, record: SweepRecord) -> None:
+    client = mlflow.MlflowClient(record.tracking_uri)
+    for error, status in ((TrainingStoppedError("stopped", 15), "KILLED"), (ValueError("broken"), "FAILED")):
+        with pytest.raises(type(error)), board_of(tmp_path, record).open():
+            assert client.get_run(record.run_id).info.status == "RUNNING"
+            raise error
+        assert client.get_run(record.run_id).info.status == status
+
+
+def test_settings_that_pbt_changes_are_kept_with_their_epochs(tmp_path: Path, record: SweepRecord) -> None:
+    board = board_of(tmp_path, record)
+    board.began(sampled(0, edge=2.0))
+    board.validated(sampled(0, edge=2.0), {SCORE: 0.1, EPOCH: 1})
+    board.validated(sampled(0, edge=5.0), {SCORE: 0.2, EPOCH: 2})
+    [row] = board.rows()
+    assert row.sampled["loss.edge"] == 5.0
+    assert row.changes == ((1, {"loss.edge": 5.0, "loss.attention": 1.0}),)
+
+
+def test_the_same_sweep_is_found_again_and_another_is_not(tmp_path: Path, record: SweepRecord) -> None:
+    storage, config = str(tmp_path), record.config
+    found = record.model_copy(update={"name": "sweep-streets-1", "state": "stopped"})
+    write_record(f"{storage}/sweep-streets-1", found)
+    assert choose_sweep(config, SPACE, storage, record.fingerprint) == ("sweep-streets-1", found)
+    for other, space, fingerprint in (
+        (with_overrides(config, {"loss.edge": 3.0}), SPACE, record.fingerprint),
+        (config, SEARCH_SPACES["loss"], record.fingerprint),
+        (config, SPACE, "another"),
+        (with_overrides(config, {"resume": False}), SPACE, record.fingerprint),
+    ):
+        name, before = choose_sweep(other, space, storage, fingerprint)
+        assert before is None and name != "sweep-streets-1"
+    named = with_overrides(config, {"run_name": "sweep-streets-1"})
+    changed = named.model_copy(update={"num_trials": 99})
+    with pytest.raises(SweepError, match="num_trials was None, is 99"):
+        choose_sweep(changed, SPACE, storage, record.fingerprint)
+    with alive(f"{storage}/sweep-streets-1"), pytest.raises(SweepError, match="is running"):
+        choose_sweep(named, SPACE, storage, record.fingerprint)
+    write_record(f"{storage}/sweep-streets-1", found.model_copy(update={"state": "finished"}))
+    with pytest.raises(SweepError, match="is already used by a sweep that is finished"):
+        choose_sweep(named, SPACE, storage, record.fingerprint)
+    assert read_record(f"{storage}/nowhere") is None
+
+
+def test_a_sweep_whose_parent_was_deleted_resumes_under_a_new_one_with_its_trials(
+    tmp_path: Path, record: SweepRecord, streets_store: Store
+) -> None:
+    folder, uri = str(tmp_path / "a-sweep"), record.tracking_uri
+    client = mlflow.MlflowClient(uri)
+    tags = {tracking.PARENT: record.run_id}
+    trial = tracking.create_run(uri, record.config.recipe, "trial-000", streets_store, f"{folder}/trial-000", tags)
+    config = record.config.recipe
+    resume.write_record(
+        f"{folder}/trial-000",
+        RunRecord(name="trial-000", config=config, fingerprint="f", tracking_uri=uri, run_id=trial, state="stopped"),
+    )
+    assert needs_new_run(record, folder, "error") is False
+    client.delete_run(record.run_id)
+    with pytest.raises(tracking.DeletedError, match=record.run_id):
+        needs_new_run(record, folder, "error")
+    assert needs_new_run(record, folder, "new") is True
+    moved = in_new_mlflow_run(record, folder, str(tmp_path), streets_store)
+    assert [run.run_id for run in tracking.children(uri, moved.run_id)] == [trial]
+    assert client.get_run(moved.run_id).data.tags[tracking.REPLACES] == record.run_id
+    client.delete_run(trial)
+    with pytest.raises(tracking.DeletedError, match=trial):
+        needs_new_run(moved, folder, "error")
+    assert needs_new_run(moved, folder, "restore") is False
+    assert client.get_run(trial).info.lifecycle_stage == "active"
+
+
+def test_a_sweeps_failed_start_and_names_that_only_begin_alike_leave_its_name_free(
+    tmp_path: Path, record: SweepRecord
+) -> None:
+    config = with_overrides(record.config, {"run_name": "a"})
+    (tmp_path / "a" / "tracking").mkdir(parents=True)
+    (tmp_path / "ab").mkdir()
+    assert choose_sweep(config, SPACE, str(tmp_path), "data") == ("a", None)
+    for changed in ({"run_name": "a/b"}, {"register_as": "models:/a"}):
+        with pytest.raises(NamingError, match="cannot be used"):
+            choose_sweep(with_overrides(config, changed), SPACE, str(tmp_path), "data")

@@ -1,0 +1,102 @@
+"""What a sweep is asked for, and what its trials start from."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from gscnn_platform.cluster import Node
+from gscnn_platform.config import ExperimentConfig, with_overrides
+from gscnn_platform.sweeps import SweepConfig
+from gscnn_platform.sweeps.driver import with_resources
+from gscnn_platform.sweeps.record import SweepRecord, choose_sweep, write_record
+from gscnn_platform.sweeps.search_spaces import SEARCH_SPACES
+from jobs import sweep
+from tests.nodes import there
+
+SPACE = SEARCH_SPACES["loss-small"]
+
+
+def sweep_of(run: ExperimentConfig, **changes: object) -> SweepConfig:
+    config = with_overrides(SweepConfig.of(run), changes)
+    return config
+
+
+def test_a_second_metric_is_refused_and_the_way_to_name_it_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["sweep.py", "streets", "--training.best-metric", "boundary_f_3px"])
+    with pytest.raises(SystemExit):
+        sweep.main()
+    assert capsys.readouterr().err.startswith(
+        "--training.best-metric is boundary_f_3px: a sweep chooses checkpoints by --metric, which is miou: "
+        "pass --metric boundary_f_3px instead"
+    )
+
+
+def test_trials_choose_their_checkpoints_by_the_sweeps_metric(tiny_run: ExperimentConfig) -> None:
+    assert SweepConfig.of(tiny_run).trial_config.training.best_metric == "miou"
+    assert sweep_of(tiny_run, metric="boundary_f_5px").trial_config.training.best_metric == "boundary_f_5px"
+    both = {"metric": "boundary_f_5px", "training.best_metric": "boundary_f_5px"}
+    assert sweep_of(tiny_run, **both).trial_config.training.best_metric == "boundary_f_5px"
+    of_recipe = SweepConfig.of(with_overrides(tiny_run, {"training.best_metric": "pixel_accuracy"}))
+    assert of_recipe.metric == "pixel_accuracy"
+    changed = with_overrides(of_recipe, {"metric": "miou"})
+    assert changed.trial_config.training.best_metric == "miou"
+
+
+def test_trials_validate_untrained_models_where_asked_to(tiny_run: ExperimentConfig) -> None:
+    assert tiny_run.training.validate_at_start
+    assert not SweepConfig.of(tiny_run).trial_config.training.validate_at_start
+    assert sweep_of(tiny_run, **{"training.validate_at_start": True}).trial_config.training.validate_at_start
+
+
+def test_the_rest_of_a_recipe_is_what_trials_start_from(tiny_run: ExperimentConfig) -> None:
+    assert with_overrides(SweepConfig.of(tiny_run).recipe, {"training.validate_at_start": True}) == tiny_run
+
+
+def test_a_sweep_by_another_metric_is_found_again(
+    tmp_path: Path, tiny_run: ExperimentConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there(monkeypatch, [Node(2)])
+    config = sweep_of(tiny_run, metric="boundary_f_3px")
+    record = SweepRecord(
+        name="sweep-streets-1",
+        config=with_resources(config, 4)[0],
+        space=SPACE,
+        fingerprint="data",
+        tracking_uri="sqlite:///mlflow.db",
+        run_id="0" * 32,
+        began=0.0,
+        state="stopped",
+    )
+    write_record(str(tmp_path / "sweep-streets-1"), record)
+    assert choose_sweep(config, SPACE, str(tmp_path), "data") == ("sweep-streets-1", record)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "changes", "side_by_side", "asked_for"),
+    [
+        ([Node(4)], {}, 4, 4),
+        ([Node(4)], {"max_concurrent": 2}, 2, 2),
+        ([Node(4)], {"max_concurrent": 9}, 4, 4),
+        ([Node(4)], {"num_workers": 2, "training.batch_size": 4}, 2, 4),
+        ([], {"wait_for_nodes": True}, 1, 1),
+        ([], {"wait_for_nodes": True, "max_concurrent": 3}, 3, 3),
+        ([], {"wait_for_nodes": True, "max_concurrent": 9}, 9, 5),
+        ([Node(2)], {"wait_for_nodes": True, "max_concurrent": 3}, 3, 3),
+        ([], {"wait_for_nodes": True, "max_concurrent": 3, "num_workers": 2, "training.batch_size": 4}, 3, 6),
+    ],
+)
+def test_trials_run_side_by_side_as_far_as_there_is_room_or_nodes_are_asked_for(
+    nodes: list[Node],
+    changes: dict[str, object],
+    side_by_side: int,
+    asked_for: int,
+    tiny_run: ExperimentConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    there(monkeypatch, nodes, head=True)
+    config, workers, found = with_resources(sweep_of(tiny_run, use_gpu=False, **changes), count=5)
+    assert (found, workers.number) == (side_by_side, asked_for)
+    assert (config.use_gpu, config.cpus_per_worker) == (False, 1)

@@ -1,0 +1,96 @@
+"""Sweeps on a cluster, a few small trials each."""
+
+import json
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from gscnn_platform.cluster import ResourcesError
+from gscnn_platform.config import ExperimentConfig, with_overrides
+from gscnn_platform.data.disk_full import StorageError
+from gscnn_platform.data.store import StoreError
+from gscnn_platform.sweeps import SweepConfig, run_sweep
+from gscnn_platform.sweeps.domains import SearchSpaceError
+from gscnn_platform.sweeps.search_spaces import SEARCH_SPACES
+from gscnn_platform.sweeps.space import SearchSpace
+from gscnn_platform.training.checkpoints import find_model
+
+
+def sweep_of(tiny_run: ExperimentConfig, storage: Path, **changes: object) -> SweepConfig:
+    config = with_overrides(SweepConfig.of(tiny_run), {"storage": str(storage), "training.pictures": 0, **changes})
+    return config
+
+
+def test_what_cannot_work_is_found_before_a_cluster_is_busy(tiny_run: ExperimentConfig, storage: Path) -> None:
+    space = SEARCH_SPACES["loss-small"]
+    with pytest.raises(SearchSpaceError, match=r"loss\.edge = -1.*does not fit streets"):
+        run_sweep(
+            sweep_of(tiny_run, storage),
+            SearchSpace(description="", domains={"loss.edge": "choice(-1, 1)"}, search="grid"),
+        )
+    with pytest.raises(StoreError, match="--store is missing"):
+        run_sweep(sweep_of(tiny_run, storage, store=None), space)
+    assert not storage.exists()
+    storage.touch()
+    with pytest.raises(StorageError, match=f"--storage {storage} cannot be used: "):
+        run_sweep(sweep_of(tiny_run, storage), space)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_one_trial_that_is_too_large_is_refused(tiny_run: ExperimentConfig, storage: Path) -> None:
+    with pytest.raises(ResourcesError, match="1 x 999 CPU"):
+        run_sweep(sweep_of(tiny_run, storage, cpus_per_worker=999), SEARCH_SPACES["loss-small"])
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_trials_are_runs_below_the_sweeps_and_the_best_one_is_registered(
+    tiny_run: ExperimentConfig, storage: Path
+) -> None:
+    """Three trials, of which one diverges."""
+    space = SearchSpace(description="", domains={"optimizer.lr": "choice(0.01, 1e30, 0.02)"}, search="grid")
+    config = sweep_of(tiny_run, storage, register_as="streets", run_name="sweep")
+    result = run_sweep(config, space)
+    assert [row.state for row in result.trials] == ["finished", "diverged", "finished"]
+    assert result.best is not None and result.best.score == max(row.score or 0 for row in result.trials)
+    client = mlflow.MlflowClient(result.tracking_uri)
+    experiment = client.get_run(result.run_id).info.experiment_id
+    trials = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{result.run_id}'")
+    assert {run.info.run_name: run.info.status for run in trials} == {
+        "trial-000": "FINISHED",
+        "trial-001": "FAILED",
+        "trial-002": "FINISHED",
+    }
+    for run in trials:
+        sampled = {0: 0.01, 1: 1e30, 2: 0.02}[int(str(run.info.run_name)[-1])]
+        assert json.loads(run.data.tags["gscnn.overrides"]) == {"optimizer.lr": sampled}
+        assert run.data.params["optimizer.lr"] == str(sampled)
+        if run.info.status == "FINISHED":
+            scores = [metric.value for metric in client.get_metric_history(run.info.run_id, "val/miou")]
+            assert len(scores) == 2 and run.data.metrics["val/best_miou"] == max(scores)
+    winners = [run.info.run_id for run in trials if run.data.tags.get("gscnn.winner") == "sweep"]
+    assert winners == [result.best.run_id] == [client.get_run(result.run_id).data.tags["gscnn.best_run"]]
+    assert result.registered == "models:/streets@best"
+    version = client.get_model_version_by_alias("streets", "best")
+    assert version.run_id == result.best.run_id
+    assert version.tags["dataset.fingerprint"] == client.get_run(result.run_id).data.tags["dataset.fingerprint"]
+    loaded = find_model(result.registered, result.tracking_uri)
+    assert loaded.run_id == result.best.run_id
+    assert loaded.config.optimizer.lr == result.best.sampled["optimizer.lr"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_cluster")
+def test_trials_of_two_workers_are_runs_of_ray_train(tiny_run: ExperimentConfig, storage: Path) -> None:
+    changes = {"num_workers": 2, "num_trials": 2, "search": "random", "training.batch_size": 4}
+    result = run_sweep(sweep_of(tiny_run, storage, **changes), SEARCH_SPACES["loss-small"])
+    assert [row.state for row in result.trials] == ["finished", "finished"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_cluster")
+def test_under_pbt_poor_trials_go_on_from_good_ones(tiny_run: ExperimentConfig, storage: Path) -> None:
+    changes = {"training.epochs": 6, "num_trials": 4, "scheduler": "pbt"}
+    result = run_sweep(sweep_of(tiny_run, storage, **changes), SEARCH_SPACES["loss-small"])
+    assert [row.epochs for row in result.trials] == [6, 6, 6, 6]
+    assert any(row.changes for row in result.trials)
