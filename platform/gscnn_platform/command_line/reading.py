@@ -2,8 +2,8 @@
 
 import inspect
 import sys
-from collections.abc import Callable, Collection, Mapping
-from typing import Annotated, NoReturn, TypeVar, get_type_hints, overload
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import NoReturn, TypeVar, get_type_hints, overload
 
 import tyro
 from pydantic import BaseModel
@@ -29,19 +29,31 @@ INLINING = ConstructorRegistry()
 def _inlined(info: StructTypeInfo) -> StructConstructorSpec | None:
     """The options of a config that has `Inline` fields; None of any other, whose options tyro knows."""
     config = info.default
-    if not isinstance(config, BaseModel) or not any(map(is_inline, type(config).model_fields.values())):
+    if not isinstance(config, BaseModel):
         return None
+    inline = {name: getattr(config, name) for name, field in type(config).model_fields.items() if is_inline(field)}
+    if not inline:
+        return None
+
+    def build(**values: object) -> BaseModel:
+        parts = {
+            name: type(part)(**{key: values.pop(key) for key in type(part).model_fields})
+            for name, part in inline.items()
+        }
+        return type(config)(**parts, **values)
+
+    build.__doc__ = type(config).__doc__
+    return StructConstructorSpec(build, tuple(_option_fields(config)))
+
+
+def _option_fields(config: BaseModel) -> Iterator[StructFieldSpec]:
     hints = get_type_hints(type(config), include_extras=True)
-    fields = [
-        StructFieldSpec(
-            name,
-            Annotated[hints[name], tyro.conf.arg(name="")] if is_inline(field) else hints[name],
-            default=getattr(config, name),
-            helptext=field.description,
-        )
-        for name, field in type(config).model_fields.items()
-    ]
-    return StructConstructorSpec(type(config), tuple(fields))
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        if is_inline(field):
+            yield from _option_fields(value)
+        else:
+            yield StructFieldSpec(name, hints[name], default=value, helptext=field.description)
 
 
 def choose(

@@ -17,7 +17,7 @@ class Config(BaseModel):
 
 @dataclass(frozen=True)
 class InlineMark:
-    """Marks a config in a config whose fields are options without its name before them: `--seed`, not `--recipe.seed`."""
+    """Marks a config in another whose fields are options without its name: `--seed`, not `--recipe.seed`."""
 
 
 Inline = Annotated[T, InlineMark()]

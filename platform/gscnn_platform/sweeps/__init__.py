@@ -1,4 +1,4 @@
-"""Hyperparameter sweeps: search spaces, searchers, trials, the driver and its board. Only this package imports ray.tune.
+"""Hyperparameter sweeps: search spaces, searchers, trials, the driver and its board. Only it imports ray.tune.
 
 __init__.pyi lists the names. Each is imported on first use: SweepConfig and search spaces need no Ray.
 """

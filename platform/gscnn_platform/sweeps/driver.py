@@ -107,8 +107,8 @@ def drive(
             tracking.make_way(outbox_of(storage, name), record.run_id, say)
         write_record(folder, record.model_copy(update={"state": "running", "config": config}))
         print(
-            f"sweep {name} {'resumes:' if before else 'of'} {count} trials on {config.recipe.name}, {side_by_side} at a time "
-            f"· maximizes {config.metric} · tracked at {record.tracking_uri}",
+            f"sweep {name} {'resumes:' if before else 'of'} {count} trials on {config.recipe.name}, {side_by_side} at "
+            f"a time · maximizes {config.metric} · tracked at {record.tracking_uri}",
             flush=True,
         )
         waiting = Waiting(config.recipe.num_workers, workers.cpus, workers.gpus, WHEN_THERE)
