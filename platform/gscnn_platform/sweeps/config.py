@@ -16,10 +16,10 @@ class SweepError(ValueError):
 
 
 class SweepConfig(Config):
-    """A recipe and how to search its settings. As options and in records, both have their keys side by side."""
+    """A recipe, with the settings of every trial, and the sweep's own settings. `run_name` is the sweep's."""
 
     recipe: Inline[ExperimentConfig]
-    """The settings of every trial; `run_name` is the sweep's."""
+    """The settings of every trial. As options and in records its fields stand beside the sweep's own."""
 
     space: str | None = None
     """Search space: loss, loss-small, optimizer, seeds, ablation; None: what `set` names."""

@@ -4,15 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from gscnn_platform.comparison import (
-    Contender,
-    TrackedSweep,
-    best_epoch,
-    compare,
-    contenders_of,
-    score,
-    table,
-)
+from gscnn_platform.comparison import Contender, TrackedSweep, best_epoch, compare, contenders_of, score, table
 from gscnn_platform.config import EXECUTION
 from gscnn_platform.tracking import TrackedRun
 from tests.tracked import sweep_of, tracked, trial

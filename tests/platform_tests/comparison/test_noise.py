@@ -3,10 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from gscnn_platform.comparison import (
-    holm,
-    paired,
-)
+from gscnn_platform.comparison import holm, paired
 
 
 def test_the_paired_test_is_students_on_the_differences_seed_by_seed() -> None:

@@ -2,12 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from gscnn_platform.comparison import (
-    Contender,
-    DifferentDataError,
-    compare,
-    per_class,
-)
+from gscnn_platform.comparison import Contender, DifferentDataError, compare, per_class
 from gscnn_platform.config import EXECUTION
 from tests.tracked import sweep_of, tracked
 

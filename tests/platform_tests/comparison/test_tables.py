@@ -1,11 +1,6 @@
 from dataclasses import replace
 
-from gscnn_platform.comparison import (
-    Contender,
-    contenders_of,
-    differences,
-    table,
-)
+from gscnn_platform.comparison import Contender, contenders_of, differences, table
 from gscnn_platform.config import EXECUTION
 from tests.tracked import sweep_of, tracked, trial
 

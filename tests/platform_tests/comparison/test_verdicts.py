@@ -2,11 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from gscnn_platform.comparison import (
-    Contender,
-    paired,
-    verdicts,
-)
+from gscnn_platform.comparison import Contender, paired, verdicts
 from tests.tracked import group, tracked
 
 MIOU = "val/miou"

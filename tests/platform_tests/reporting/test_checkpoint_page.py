@@ -5,10 +5,7 @@ import torch
 
 from gscnn_platform.evaluation import Counts, EvalReport
 from gscnn_platform.reporting.checkpoint_page import FramePicture, render
-from gscnn_platform.reporting.checkpoint_pictures import (
-    confusion_picture,
-    distance_picture,
-)
+from gscnn_platform.reporting.checkpoint_pictures import confusion_picture, distance_picture
 
 CLASSES = ("road", "<b>sky</b>", "never")
 COLOURS = ((255, 0, 0), (0, 255, 0), (0, 0, 255))

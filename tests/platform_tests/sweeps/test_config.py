@@ -1,11 +1,14 @@
 """What a sweep is asked for, and what its trials start from."""
 
+import json
 import sys
 from pathlib import Path
 
 import pytest
 
 from gscnn_platform.cluster import Node
+from gscnn_platform.command_line import choose
+from gscnn_platform.command_line.options import Options
 from gscnn_platform.config import ExperimentConfig, with_overrides
 from gscnn_platform.sweeps import SweepConfig
 from gscnn_platform.sweeps.driver import with_resources
@@ -53,6 +56,56 @@ def test_trials_validate_untrained_models_where_asked_to(tiny_run: ExperimentCon
 
 def test_the_rest_of_a_recipe_is_what_trials_start_from(tiny_run: ExperimentConfig) -> None:
     assert with_overrides(SweepConfig.of(tiny_run).recipe, {"training.validate_at_start": True}) == tiny_run
+
+
+def test_a_record_has_the_fields_of_the_recipe_beside_the_sweeps_own(tiny_run: ExperimentConfig) -> None:
+    config = sweep_of(tiny_run, num_trials=3, **{"loss.edge": 7.0})
+    written = json.loads(config.model_dump_json())
+    assert set(written) == {*ExperimentConfig.model_fields, *SweepConfig.model_fields} - {"recipe"}
+    assert (written["num_trials"], written["loss"]["edge"]) == (3, 7.0)
+    assert SweepConfig.model_validate(written) == config
+    with pytest.raises(ValueError, match="num_trial\n"):
+        SweepConfig.model_validate({**written, "num_trial": 3})
+
+
+def test_every_option_of_a_recipe_is_one_of_a_sweep_by_the_same_name(
+    tiny_run: ExperimentConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert set(Options.of(tiny_run).flags()) < set(Options.of(SweepConfig.of(tiny_run)).flags())
+    typed = [
+        "--training.epochs",
+        "3",
+        "--num-trials",
+        "5",
+        "--seed",
+        "1",
+        "--set",
+        "a=b",
+        "--set",
+        "c=d",
+        "--no-resume",
+    ]
+    monkeypatch.setattr(sys, "argv", ["sweep.py", "tiny", *typed])
+    found = choose({"tiny": ("", SweepConfig.of(tiny_run))}, "python -m jobs.sweep tiny: x", "recipe", repeated=True)
+    expected = {"training.epochs": 3, "num_trials": 5, "seed": 1, "set": ("a=b", "c=d"), "resume": False}
+    assert found == with_overrides(SweepConfig.of(tiny_run), expected)
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["--training.epochs", "0"], "--training.epochs is 0: must be 1 or more"),
+        (["--min-workers", "4"], "--min-workers is 4: must be at most --num-workers, 1"),
+        (["--num-trials", "0"], "--num-trials is 0: must be 1 or more"),
+    ],
+)
+def test_a_refused_value_is_told_by_its_option(
+    typed: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["sweep.py", "streets", *typed])
+    with pytest.raises(SystemExit):
+        sweep.main()
+    assert capsys.readouterr().err.strip() == said
 
 
 def test_a_sweep_by_another_metric_is_found_again(
