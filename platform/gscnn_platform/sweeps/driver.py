@@ -257,8 +257,15 @@ def _tune(
     # The board tells each thing once; Tune would add boxes, and the whole of Ray's stack of a failure, twice.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
-    if tune.Tuner.can_restore(f"{folder}/{TUNE}"):
-        return tune.Tuner.restore(f"{folder}/{TUNE}", trainable=trainable, resume_unfinished=True, resume_errored=True)
+    state = f"{folder}/{TUNE}"
+    if tune.Tuner.can_restore(state):
+        try:
+            return tune.Tuner.restore(state, trainable=trainable, resume_unfinished=True, resume_errored=True)
+        except (ModuleNotFoundError, AttributeError) as error:  # Tune pickles searcher and callbacks by their modules.
+            raise SweepError(
+                f"{state} was written by another version of this code ({error}): resume the sweep with that version, "
+                "or start a new one with --no-resume"
+            ) from error
     drawn = {key: tune_domain(domain) for key, domain in space.parsed().items()} if config.scheduler == "pbt" else {}
     np.random.seed(config.recipe.seed)  # What Tune itself draws with.
     return tune.Tuner(

@@ -152,4 +152,4 @@ def test_trials_run_side_by_side_as_far_as_there_is_room_or_nodes_are_asked_for(
     there(monkeypatch, nodes, head=True)
     config, workers, found = with_resources(sweep_of(tiny_run, use_gpu=False, **changes), count=5)
     assert (found, workers.number) == (side_by_side, asked_for)
-    assert (config.use_gpu, config.cpus_per_worker) == (False, 1)
+    assert (config.recipe.use_gpu, config.recipe.cpus_per_worker) == (False, 1)
