@@ -21,12 +21,14 @@ from gscnn.model import build_model
 from gscnn_platform.config import EdgeConfig, ExperimentConfig
 from gscnn_platform.data.store.manifest import SCHEMA_VERSION, Identity
 from gscnn_platform.recipes import RECIPES
-from gscnn_platform.training import checkpoints
+from gscnn_platform.runs.checkpoint import Content
+from gscnn_platform.runs.folder import RunFolder
+from gscnn_platform.runs.loading import load_training_state
 
 ROUNDS = 5
 
 
-def content_of(recipe: ExperimentConfig) -> checkpoints.Content:
+def content_of(recipe: ExperimentConfig) -> Content:
     """What a run of the recipe saves after its first step."""
     model = build_model(recipe.model.model_copy(update={"weights": None}))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
@@ -46,7 +48,7 @@ def content_of(recipe: ExperimentConfig) -> checkpoints.Content:
         label_table={},
         content="",
     )
-    return checkpoints.Content(model.state_dict(), state, recipe, identity, {"step": 1}, "0" * 32)
+    return Content(model.state_dict(), state, recipe, identity, {"step": 1}, "0" * 32)
 
 
 def main() -> None:
@@ -58,15 +60,15 @@ def main() -> None:
     for name in arguments.recipes:
         content = content_of(RECIPES[name])
         with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-            times = []
+            run, times = RunFolder(folder), []
             for step in range(ROUNDS):
                 began = time.perf_counter()
-                checkpoints.keep(folder, step, content, best=False)
+                run.keep(step, content, best=False)
                 times.append(time.perf_counter() - began)
-            last = f"{folder}/{checkpoints.steps_of_run(folder)[0]}"
+            last = run.last()
             size = sum(file.stat().st_size for file in Path(last).iterdir())
             began = time.perf_counter()
-            checkpoints.load_training_state(last)
+            load_training_state(last)
             read = time.perf_counter() - began
         median = statistics.median(times)
         rows.append((name, f"{size / 1e6:.0f} MB", f"{median:.2f} s", f"{median / 600:.2%}", f"{read:.2f} s"))

@@ -7,16 +7,16 @@ import torch
 from gscnn.model import build_model
 from gscnn_platform.config import ExperimentConfig
 from gscnn_platform.data.store import Store
-from gscnn_platform.training import checkpoints
+from gscnn_platform.runs.checkpoint import Content, save
 
 RUN_ID = "0" * 32
 
 
 def content_of(
     model: torch.nn.Module, config: ExperimentConfig, store: Store, miou: float = 0.25, run_id: str = RUN_ID
-) -> checkpoints.Content:
+) -> Content:
     """What a run of `config` would save after epoch 3."""
-    return checkpoints.Content(
+    return Content(
         weights=model.state_dict(),
         training_state={"epoch": 3},
         config=config,
@@ -32,5 +32,5 @@ def save_checkpoint(
     """Writes an untrained model as a checkpoint of epoch 3; returns it, in evaluation mode."""
     folder.mkdir(parents=True)
     model = build_model(config.model).eval()
-    checkpoints.save(folder, content_of(model, config, store, miou, run_id))
+    save(folder, content_of(model, config, store, miou, run_id))
     return model

@@ -31,7 +31,7 @@ LAYERS: tuple[set[str], ...] = (
         "gscnn_platform.figures",
         "gscnn_platform.comparison",
     },
-    {"gscnn_platform.data", "gscnn_platform.provenance", "gscnn_platform.tracking"},
+    {"gscnn_platform.data", "gscnn_platform.provenance", "gscnn_platform.runs", "gscnn_platform.tracking"},
     {"gscnn_platform.cluster"},
     {"gscnn_platform.paths"},
     {"gscnn_platform.config", "gscnn_platform.manifests"},
@@ -59,6 +59,9 @@ SIDEWAYS = {
     ("gscnn_platform.prediction", "gscnn_platform.prediction_record"),
     ("gscnn_platform.tracking", "gscnn_platform.data.store"),
     ("gscnn_platform.tracking", "gscnn_platform.provenance"),
+    ("gscnn_platform.tracking", "gscnn_platform.runs"),
+    ("gscnn_platform.runs", "gscnn_platform.data.disk_full"),
+    ("gscnn_platform.runs", "gscnn_platform.data.store"),
     ("gscnn_platform.provenance", "gscnn_platform.data.store"),
 }
 """Arrows between neighbours of one layer that are allowed all the same."""
@@ -254,7 +257,7 @@ def test_an_arrow_that_breaks_a_rule_is_found_and_named(source: str, line: str, 
     [
         ("jobs.train", "from gscnn_platform.recipes import RECIPES"),
         ("gscnn_platform.tracking", "from gscnn_platform.data.store import Store"),
-        ("gscnn_platform.training.loop", "from gscnn_platform.training import checkpoints"),
+        ("gscnn_platform.training.loop", "from gscnn_platform.training import control"),
         ("gscnn_platform.training.trainer", "import ray\nray.get(ray.put(1))"),
         ("gscnn.edges", "from functools import cache\nimport cv2"),
     ],

@@ -23,6 +23,8 @@ LIGHT = {
     "gscnn_platform.data.store.verification",
     "gscnn_platform.recipes",
     "gscnn_platform.reporting.start",
+    "gscnn_platform.runs.loading",
+    "gscnn_platform.runs.resume",
     "gscnn_platform.scores",
     "gscnn_platform.tracking",
     "gscnn_platform.training.job",

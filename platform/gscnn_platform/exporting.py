@@ -23,7 +23,7 @@ from gscnn_platform.data.formats.decoding import read_image
 from gscnn_platform.data.formats.streets import Streets
 from gscnn_platform.data.images import edge_prior, find_images
 from gscnn_platform.interrupts import from_now_on, leaving_nothing_behind
-from gscnn_platform.training.checkpoints import LoadedModel, find_model
+from gscnn_platform.runs.loading import LoadedModel
 
 ONNX: Final = ".onnx"
 TORCH: Final = ".pt2"
@@ -67,7 +67,7 @@ def export_checkpoint(config: ExportConfig) -> ExportResult:
     """
     path = cluster.resolve_local(config.out, "--out")
     _refuse(path, config.overwrite)
-    loaded = find_model(config.checkpoint, tracking.tracking_uri(config.tracking, cluster.default_storage()))
+    loaded = tracking.find_model(config.checkpoint, tracking.tracking_uri(config.tracking, cluster.default_storage()))
     batches = _batches(config, loaded.config.data.edges)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.stem}.partial{path.suffix}")

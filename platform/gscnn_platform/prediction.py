@@ -34,7 +34,7 @@ from gscnn_platform.prediction_record import (
     read_record,
 )
 from gscnn_platform.remote_errors import patiently
-from gscnn_platform.training.checkpoints import LoadedModel, find_model
+from gscnn_platform.runs.loading import LoadedModel
 
 KINDS: Final = ("label", "colour", "edge", "overlay")
 """Folders below the output folder, a PNG an image in each; no `edge` from a model without shape stream."""
@@ -91,7 +91,7 @@ def predict(config: PredictConfig) -> PredictResult:
     threads = _threads_here(config, len(found.files))
     if threads is None:
         cluster.check_can_connect()
-    loaded = find_model(config.checkpoint, tracking.tracking_uri(config.tracking, cluster.default_storage()))
+    loaded = tracking.find_model(config.checkpoint, tracking.tracking_uri(config.tracking, cluster.default_storage()))
     settings = PredictionSettings.of(config, loaded)
     if record is not None and record.settings != settings:
         raise PredictError(

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 from gscnn.config import InferenceConfig
 from gscnn_platform.config import Config, PredictConfig
 from gscnn_platform.paths import AnyPath, below, write_whole
-from gscnn_platform.training.checkpoints import LoadedModel
+from gscnn_platform.runs.loading import LoadedModel
 
 RECORD: Final = "predictions.json"
 

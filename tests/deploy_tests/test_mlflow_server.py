@@ -16,6 +16,8 @@ from gscnn.model import build_model
 from gscnn_platform import tracking
 from gscnn_platform.config import ExperimentConfig, with_overrides
 from gscnn_platform.data.store import Store
+from gscnn_platform.runs.folder import RunFolder
+from gscnn_platform.runs.ref import RunRef
 from tests.deploy_tests.postgres import PASSWORD, free_port, running_postgres
 from tests.deploy_tests.team_server import SECRET_KEY, TeamServer, User, running_server
 
@@ -68,7 +70,7 @@ def be(monkeypatch: pytest.MonkeyPatch, server: TeamServer, tmp_path: Path) -> C
 def run_of_alice(be: Callable[..., None], server: TeamServer, tiny_run: ExperimentConfig, streets_store: Store) -> str:
     be(ALICE)
     config = with_overrides(tiny_run, {"tracking.experiment": "of alice"})
-    return tracking.create_run(server.uri, config, "a run", streets_store, "/runs/a run", {})
+    return tracking.create_run(server.uri, config, RunFolder("/runs/a run"), streets_store, {})
 
 
 @pytest.mark.parametrize(
@@ -147,12 +149,12 @@ def test_a_users_run_arrives_whole_and_its_files_by_the_server_alone(
     checkpoint = tmp_path / "checkpoint"
     checkpoint.mkdir()
     (checkpoint / "model.pt").write_bytes(b"weights")
-    with tracking.RunWriter.opened(outbox, server.uri, run_id, system_metrics=False) as writer:
+    with tracking.RunWriter.opened(RunRef(outbox, server.uri, run_id), system_metrics=False) as writer:
         writer.log_steps([(step, {"train/total": 1 / step, "train/lr": 0.1}) for step in range(1, 701)])
         writer.log_picture(np.zeros((4, 6, 3), np.uint8), epoch=3, caption="mIoU 0.5")
     model = build_model(tiny_run.model).eval()
-    tracking.log_best(outbox, server.uri, run_id, model, checkpoint, {"miou": 0.5, "epoch": 2})
-    left = tracking.close_run(outbox, server.uri, run_id)
+    tracking.log_best(RunRef(outbox, server.uri, run_id), model, checkpoint, {"miou": 0.5, "epoch": 2})
+    left = tracking.close_run(RunRef(outbox, server.uri, run_id))
     assert not left, left
     client = mlflow.MlflowClient(server.uri)
     run = client.get_run(run_id)
@@ -207,7 +209,7 @@ def test_a_run_in_anothers_experiment_is_refused_in_a_line_that_says_what_to_do(
     config = with_overrides(tiny_run, {"tracking.experiment": "of alice"})
     expected = rf"tracking URI {server.uri}: the server does not let user 'bob-1' do this.*EDIT.*--tracking.experiment"
     with pytest.raises(tracking.TrackingError, match=expected):
-        tracking.create_run(server.uri, config, "a run", streets_store, "/runs/another", {})
+        tracking.create_run(server.uri, config, RunFolder("/runs/another"), streets_store, {})
 
 
 @pytest.mark.parametrize(
@@ -225,7 +227,7 @@ def test_a_run_without_the_right_password_is_refused_in_a_line_that_names_the_cr
     be(user)
     expected = rf"^tracking URI {server.uri}: the server {message} \(401\): .*MLFLOW_TRACKING_USERNAME.*credentials"
     with pytest.raises(tracking.TrackingError, match=expected) as refused:
-        tracking.create_run(server.uri, tiny_run, "a run", streets_store, "/runs/a run", {})
+        tracking.create_run(server.uri, tiny_run, RunFolder("/runs/a run"), streets_store, {})
     assert "\n" not in str(refused.value) and "wrong" not in str(refused.value)
 
 
@@ -234,11 +236,11 @@ def test_a_password_that_stops_working_is_said_and_loses_nothing(
 ) -> None:
     be(("alice", "wrong"))
     said: list[str] = []
-    outbox = tmp_path / "run" / "tracking"
-    with tracking.RunWriter.opened(outbox, server.uri, run_of_alice, system_metrics=False, say=said.append) as writer:
+    run = RunRef(tmp_path / "run" / "tracking", server.uri, run_of_alice)
+    with tracking.RunWriter.opened(RunRef(run, system_metrics=False, say=said.append)) as writer:
         writer.log_steps([(1, {"train/total": 1.0})])
         time.sleep(1.5)
-    left = tracking.close_run(outbox, server.uri, run_of_alice, patience=1)
+    left = tracking.close_run(run, patience=1)
     assert "rejects this password of user 'alice' (401)" in said[0] and "training continues" in said[0]
     assert left.waiting == "metrics of 1 steps, status" and "(401)" in str(left) and "jobs.sync-tracking" in str(left)
     be(None)

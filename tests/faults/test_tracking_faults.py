@@ -20,6 +20,7 @@ import pytest
 from mlflow.models import Model
 
 from gscnn_platform import tracking
+from gscnn_platform.runs.ref import RunRef
 from gscnn_platform.tracking.delivery import client_of
 from gscnn_platform.tracking.outbox.outbox import Outbox
 from gscnn_platform.tracking.outboxes import open_outbox
@@ -119,7 +120,7 @@ def steps_of(database: Path, run_id: str, key: str) -> list[int]:
 def test_a_server_killed_and_restarted_gets_every_step_in_order_and_once(server: Server, tmp_path: Path) -> None:
     run_id = new_run(server.uri, server.database)
     said: list[str] = []
-    outbox = open_outbox(tmp_path / "run" / "tracking", server.uri, run_id, said.append).start()
+    outbox = open_outbox(RunRef(tmp_path / "run" / "tracking", server.uri, run_id), said.append).start()
     stop = threading.Event()
     slowest, last = 0.0, 0
 
@@ -169,18 +170,18 @@ def test_what_a_dead_server_did_not_get_is_named_and_sync_tracking_delivers_it(
     folder = storage / "a-run" / "tracking"
     run_id = new_run(server.uri, server.database)
     server.kill()
-    tracking.reopen_run(folder, server.uri, run_id)
-    with tracking.RunWriter.opened(folder, server.uri, run_id, system_metrics=False) as writer:
+    tracking.reopen_run(RunRef(folder, server.uri, run_id))
+    with tracking.RunWriter.opened(RunRef(folder, server.uri, run_id), system_metrics=False) as writer:
         log(writer.outbox, 1, 50)
         writer.outbox.artifact(b"picture", "validation", "epoch-001.png", note="epoch 1")
     saved = tmp_path / "saved"
     saved.mkdir()
     Model().save(saved / "MLmodel")
-    best = open_outbox(folder, server.uri, run_id)
+    best = open_outbox(RunRef(folder, server.uri, run_id))
     best.best({"val/best_miou": 0.5}, saved, "checkpoint", saved)
     best.close(patience=0)
     began = time.monotonic()
-    left = tracking.close_run(folder, server.uri, run_id, stopped="SIGTERM", patience=2)
+    left = tracking.close_run(RunRef(folder, server.uri, run_id), stopped="SIGTERM", patience=2)
     assert time.monotonic() - began < 10
     assert left.waiting == "metrics of 51 steps, status (2), artifact (2), note, model"
     assert f"python -m jobs.sync-tracking {folder}" in str(left) and "ConnectionRefusedError" in str(left)
@@ -216,7 +217,7 @@ def test_sync_tracking_leaves_a_run_alone_that_still_goes_on(
 ) -> None:
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     run_id = mlflow.MlflowClient(uri).create_run("0").info.run_id
-    outbox = open_outbox(tmp_path / "run" / "tracking", uri, run_id)
+    outbox = open_outbox(RunRef(tmp_path / "run" / "tracking", uri, run_id))
     log(outbox, 1, 3)
     job = importlib.import_module("jobs.sync-tracking")
     with pytest.raises(SystemExit) as ended:
@@ -230,7 +231,7 @@ def test_sync_tracking_leaves_a_run_alone_that_still_goes_on(
 
 def test_training_never_waits_for_a_server_that_hangs(tmp_path: Path) -> None:
     with hung_server() as uri:
-        outbox = open_outbox(tmp_path, uri, "f" * 32).start()
+        outbox = open_outbox(RunRef(tmp_path, uri, "f" * 32)).start()
         began = time.monotonic()
         for step in range(1, 1001):
             log(outbox, step, step)
@@ -245,7 +246,7 @@ def test_training_never_waits_for_a_server_that_hangs(tmp_path: Path) -> None:
 
 
 def write_until_killed(folder: Path, uri: str, run_id: str, ready: Connection) -> None:
-    outbox = open_outbox(folder, uri, run_id).start()
+    outbox = open_outbox(RunRef(folder, uri, run_id)).start()
     for step in range(1, 10**9):
         log(outbox, step, step)
         if step == 500:
@@ -266,7 +267,7 @@ def test_a_killed_writer_leaves_no_gap_and_no_step_twice(tmp_path: Path) -> None
     assert here.poll(60)
     writer.kill()
     writer.join()
-    outbox = open_outbox(tmp_path / "tracking", uri, run_id).start()
+    outbox = open_outbox(RunRef(tmp_path / "tracking", uri, run_id)).start()
     for first in range(401, 1401, 10):  # From the last checkpoint.
         log(outbox, first, first + 9)
     assert not outbox.close(patience=20)
@@ -277,7 +278,7 @@ def test_a_killed_writer_leaves_no_gap_and_no_step_twice(tmp_path: Path) -> None
 def write_a_run(number: int, folder: Path, uri: str, run_id: str, start: Connection) -> None:
     """200 steps of 5 keys, one call a step."""
     start.recv()
-    outbox = open_outbox(folder / str(number) / "tracking", uri, run_id).start()
+    outbox = open_outbox(RunRef(folder / str(number) / "tracking", uri, run_id)).start()
     for step in range(1, 201):
         log(outbox, step, step)
         time.sleep(0.01)

@@ -15,7 +15,7 @@ import torch
 from gscnn_platform.data.loader import whole_images
 from gscnn_platform.data.store import Store, open_store
 from gscnn_platform.evaluation import evaluate as evaluate_model
-from gscnn_platform.training.checkpoints import load_model
+from gscnn_platform.runs.loading import load_model
 from jobs import evaluate, precompute, predict, train
 
 CPU = torch.device("cpu")

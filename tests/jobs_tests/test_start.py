@@ -10,7 +10,8 @@ import pytest
 
 from gscnn_platform.config import ExperimentConfig
 from gscnn_platform.data.store import Store
-from gscnn_platform.training.resume import RunRecord, write_record
+from gscnn_platform.runs.folder import RunFolder
+from gscnn_platform.runs.record import RunRecord
 from tests.imports import PACKAGES, ROOT
 from tests.test_light_imports import HEAVY
 
@@ -96,7 +97,7 @@ def test_what_is_wrong_with_a_run_is_said_without_torch(
         run_id="0" * 32,
         state="finished",
     )
-    write_record(str(tmp_path / "runs" / "used"), used)
+    RunFolder(str(tmp_path / "runs" / "used")).write(used)
     expected: dict[Command, str] = {
         ("train", "streets", "--store", "nowhere"): "nowhere is not a store",
         ("train", "streets", "--store", store, "--model.num-classes", "5"): "9 classes",

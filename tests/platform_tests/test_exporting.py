@@ -13,7 +13,7 @@ from gscnn_platform import exporting
 from gscnn_platform.config import ExperimentConfig, ExportConfig
 from gscnn_platform.data.store import Store
 from gscnn_platform.exporting import ExportError, describe, export_checkpoint
-from gscnn_platform.training.checkpoints import LoadedModel, load_model
+from gscnn_platform.runs.loading import LoadedModel, load_model
 from tests.saved import RUN_ID, save_checkpoint
 
 SIZES = ((1, 64, 96), (2, 97, 131), (3, 33, 47))

@@ -21,7 +21,7 @@ from gscnn_platform.data.store import Identity, Store
 from gscnn_platform.paths import AnyPath, as_path, below
 from gscnn_platform.prediction import CHUNK, KINDS, PredictError, Predictor, predict
 from gscnn_platform.prediction_record import PredictionRecord, PredictionSettings, read_record
-from gscnn_platform.training.checkpoints import load_model
+from gscnn_platform.runs.loading import load_model
 from tests.layouts import write_cityscapes
 from tests.saved import save_checkpoint
 

@@ -22,7 +22,7 @@ from gscnn_platform.interrupts import from_now_on
 from gscnn_platform.machine import MachineError
 from gscnn_platform.names import file_name
 from gscnn_platform.paths import as_path
-from gscnn_platform.training.checkpoints import LoadedModel, find_model
+from gscnn_platform.runs.loading import LoadedModel
 
 if TYPE_CHECKING:
     from gscnn_platform.reporting.checkpoint_page import FramePicture
@@ -56,7 +56,7 @@ def evaluate_checkpoint(config: EvaluateConfig) -> Evaluation:
     """
     uri = tracking.tracking_uri(config.tracking, cluster.default_storage())
     references = [config.checkpoint, *([config.compare] if config.compare else [])]
-    loaded = [find_model(reference, uri) for reference in references]
+    loaded = [tracking.find_model(reference, uri) for reference in references]
     store = _open_store(config, loaded)
     names = _names(loaded)
     path = page_path(config, names)

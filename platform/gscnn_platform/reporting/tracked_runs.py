@@ -9,7 +9,7 @@ from gscnn_platform.config import EXECUTION, TrackingConfig
 from gscnn_platform.interrupts import from_now_on
 from gscnn_platform.reporting.contender_page import Scenes, render_comparison, shown_run
 from gscnn_platform.reporting.templates import write_page
-from gscnn_platform.training.resume import tracked_as
+from gscnn_platform.runs.folder import RunFolder
 
 
 def compare_runs(
@@ -47,7 +47,7 @@ def find(reference: str, uri: str | None) -> tracking.TrackedRun | TrackedSweep:
     """
     is_model = reference.startswith(tracking.MODELS)
     if not is_model and ("://" in reference or machine.expanded(reference).is_dir()):
-        known = tracked_as(cluster.resolve(reference, "the run's folder"))
+        known = RunFolder(cluster.resolve(reference, "the run's folder")).tracked_as()
         if known is None:
             raise ValueError(f"{reference} is not a folder of a run or a sweep: pass one, or an MLflow run id")
         place, run_id = uri or known[0], known[1]

@@ -5,7 +5,6 @@ import io
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Final, Literal
 
 from PIL import Image
@@ -15,7 +14,10 @@ from gscnn_platform import tracking
 from gscnn_platform.config import Config
 from gscnn_platform.interrupts import TrainingStoppedError
 from gscnn_platform.names import markdown
-from gscnn_platform.paths import as_path
+from gscnn_platform.runs.folder import TRIALS, RunFolder
+from gscnn_platform.runs.loading import metrics_of
+from gscnn_platform.runs.record import RunRecord
+from gscnn_platform.runs.ref import RunRef
 from gscnn_platform.scores import score_of
 from gscnn_platform.sweeps.figures import TrialPoint, draw_sweep
 from gscnn_platform.sweeps.record import SweepRecord
@@ -23,11 +25,9 @@ from gscnn_platform.sweeps.searchers import EPOCH, NUMBER, SCORE, number_of
 from gscnn_platform.sweeps.space import SearchSpace
 from gscnn_platform.sweeps.trial import trial_name
 from gscnn_platform.tracking import Outbox, TrackingError, open_outbox
-from gscnn_platform.training import checkpoints, resume
 from gscnn_platform.training.progress import duration, say
-from gscnn_platform.training.trainer import log_best, outbox_of
+from gscnn_platform.training.trainer import log_best
 
-TRIALS: Final = "trials.json"
 ARTIFACTS: Final = "sweep"
 """Artifact folder of the parent run."""
 
@@ -70,7 +70,7 @@ class Board:
 
     def __init__(
         self,
-        folder: str,
+        folder: RunFolder,
         record: SweepRecord,
         space: SearchSpace,
         count: int,
@@ -79,11 +79,11 @@ class Board:
         self.folder, self.record, self.space, self.count = folder, record, space, count
         self.meanwhile = meanwhile
         self.epochs = record.config.recipe.training.epochs
-        self.outbox = outbox_of(folder.rpartition("/")[0], record.name)
+        self.run = folder.ref(record)
         self._rows: dict[int, TrialRow] = {}
         self._diverged: set[int] = set()
         try:
-            for data in resume.read_json(folder, TRIALS)["trials"]:
+            for data in folder.read_json(TRIALS)["trials"]:
                 row = TrialRow.model_validate(data)
                 self._rows[row.number] = row
         except FileNotFoundError:
@@ -94,7 +94,7 @@ class Board:
         """Follows Tune's trials while open, and keeps the status of MLflow's parent run correct in the end."""
         global _open
         _open = self
-        tracking.reopen_run(self.outbox, self.record.tracking_uri, self.record.run_id)
+        tracking.reopen_run(self.run)
         failure: str | None = None
         stopped: str | None = None
         try:
@@ -107,9 +107,7 @@ class Board:
             raise
         finally:
             _open = None
-            left = tracking.close_run(
-                self.outbox, self.record.tracking_uri, self.record.run_id, failure, stopped, say=say
-            )
+            left = tracking.close_run(self.run, failure, stopped, say=say)
             if left:
                 say(f"tracking: {left}")
 
@@ -189,13 +187,13 @@ class Board:
         return self._rows.get(sampled[NUMBER]) or TrialRow(number=sampled[NUMBER], sampled=_settings(sampled))
 
     def _put(self, row: TrialRow) -> None:
-        record = resume.read_record(f"{self.folder}/{row.name}")
+        record = self.folder.trial(row.name).read(RunRecord)
         self._rows[row.number] = row.model_copy(update={"run_id": record.run_id if record else row.run_id})
-        resume.write_json(self.folder, TRIALS, {"trials": [each.model_dump(mode="json") for each in self.rows()]})
+        self.folder.write_json(TRIALS, {"trials": [each.model_dump(mode="json") for each in self.rows()]})
 
     @contextmanager
     def _parent(self) -> Iterator[Outbox]:
-        outbox = open_outbox(self.outbox, self.record.tracking_uri, self.record.run_id).start()
+        outbox = open_outbox(self.run).start()
         try:
             yield outbox
         finally:
@@ -204,12 +202,11 @@ class Board:
     def close_open_runs(self, reason: str) -> None:
         """Marks the trials that the end of the sweep interrupted as stopped in MLflow."""
         for row in self.rows():
-            folder = f"{self.folder}/{row.name}"
-            record = resume.read_record(folder)
+            folder = self.folder.trial(row.name)
+            record = folder.read(RunRecord)
             if record is not None and row.state == "running":
-                resume.write_record(folder, record.model_copy(update={"state": "stopped"}))
-                outbox = outbox_of(self.folder, row.name)
-                tracking.close_run(outbox, record.tracking_uri, record.run_id, stopped=reason, patience=10)
+                folder.write(record.model_copy(update={"state": "stopped"}))
+                tracking.close_run(folder.ref(record), stopped=reason, patience=10)
 
     def draw(self) -> None:
         """The sweep's figures and its table, as artifacts of the parent run."""
@@ -221,7 +218,7 @@ class Board:
                 Image.fromarray(picture).save(png, format="png")
                 outbox.artifact(png.getvalue(), ARTIFACTS, f"{name}.png")
             outbox.artifact(self._csv().encode(), ARTIFACTS, "trials.csv", self._note(list(pictures)))
-            table = as_path(self.folder) / TRIALS
+            table = self.folder.path / TRIALS
             if table.exists():
                 outbox.artifact(table.read_bytes(), ARTIFACTS, TRIALS)
 
@@ -270,18 +267,18 @@ class Board:
         best, uri = self.best(), self.record.tracking_uri
         if best is None or best.run_id is None:
             return None
-        folder = f"{self.folder}/{best.name}"
-        checkpoint, outbox = checkpoints.best_of_run(folder), outbox_of(self.folder, best.name)
+        folder = self.folder.trial(best.name)
+        checkpoint, run = folder.best(), RunRef(folder.outbox, uri, best.run_id)
         if checkpoint is None:
             return None
-        log_best(checkpoint, outbox, uri, best.run_id)
-        left = tracking.deliver(Path(outbox), patience=60, say=say)
+        log_best(run, checkpoint)
+        left = tracking.deliver(run.outbox, patience=60, say=say)
         try:
             tracking.set_tags(uri, best.run_id, {"gscnn.winner": self.record.name})
             tracking.set_tags(uri, self.record.run_id, {"gscnn.best_run": best.run_id})
             if register_as is None:
                 return None
-            metrics = checkpoints.metrics_of(checkpoint)
+            metrics = metrics_of(checkpoint)
             scores = {key: value for key, value in metrics.items() if key.startswith("val/")}
             tracking.register(uri, register_as, best.run_id, scores, fingerprint)
             return f"{tracking.MODELS}{register_as}@{tracking.ALIAS}"

@@ -31,19 +31,17 @@ from gscnn_platform.interrupts import (
     leaving_nothing_behind,
     tell_of_signal,
 )
+from gscnn_platform.runs.alive import alive
+from gscnn_platform.runs.folder import LOG, TUNE, RunFolder
 from gscnn_platform.sweeps.board import Board, BoardCallback, TrialRow
 from gscnn_platform.sweeps.config import SweepConfig, SweepError
-from gscnn_platform.sweeps.record import SweepRecord, needs_new_run, trials_of, write_record
+from gscnn_platform.sweeps.record import SweepRecord, needs_new_run, trials_of
 from gscnn_platform.sweeps.searchers import number_of_trials, scheduler, searcher, tune_domain
 from gscnn_platform.sweeps.space import SearchSpace
 from gscnn_platform.sweeps.trial import SweepJob, SweepTrial, trial_name
-from gscnn_platform.training import resume
 from gscnn_platform.training.execution import Waiting, check_sync_bn
 from gscnn_platform.training.progress import say
-from gscnn_platform.training.trainer import outbox_of
 
-TUNE: Final = "tune"
-"""Folder of Ray Tune's own state in a sweep's. Resuming a sweep unpickles it: trust who can write there."""
 WHEN_THERE: Final = "Trials resume from their last checkpoints once they are available"
 """What follows on nodes that are lost, for the user."""
 
@@ -52,8 +50,7 @@ WHEN_THERE: Final = "Trials resume from their last checkpoints once they are ava
 class SweepResult:
     """The result of a sweep."""
 
-    name: str
-    folder: str
+    folder: RunFolder
     tracking_uri: str
     run_id: str
     """MLflow's, of the parent."""
@@ -79,7 +76,7 @@ class SweepResult:
             rows.append((row.name, *shown, score, str(row.epochs), row.state))
         lines = [str(Table(("trial", *keys, self.metric, "epochs", "state"), tuple(rows)))]
         if self.best is not None:
-            lines += ["", f"best trial   {self.folder}/{self.best.name}, MLflow run {self.best.run_id}"]
+            lines += ["", f"best trial   {self.folder.trial(self.best.name)}, MLflow run {self.best.run_id}"]
         if self.registered is not None:
             lines.append(f"registered   {self.registered}")
         if self.comparison is not None:
@@ -89,23 +86,23 @@ class SweepResult:
 
 
 def drive(
-    config: SweepConfig, space: SearchSpace, store: Store, storage: str, name: str, before: SweepRecord | None
+    config: SweepConfig, space: SearchSpace, store: Store, folder: RunFolder, before: SweepRecord | None
 ) -> SweepResult:
     """What `run_sweep` does after its checks: `before` is the record of a sweep that resumes."""
     scheduler(config, space)
     searcher(config, space)
-    is_deleted = before is not None and needs_new_run(before, f"{storage}/{name}", config.recipe.tracking.on_deleted)
+    is_deleted = before is not None and needs_new_run(before, folder, config.recipe.tracking.on_deleted)
     build_model(config.recipe.model)
     cluster.connect()
-    folder, count = f"{storage}/{name}", number_of_trials(config, space)
+    name, count = folder.name, number_of_trials(config, space)
     config, workers, side_by_side = with_resources(with_overrides(config, {"store": str(store.path)}), count)
-    with leaving_nothing_behind(f"run the same command to resume sweep {name}"), resume.alive(folder):
-        record = before or _new_sweep(config, space, name, folder, storage, store)
+    with leaving_nothing_behind(f"run the same command to resume sweep {name}"), alive(folder):
+        record = before or _new_sweep(config, space, folder, store)
         if is_deleted:
-            record = in_new_mlflow_run(record, folder, storage, store)
+            record = in_new_mlflow_run(record, folder, store)
         if before is None:
-            tracking.make_way(outbox_of(storage, name), record.run_id, say)
-        write_record(folder, record.model_copy(update={"state": "running", "config": config}))
+            tracking.make_way(folder.ref(record), say)
+        folder.write(record.model_copy(update={"state": "running", "config": config}))
         print(
             f"sweep {name} {'resumes:' if before else 'of'} {count} trials on {config.recipe.name}, {side_by_side} at "
             f"a time · maximizes {config.metric} · tracked at {record.tracking_uri}",
@@ -120,23 +117,22 @@ def drive(
             if number is not None or not board.complete():
                 board.close_open_runs("the sweep was stopped")
                 board.draw()
-                write_record(folder, record.model_copy(update={"state": "stopped", "config": config}))
+                folder.write(record.model_copy(update={"state": "stopped", "config": config}))
                 raise TrainingStoppedError(
                     f"stopped after {board.ended} of {count} trials; rerun the command to resume", number
                 )
             board.draw()
             if board.best() is None:
-                write_record(folder, record.model_copy(update={"state": "failed", "config": config}))
+                folder.write(record.model_copy(update={"state": "failed", "config": config}))
                 raise SweepError(
-                    f"no trial has a score: {folder}/{trial_name(0)}/log.txt may say why. Rerun the command to retry "
-                    "the failed trials"
+                    f"no trial has a score: {folder.trial(trial_name(0)).at(LOG)} may say why. Rerun the command to "
+                    "retry the failed trials"
                 )
             registered = board.finish(config.register_as, store.manifest.fingerprint)
-        write_record(folder, record.model_copy(update={"state": "finished", "config": config}))
+        folder.write(record.model_copy(update={"state": "finished", "config": config}))
         from_now_on(f"sweep {name} is finished, and all of it is kept")
     rows = board.rows()
     return SweepResult(
-        name,
         folder,
         record.tracking_uri,
         record.run_id,
@@ -187,12 +183,12 @@ def with_resources(config: SweepConfig, count: int) -> tuple[SweepConfig, cluste
     return resourced, workers._replace(number=min(side_by_side, count) * config.recipe.num_workers), side_by_side
 
 
-def in_new_mlflow_run(record: SweepRecord, folder: str, storage: str, store: Store) -> SweepRecord:
+def in_new_mlflow_run(record: SweepRecord, folder: RunFolder, store: Store) -> SweepRecord:
     """The sweep under a new parent run, which gets the deleted run's data and its trials."""
     uri, old = record.tracking_uri, record.run_id
     began = tracking.start_time_of(uri, old)
-    new = _parent_run(uri, record.config, record.space, record.name, folder, store, began)
-    tracking.move_to(outbox_of(storage, record.name), uri, old, new)
+    new = _parent_run(uri, record.config, record.space, folder, store, began)
+    tracking.move_to(folder.ref(record), new)
     tracking.set_tags(uri, new, {tracking.REPLACES: old})
     for trial in trials_of(folder):
         if tracking.fate_of(uri, trial.run_id) == "active":
@@ -201,13 +197,11 @@ def in_new_mlflow_run(record: SweepRecord, folder: str, storage: str, store: Sto
     return record.model_copy(update={"run_id": new})
 
 
-def _new_sweep(
-    config: SweepConfig, space: SearchSpace, name: str, folder: str, storage: str, store: Store
-) -> SweepRecord:
-    uri = tracking.tracking_uri(config.recipe.tracking, storage)
-    run_id = _parent_run(uri, config, space, name, folder, store)
+def _new_sweep(config: SweepConfig, space: SearchSpace, folder: RunFolder, store: Store) -> SweepRecord:
+    uri = tracking.tracking_uri(config.recipe.tracking, folder.storage)
+    run_id = _parent_run(uri, config, space, folder, store)
     return SweepRecord(
-        name=name,
+        name=folder.name,
         config=config,
         space=space,
         fingerprint=store.manifest.fingerprint,
@@ -222,8 +216,7 @@ def _parent_run(
     uri: str,
     config: SweepConfig,
     space: SearchSpace,
-    name: str,
-    folder: str,
+    folder: RunFolder,
     store: Store,
     began: int | None = None,
 ) -> str:
@@ -236,18 +229,18 @@ def _parent_run(
         "domains": dict(space.domains),
     }
     return tracking.create_sweep(
-        uri, config.trial_config, name, store, folder, settings["space"], list(space.variants), settings, began
+        uri, config.trial_config, folder, store, settings["space"], list(space.variants), settings, began
     )
 
 
 def _tune(
-    config: SweepConfig, space: SearchSpace, record: SweepRecord, folder: str, side_by_side: int, count: int
+    config: SweepConfig, space: SearchSpace, record: SweepRecord, folder: RunFolder, side_by_side: int, count: int
 ) -> tune.Tuner:
     job = SweepJob(
         recipe=with_overrides(config.trial_config, {"tracking.uri": record.tracking_uri}),
         space=space,
         metric=f"val/{config.metric}",
-        storage=folder,
+        storage=folder.location,
         parent_run_id=record.run_id,
         space_name=config.space or "command line",
         command=shlex.join(sys.orig_argv[1:]),
@@ -257,7 +250,7 @@ def _tune(
     # The board tells each thing once; Tune would add boxes, and the whole of Ray's stack of a failure, twice.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
-    state = f"{folder}/{TUNE}"
+    state = folder.at(TUNE)
     if tune.Tuner.can_restore(state):
         try:
             return tune.Tuner.restore(state, trainable=trainable, resume_unfinished=True, resume_errored=True)
@@ -280,7 +273,7 @@ def _tune(
         ),
         run_config=RunConfig(
             name=TUNE,
-            storage_path=folder,
+            storage_path=folder.location,
             failure_config=FailureConfig(max_failures=config.max_trial_failures),
             callbacks=[BoardCallback()],
             verbose=0,

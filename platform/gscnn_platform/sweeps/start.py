@@ -4,10 +4,11 @@ from typing import TYPE_CHECKING
 
 from gscnn_platform import cluster, tracking
 from gscnn_platform.data.store import StoreError, open_store
+from gscnn_platform.runs.folder import usable
+from gscnn_platform.runs.resume import choose_run
 from gscnn_platform.sweeps.config import SweepConfig, SweepError
-from gscnn_platform.sweeps.record import choose_sweep
+from gscnn_platform.sweeps.record import wanted_sweep
 from gscnn_platform.sweeps.space import SearchSpace, check
-from gscnn_platform.training.resume import usable
 
 if TYPE_CHECKING:
     from gscnn_platform.sweeps.driver import SweepResult
@@ -44,12 +45,13 @@ def run_sweep(config: SweepConfig, space: SearchSpace) -> "SweepResult":
     if val is not None and val.all_void == val.samples:
         raise SweepError(f"every label of split {recipe.data.val_split} is void: there is no score to choose by")
     storage = cluster.default_storage() if recipe.storage is None else cluster.resolve(recipe.storage, "--storage")
+    wanted = wanted_sweep(config, space, store.manifest.fingerprint)
     with usable(storage):
-        name, before = choose_sweep(config, space, storage, store.manifest.fingerprint)
+        folder, before = choose_run(wanted, storage)
     if before is None:
         tracking.check_named_uri(recipe.tracking)
         cluster.check_can_write(storage, "--storage")
     cluster.check_can_connect()
     from gscnn_platform.sweeps.driver import drive
 
-    return drive(config, space, store, storage, name, before)
+    return drive(config, space, store, folder, before)

@@ -18,6 +18,7 @@ from ray import tune
 from gscnn_platform import tracking
 from gscnn_platform.config import Config, ExperimentConfig, with_overrides
 from gscnn_platform.interrupts import TrainingStoppedError
+from gscnn_platform.runs.folder import LOG, RunFolder
 from gscnn_platform.sweeps.searchers import EPOCH, NUMBER, SCORE, number_of
 from gscnn_platform.sweeps.space import VARIANT, SearchSpace
 from gscnn_platform.training.trainer import Trial, run_training
@@ -70,13 +71,13 @@ class SweepTrial(tune.Trainable):
 
     def _prepare(self, sampled: dict[str, Any]) -> None:
         self.sampled = {**sampled, NUMBER: number_of(self.trial_id, sampled)}
-        self.clone_from: str | None = None
+        self.clone_from: RunFolder | None = None
         self.thread: threading.Thread | None = None
         self.scores: dict[str, Any] = {EPOCH: 0, SCORE: 0.0}
 
     @property
-    def folder(self) -> str:
-        return f"{self.job.storage}/{trial_name(self.sampled[NUMBER])}"
+    def folder(self) -> RunFolder:
+        return RunFolder.of(self.job.storage, trial_name(self.sampled[NUMBER]))
 
     def step(self) -> dict[str, Any]:
         if self.thread is None:
@@ -124,10 +125,11 @@ class SweepTrial(tune.Trainable):
     def _run(self, trial: Trial, events: "Queue[Event]") -> None:
         try:
             with ExitStack() as stack:
-                if "://" not in self.folder:
+                place = self.folder.path
+                if isinstance(place, Path):
                     # The sweep says how its trials get on; what each of them says is kept beside its checkpoints.
-                    Path(self.folder).mkdir(parents=True, exist_ok=True)
-                    log = stack.enter_context((Path(self.folder) / "log.txt").open("a", buffering=1, encoding="utf-8"))
+                    place.mkdir(parents=True, exist_ok=True)
+                    log = stack.enter_context((place / LOG).open("a", buffering=1, encoding="utf-8"))
                     stack.enter_context(redirect_stdout(log))
                 result = run_training(config_of(self.job, self.sampled), trial)
             events.put(("end", result.best_metrics))
@@ -138,10 +140,10 @@ class SweepTrial(tune.Trainable):
             events.put(("failed", error))
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        (Path(checkpoint_dir) / POINTER).write_text(json.dumps({"folder": self.folder}), encoding="utf-8")
+        (Path(checkpoint_dir) / POINTER).write_text(json.dumps({"folder": self.folder.location}), encoding="utf-8")
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        folder = json.loads((Path(checkpoint) / POINTER).read_text(encoding="utf-8"))["folder"]
+        folder = RunFolder(json.loads((Path(checkpoint) / POINTER).read_text(encoding="utf-8"))["folder"])
         self.clone_from = None if folder == self.folder else folder
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

@@ -15,6 +15,7 @@ from gscnn_platform.config import ExperimentConfig, TrackingConfig, flatten
 from gscnn_platform.data.store import Store
 from gscnn_platform.names import check_experiment, filter_pattern, sqlite_path
 from gscnn_platform.provenance import run_tags
+from gscnn_platform.runs.folder import RunFolder
 from gscnn_platform.tracking.deleted import DeletedError
 from gscnn_platform.tracking.delivery import client_of
 from gscnn_platform.tracking.reading import PARENT
@@ -31,9 +32,8 @@ MOST_PARAM: Final = 6000
 def create_run(
     uri: str,
     config: ExperimentConfig,
-    run_name: str,
+    folder: RunFolder,
     store: Store,
-    folder: str,
     tags: Mapping[str, str],
     start_time: int | None = None,
 ) -> str:
@@ -41,8 +41,8 @@ def create_run(
 
     Args:
         uri: of the tracking server or store.
-        config, run_name, store: what is trained on what.
-        folder: of the run, a path or URI.
+        config, store: what is trained on what.
+        folder: of the run, which is named after it.
         tags: further ones.
         start_time: milliseconds since 1970; None: now.
 
@@ -58,13 +58,13 @@ def create_run(
             if PARENT in tags
             else experiment_of(client, uri, config.tracking)
         )
-        all_tags = {**run_tags(config, store), FOLDER: folder, **tags}
+        all_tags = {**run_tags(config, store), FOLDER: str(folder), **tags}
         params = flatten(config.model_dump())
         files = {
             "dataset/manifest.json": store.manifest.model_dump(mode="json"),
             "config.json": config.model_dump(mode="json"),
         }
-        return begin_run(client, experiment, run_name, all_tags, params, store, files, start_time)
+        return begin_run(client, experiment, folder.name, all_tags, params, store, files, start_time)
     except (MlflowException, OSError) as error:
         raise unusable(uri, error) from error
 

@@ -3,7 +3,6 @@
 import tempfile
 import threading
 from contextlib import suppress
-from pathlib import Path
 from typing import Final, Literal
 
 import mlflow
@@ -12,10 +11,10 @@ from mlflow.exceptions import MlflowException
 
 from gscnn_platform.config import OnDeleted
 from gscnn_platform.names import sqlite_path
+from gscnn_platform.runs.ref import RunRef
 from gscnn_platform.tracking.delivery import client_of
 from gscnn_platform.tracking.outbox.errors import TrackingError
 from gscnn_platform.tracking.outbox.folders import give_to
-from gscnn_platform.tracking.outbox.parts import Address
 from gscnn_platform.tracking.refusals import reason
 from gscnn_platform.tracking.uri import check_database
 
@@ -124,18 +123,17 @@ def start_time_of(uri: str, run_id: str) -> int | None:
     return None
 
 
-def move_to(outbox: str | Path, uri: str, old: str, new: str) -> None:
-    """Gives an outbox another MLflow run: all its entries are delivered to it, and old files are copied.
+def move_to(run: RunRef, new: str) -> None:
+    """Gives a run's outbox another MLflow run: all its entries are delivered to it, and old files are copied.
 
     Args:
-        outbox: the folder; there may be none yet.
-        uri: of both runs.
-        old, new: ids of the run that was deleted and of the one in its place.
+        run: the one that was deleted; there may be no outbox yet.
+        new: id of the one in its place.
     """
-    give_to(Path(outbox), Address(uri, new))
+    give_to(run, new)
     # Pictures that were delivered are no longer in the outbox.
     with suppress(MlflowException, OSError), tempfile.TemporaryDirectory() as folder:
-        _copy_artifacts(client_of(uri), old, new, folder)
+        _copy_artifacts(client_of(run.tracking_uri), run.run_id, new, folder)
 
 
 def _copy_artifacts(client: mlflow.MlflowClient, old: str, new: str, folder: str) -> None:

@@ -76,7 +76,7 @@ class MLflowDelivery:
     """Delivers the entries of one journal. Any error means: try again later."""
 
     def __init__(self, journal: Journal) -> None:
-        self.journal, self.run_id = journal, journal.address.run_id
+        self.journal, self.run_id = journal, journal.run.run_id
         self._client: mlflow.MlflowClient | None = None
         self._start = 0
         self._steps: Mapping[str, int] = {}
@@ -119,7 +119,7 @@ class MLflowDelivery:
 
     def client(self) -> mlflow.MlflowClient:
         if self._client is None:
-            client = client_of(self.journal.address.tracking_uri)
+            client = client_of(self.journal.run.tracking_uri)
             run = client.get_run(self.run_id)
             self._start = run.info.start_time
             self._steps = self._steps_before(run)

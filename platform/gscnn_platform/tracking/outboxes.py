@@ -1,20 +1,18 @@
 """Outboxes that are delivered to MLflow, which is imported when the first entry is sent."""
 
-from pathlib import Path
-
+from gscnn_platform.runs.ref import RunRef
 from gscnn_platform.tracking.outbox.journal import Journal, open_part
 from gscnn_platform.tracking.outbox.outbox import Delivery, Outbox, Say, silent
-from gscnn_platform.tracking.outbox.parts import Address
 
 
-def open_outbox(folder: str | Path, uri: str, run_id: str, say: Say = silent) -> Outbox:
-    """The outbox of a run in `folder`, made where it is missing; delivers nothing before `start`.
+def open_outbox(run: RunRef, say: Say = silent) -> Outbox:
+    """The outbox of a run, made where it is missing; delivers nothing before `start`.
 
     Raises:
         TrackingError: the folder holds another run's.
         OSError: the folder cannot be written.
     """
-    return Outbox(open_part(Path(folder).absolute(), Address(uri, run_id)), to_mlflow, say)
+    return Outbox(open_part(run), to_mlflow, say)
 
 
 def to_mlflow(journal: Journal) -> Delivery:

@@ -20,6 +20,7 @@ from torch import nn
 
 from gscnn.export import NamedOutputs, example_inputs
 from gscnn_platform.names import metric_key
+from gscnn_platform.runs.ref import RunRef
 from gscnn_platform.tracking.creating import FOLDER
 from gscnn_platform.tracking.delivery import CHECKPOINT, EVALUATION, NOTE, client_of
 from gscnn_platform.tracking.outbox.errors import TrackingError
@@ -31,21 +32,19 @@ from gscnn_platform.tracking.sync import deliver
 from gscnn_platform.tracking.uri import artifact_link, check_database
 
 
-def reopen_run(outbox: str | Path, uri: str, run_id: str) -> None:
+def reopen_run(run: RunRef) -> None:
     """Marks a run that resumes as running again, in MLflow too when that answers within 3 s, else with what follows.
 
     Raises:
         TrackingError: the outbox holds another run's metrics.
     """
-    opened = open_outbox(outbox, uri, run_id).start()
+    opened = open_outbox(run).start()
     opened.status(RunStatus.to_string(RunStatus.RUNNING), {})
     opened.close(patience=3, limit=3)
 
 
 def close_run(
-    outbox: str | Path,
-    uri: str,
-    run_id: str,
+    run: RunRef,
     failure: str | None = None,
     stopped: str | None = None,
     as_planned: bool = False,
@@ -55,7 +54,7 @@ def close_run(
     """Ends the run as finished, failed or stopped, and delivers everything that its outbox still holds.
 
     Args:
-        outbox, uri, run_id: of the run.
+        run: the run.
         failure: why it failed; None: it did not.
         stopped: who stopped it; None: nobody did.
         as_planned: whether that was its regular end, as a sweep's schedulers bring it about.
@@ -73,15 +72,13 @@ def close_run(
         status, tags = RunStatus.FAILED, {"failure": failure[:5000]}
     elif stopped is not None:
         status, tags = RunStatus.FINISHED if as_planned else RunStatus.KILLED, {"stopped": stopped[:5000]}
-    opened = open_outbox(outbox, uri, run_id)
+    opened = open_outbox(run)
     opened.status(RunStatus.to_string(status), tags)
     opened.close(patience=0)
     return deliver(opened.folder, patience, say)
 
 
-def log_best(
-    outbox: str | Path, uri: str, run_id: str, model: nn.Module, checkpoint: Path, metrics: Mapping[str, float]
-) -> None:
+def log_best(run: RunRef, model: nn.Module, checkpoint: Path, metrics: Mapping[str, float]) -> None:
     """Puts the best checkpoint, its metrics as `val/best_...`, and the model for `mlflow.pytorch.load_model` into the
     outbox, from where `close_run` delivers them. Does nothing where they are in it already.
 
@@ -94,7 +91,7 @@ def log_best(
         OSError: the outbox's disk is full, say.
     """
     values = {f"val/best_{key}": value for key, value in metrics.items()}
-    opened = open_outbox(outbox, uri, run_id)
+    opened = open_outbox(run)
     try:
         if opened.knows_best(values):
             return
@@ -106,13 +103,13 @@ def log_best(
         opened.close(patience=0)
 
 
-def log_best_scores(outbox: str | Path, uri: str, run_id: str, metrics: Mapping[str, float]) -> None:
+def log_best_scores(run: RunRef, metrics: Mapping[str, float]) -> None:
     """Puts the best checkpoint's metrics as `val/best_...` into the outbox, without its files.
 
     Raises:
         TrackingError: the outbox holds another run's metrics.
     """
-    opened = open_outbox(outbox, uri, run_id)
+    opened = open_outbox(run)
     opened.summary({f"val/best_{key}": value for key, value in metrics.items()})
     opened.close(patience=0)
 

@@ -10,6 +10,7 @@ from gscnn_platform.config import ExperimentConfig, flatten
 from gscnn_platform.data.store import Store
 from gscnn_platform.names import metric_key
 from gscnn_platform.provenance import run_tags
+from gscnn_platform.runs.folder import RunFolder
 from gscnn_platform.tracking.creating import FOLDER, begin_run, experiment_of
 from gscnn_platform.tracking.delivery import client_of
 from gscnn_platform.tracking.outbox.errors import TrackingError
@@ -30,9 +31,8 @@ ALIAS: Final = "best"
 def create_sweep(
     uri: str,
     config: ExperimentConfig,
-    name: str,
+    folder: RunFolder,
     store: Store,
-    folder: str,
     space_name: str,
     variants: Sequence[str],
     settings: Mapping[str, Any],
@@ -43,7 +43,7 @@ def create_sweep(
     Args:
         uri: of the tracking server or store.
         config, store: what every trial starts from, and its data.
-        name, folder: of the sweep.
+        folder: of the sweep, which is named after it.
         space_name: what is searched.
         variants: names of its variants, in order.
         settings: how it is searched; they become params beside those of `config`.
@@ -55,10 +55,10 @@ def create_sweep(
     """
     try:
         client = client_of(uri)
-        tags = {**run_tags(config, store), FOLDER: folder, SWEEP: space_name, VARIANTS: json.dumps(list(variants))}
+        tags = {**run_tags(config, store), FOLDER: str(folder), SWEEP: space_name, VARIANTS: json.dumps(list(variants))}
         params = {**flatten(config.model_dump()), **{f"sweep.{key}": value for key, value in settings.items()}}
         experiment = experiment_of(client, uri, config.tracking)
-        return begin_run(client, experiment, name, tags, params, store, {}, start_time)
+        return begin_run(client, experiment, folder.name, tags, params, store, {}, start_time)
     except (MlflowException, OSError) as error:
         raise unusable(uri, error) from error
 

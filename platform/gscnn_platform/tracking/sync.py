@@ -13,7 +13,7 @@ from gscnn_platform.tracking.outbox.folders import find_outboxes
 from gscnn_platform.tracking.outbox.journal import Journal
 from gscnn_platform.tracking.outbox.left import Left, left_in
 from gscnn_platform.tracking.outbox.outbox import Outbox, Say, silent
-from gscnn_platform.tracking.outbox.parts import Address, address_of, parts
+from gscnn_platform.tracking.outbox.parts import parts, run_of
 from gscnn_platform.tracking.outboxes import to_mlflow
 from gscnn_platform.tracking.uri import check_listening, check_no_password
 
@@ -35,9 +35,9 @@ def deliver(outbox: Path, patience: float, say: Say = silent, uri: str | None = 
     """
     errors = []
     for part in parts(outbox):
-        known = address_of(part)
+        known = run_of(part)
         try:
-            journal = Journal(part, Address(uri or known.tracking_uri, known.run_id))
+            journal = Journal(part, replace(known, tracking_uri=uri or known.tracking_uri))
         except HeldError as error:
             errors.append(str(error))
             continue
@@ -51,7 +51,7 @@ def _deliver_if_possible(outbox: Path, uri: str, restore_deleted: bool) -> Left:
     """With full patience for each run, many runs of a server that is down, or deleted runs, would take minutes."""
     try:
         check_listening(uri)
-        _check_there(uri, address_of(parts(outbox)[-1]).run_id, restore_deleted)
+        _check_there(uri, run_of(parts(outbox)[-1]).run_id, restore_deleted)
     except (OSError, DeletedError) as error:
         return replace(left_in(outbox, str(error)), tracking_uri=uri)
     return deliver(outbox, PATIENCE, uri=uri)

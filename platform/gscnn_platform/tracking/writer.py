@@ -4,12 +4,12 @@ import io
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 from PIL import Image
 
+from gscnn_platform.runs.ref import RunRef
 from gscnn_platform.tracking.outbox.outbox import Outbox, Say, Steps, silent
 from gscnn_platform.tracking.outboxes import open_outbox
 from gscnn_platform.tracking.uri import artifact_link
@@ -24,26 +24,23 @@ class RunWriter:
     """Writes a run's metrics and pictures to its outbox. Nothing here waits for the server."""
 
     def __init__(self, outbox: Outbox, say: Say = silent) -> None:
-        self.outbox, self.run_id = outbox, outbox.journal.address.run_id
+        self.outbox, self.run_id = outbox, outbox.journal.run.run_id
         self._say = say
 
     @classmethod
     @contextmanager
-    def opened(
-        cls, outbox: str | Path, uri: str, run_id: str, system_metrics: bool, say: Say = silent
-    ) -> "Iterator[RunWriter]":
+    def opened(cls, run: RunRef, system_metrics: bool, say: Say = silent) -> "Iterator[RunWriter]":
         """Delivers, and samples the machine's load, in the background while open. Leaves the run's status alone.
 
         Args:
-            outbox: folder on a disk of this machine or of all machines.
-            uri, run_id: of the run.
+            run: the run.
             system_metrics: whether to log CPU, memory, disk, network and GPU use of this machine.
             say: hears when the server stops answering, and in the end what is left in the outbox.
 
         Raises:
             TrackingError: the folder holds another run's.
         """
-        opened = open_outbox(outbox, uri, run_id, say).start()
+        opened = open_outbox(run, say).start()
         stop = threading.Event()
         sampler = threading.Thread(target=_sample, args=(opened, stop), name="system metrics", daemon=True)
         if system_metrics:

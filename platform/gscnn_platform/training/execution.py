@@ -75,7 +75,7 @@ class Waiting:
             say("all required nodes are available")
 
 
-def train_on_workers(job: WorkerJob, storage: str, stopper: Stopper, tell: Tell) -> None:
+def train_on_workers(job: WorkerJob, stopper: Stopper, tell: Tell) -> None:
     """Runs the job on `config.num_workers` processes of the cluster.
 
     Raises:
@@ -96,8 +96,8 @@ def train_on_workers(job: WorkerJob, storage: str, stopper: Stopper, tell: Tell)
             resources_per_worker={"CPU": job.cpus, "GPU": int(job.use_gpu)},
         ),
         run_config=RunConfig(
-            name=job.folder.rpartition("/")[2],
-            storage_path=storage,
+            name=job.folder.name,
+            storage_path=job.folder.storage,
             failure_config=FailureConfig(max_failures=config.training.max_failures),
             # Ray logs each step of its start; this module reports what matters, and warnings are still shown.
             logging_config=LoggingConfig(log_level="WARNING"),

@@ -6,6 +6,8 @@ Light to import: Ray's controller unpickles `run_worker` too and needs no torch 
 from typing import Any
 
 from gscnn_platform.config import Config, ExperimentConfig
+from gscnn_platform.runs.folder import RunFolder
+from gscnn_platform.runs.ref import RunRef
 
 
 class WorkerJob(Config):
@@ -13,12 +15,8 @@ class WorkerJob(Config):
 
     config: ExperimentConfig
     store: str
-    folder: str
-    """Folder of the run, a path or URI."""
-    outbox: str
-    """The run's outbox folder."""
-    tracking_uri: str
-    run_id: str
+    folder: RunFolder
+    run: RunRef
     use_gpu: bool
     cpus: int
 

@@ -1,10 +1,8 @@
 """The loop of each worker: a TrainingWorker, its checkpoints and, on rank 0, the writer."""
 
 import logging
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +13,13 @@ import torch
 import torch.distributed
 from ray.actor import ActorHandle
 
-from gscnn_platform.data.disk_full import StorageError, is_full, readable
+from gscnn_platform.data.disk_full import StorageError
 from gscnn_platform.data.store import StoreError, open_store
 from gscnn_platform.evaluation import EvalReport
+from gscnn_platform.runs.checkpoint import CheckpointError, Content, faults
+from gscnn_platform.runs.folder import RunFolder
+from gscnn_platform.runs.loading import as_folder, load_training_state
 from gscnn_platform.tracking import RunWriter
-from gscnn_platform.training import checkpoints
-from gscnn_platform.training.checkpoints import CheckpointError
 from gscnn_platform.training.control import Control
 from gscnn_platform.training.job import WorkerJob
 from gscnn_platform.training.progress import say
@@ -84,8 +83,7 @@ def train(job: WorkerJob, place: Place) -> None:
     with ExitStack() as stack:
         writer = None
         if place.rank == 0:
-            opened = RunWriter.opened(job.outbox, job.tracking_uri, job.run_id, config.tracking.system_metrics, say)
-            writer = stack.enter_context(opened)
+            writer = stack.enter_context(RunWriter.opened(job.run, config.tracking.system_metrics, say))
         worker = TrainingWorker(
             config,
             open_store(job.store, config.data, config.model.num_classes),
@@ -105,18 +103,17 @@ def train(job: WorkerJob, place: Place) -> None:
                 scores.update(report.metrics("val"))
             epoch = worker.step / worker.steps
             metrics = {"step": worker.step, "total_steps": worker.total_steps, "epoch": epoch, **scores}
-            content = checkpoints.Content(
+            content = Content(
                 weights=worker.evaluated.state_dict(),
                 training_state=worker.state(),
                 config=config,
                 dataset=worker.store.manifest.identity,
                 metrics=metrics,
-                run_id=job.run_id,
+                run_id=job.run.run_id,
             )
             # Without validation the last checkpoint counts as the best.
             best = worker.val_reader is None or (report is not None and worker.best.get("epoch") == epoch)
-            with _space_for(job.folder, checkpoints.checkpoint_name(checkpoints.STEP, worker.step)):
-                checkpoints.keep(job.folder, worker.step, content, best)
+            job.folder.keep(worker.step, content, best)
             if report is not None:
                 place.tell({**metrics, "began": worker.began})
 
@@ -131,27 +128,7 @@ def train(job: WorkerJob, place: Place) -> None:
             say(f"stopped after step {worker.step} of {worker.total_steps}")
 
 
-@contextmanager
-def _space_for(run_folder: str, name: str) -> Iterator[None]:
-    """Turns a disk-full error in the block, which writes this checkpoint, into a StorageError.
-
-    Other write errors, such as those of a network, may be temporary: Ray Train restarts the workers.
-    """
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        if not is_full(error):
-            raise
-        folder = tempfile.gettempdir() if "://" in run_folder else run_folder
-        checkpoints.discard(run_folder, name)
-        free = readable(shutil.disk_usage(folder).free)
-        raise StorageError(
-            f"checkpoint {name} cannot be written, the disk of {folder} or its quota is full: {free} are left. The "
-            "checkpoints before it are whole: free space, then rerun the command to resume from the last one"
-        ) from error
-
-
-def _last_whole_state(run_folder: str, rank: int, world_size: int) -> dict[str, Any] | None:
+def _last_whole_state(run: RunFolder, rank: int, world_size: int) -> dict[str, Any] | None:
     """The state of the newest undamaged checkpoint, the same on all workers; None if the run is new.
 
     Raises:
@@ -160,9 +137,9 @@ def _last_whole_state(run_folder: str, rank: int, world_size: int) -> dict[str, 
     # All workers use what rank 0 finds: None if there is no checkpoint, "" if all are damaged.
     choice: list[str | None] = [None]
     if rank == 0:
-        for name in checkpoints.steps_of_run(run_folder):
-            with checkpoints.as_folder(f"{run_folder}/{name}") as folder:
-                found = checkpoints.faults(folder)
+        for name in run.steps():
+            with as_folder(run.at(name)) as folder:
+                found = faults(folder)
             choice = ["" if found else name]
             if not found:
                 break
@@ -172,5 +149,5 @@ def _last_whole_state(run_folder: str, rank: int, world_size: int) -> dict[str, 
     if choice[0] is None:
         return None
     if not choice[0]:
-        raise CheckpointError(f"no checkpoint in {run_folder} is whole: start a new run under another --run-name")
-    return checkpoints.load_training_state(f"{run_folder}/{choice[0]}")
+        raise CheckpointError(f"no checkpoint in {run} is whole: start a new run under another --run-name")
+    return load_training_state(run.at(choice[0]))

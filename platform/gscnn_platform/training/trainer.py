@@ -1,22 +1,25 @@
 """The driver of a training: checks everything, starts or resumes the run, and reports the result."""
 
-import hashlib
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import gscnn
-from gscnn_platform import cluster, machine, tracking
+from gscnn_platform import cluster, tracking
 from gscnn_platform.config import ExperimentConfig, Metric
 from gscnn_platform.data.store import Store, StoreError, open_store
 from gscnn_platform.data.store.notices import void_notices
 from gscnn_platform.importing import imported_meanwhile
 from gscnn_platform.interrupts import InterruptedJobError, TrainingStoppedError, from_now_on, leaving_nothing_behind
-from gscnn_platform.training import checkpoints, resume
+from gscnn_platform.runs.alive import alive
+from gscnn_platform.runs.folder import RunFolder, usable
+from gscnn_platform.runs.loading import as_folder, load_model, metrics_of
+from gscnn_platform.runs.record import RunRecord, State
+from gscnn_platform.runs.ref import RunRef
+from gscnn_platform.runs.resume import choose_run, wanted_run
 from gscnn_platform.training.job import WorkerJob
 from gscnn_platform.training.progress import say
-from gscnn_platform.training.resume import RunRecord, State
 from gscnn_platform.training.stopping import Stopper
 
 
@@ -65,15 +68,15 @@ class Trial:
     """Receives step, epoch and scores of each validation, and the time of the process's first step: `began`."""
     stopper: Stopper = field(default_factory=Stopper)
     """Ends the run early."""
-    clone_from: str | None = None
-    """Folder of another run, to resume from its last checkpoint instead of this run's own."""
+    clone_from: RunFolder | None = None
+    """Another run, to resume from its last checkpoint instead of this run's own."""
 
 
 def run_training(config: ExperimentConfig, trial: Trial | None = None) -> TrainingResult:
     """Trains as `config` says, on the available cluster; blocks until the end.
 
     The same config on the same data resumes a run that crashed or was stopped, from its last checkpoint and in its
-    MLflow run (gscnn_platform.training.resume). Errors that can be foreseen are raised within seconds, before a worker
+    MLflow run (gscnn_platform.runs.resume). Errors that can be foreseen are raised within seconds, before a worker
     starts. A trial of one worker runs in this process.
 
     Raises:
@@ -92,9 +95,9 @@ def run_training(config: ExperimentConfig, trial: Trial | None = None) -> Traini
     """
     store = _open_store(config)
     storage = cluster.default_storage() if config.storage is None else cluster.resolve(config.storage, "--storage")
-    with resume.usable(storage):
-        run_name, before = resume.choose_run(config, storage, store.manifest.fingerprint, is_trial=trial is not None)
-    folder = f"{storage}/{run_name}"
+    wanted = wanted_run(config, store.manifest.fingerprint)
+    with usable(storage):
+        folder, before = choose_run(wanted, storage, is_trial=trial is not None)
     if before is None:
         tracking.check_named_uri(config.tracking)
         cluster.check_can_write(storage, "--storage")
@@ -112,79 +115,74 @@ def run_training(config: ExperimentConfig, trial: Trial | None = None) -> Traini
     if config.model.weights is not None:
         gscnn.build_model(config.model)  # Finds missing weights here rather than on every worker.
     workers = resources(config)
-    outbox = outbox_of(storage, run_name)
     stopper = trial.stopper if trial else Stopper()
     if before is not None and before.state == "finished":
-        return _result(_job(config, before, store, folder, outbox, workers), trial, stopper)
-    with leaving_nothing_behind(f"rerun the command to resume run {run_name}"), resume.alive(folder):
+        return _result(_job(config, before, store, folder, workers), trial, stopper)
+    with leaving_nothing_behind(f"rerun the command to resume run {folder.name}"), alive(folder):
         if before is None:
-            record = _new_run(config, run_name, storage, store, trial)
-            tracking.make_way(outbox, record.run_id, say)
-            resume.write_record(folder, record)  # From here on the same command finds it, whatever ends this one.
-            say(f"run {run_name} · store {store.path} ({record.fingerprint}) · tracked at {record.tracking_uri}")
+            record = _new_run(config, folder, store, trial)
+            tracking.make_way(folder.ref(record), say)
+            folder.write(record)  # From here on the same command finds it, whatever ends this one.
+            say(f"run {folder.name} · store {store.path} ({record.fingerprint}) · tracked at {record.tracking_uri}")
             for notice in void_notices(store.manifest, (config.data.train_split, config.data.val_split or "")):
                 say(f"note: {notice}")
         else:
             record = before.model_copy(update={"config": config})
             if is_deleted:
-                record = _in_new_mlflow_run(record, folder, store, outbox, trial)
-            tracking.reopen_run(outbox, record.tracking_uri, record.run_id)
-            say(f"run {run_name} resumes (previous state: {before.state}) · {_changes(before.config, config)}")
+                record = _in_new_mlflow_run(record, folder, store, trial)
+            tracking.reopen_run(folder.ref(record))
+            say(f"run {folder.name} resumes (previous state: {before.state}) · {_changes(before.config, config)}")
         if trial and trial.clone_from:
-            donor = checkpoints.steps_of_run(trial.clone_from)[0]
-            checkpoints.clone(f"{trial.clone_from}/{donor}", folder)
-        with _recording(folder, record, outbox):
-            job = _job(config, record, store, folder, outbox, workers)
+            folder.clone(trial.clone_from)
+        with _recording(folder, record):
+            job = _job(config, record, store, folder, workers)
             with stopper.listening():
                 if trial and config.num_workers == 1:
                     train_here(job, stopper, trial.tell)
                 else:
-                    train_on_workers(job, storage, stopper, trial.tell if trial else lambda scores: None)
+                    train_on_workers(job, stopper, trial.tell if trial else lambda scores: None)
             result = _result(job, trial, stopper)
-            from_now_on(f"run {run_name} is finished, and all of it is kept")
+            from_now_on(f"run {folder.name} is finished, and all of it is kept")
             return result
 
 
 def _job(
-    config: ExperimentConfig, record: RunRecord, store: Store, folder: str, outbox: str, workers: cluster.Workers
+    config: ExperimentConfig, record: RunRecord, store: Store, folder: RunFolder, workers: cluster.Workers
 ) -> WorkerJob:
     return WorkerJob(
         config=config,
         store=str(store.path),
         folder=folder,
-        outbox=outbox,
-        tracking_uri=record.tracking_uri,
-        run_id=record.run_id,
+        run=folder.ref(record),
         use_gpu=workers.use_gpu,
         cpus=workers.cpus,
     )
 
 
 def _result(job: WorkerJob, trial: Trial | None, stopper: Stopper) -> TrainingResult:
-    last = f"{job.folder}/{checkpoints.steps_of_run(job.folder)[0]}"
-    best = checkpoints.best_of_run(job.folder)
-    done = checkpoints.metrics_of(last)
-    scores = {} if best is None else checkpoints.metrics_of(best)
+    run, last, best = job.run, job.folder.last(), job.folder.best()
+    done = metrics_of(last)
+    scores = {} if best is None else metrics_of(best)
     if trial is not None:
-        tracking.log_best_scores(job.outbox, job.tracking_uri, job.run_id, of_best(scores))
+        tracking.log_best_scores(run, of_best(scores))
     if done["step"] < done["total_steps"]:
         how = " by the sweep" if stopper.by_sweep else "; rerun the command to resume from there"
         raise TrainingStoppedError(f"stopped after step {done['step']}{how}", stopper.number, stopper.by_sweep)
     assert best is not None
     if trial is None:
-        log_best(best, job.outbox, job.tracking_uri, job.run_id)
-    name, metric = job.folder.rpartition("/")[2], job.config.training.best_metric
-    return TrainingResult(name, job.run_id, job.tracking_uri, best, scores, last, metric)
+        log_best(run, best)
+    metric = job.config.training.best_metric
+    return TrainingResult(job.folder.name, run.run_id, run.tracking_uri, best, scores, last, metric)
 
 
-def log_best(checkpoint: str, outbox: str, uri: str, run_id: str) -> None:
+def log_best(run: RunRef, checkpoint: str) -> None:
     """Puts a run's best checkpoint, its scores and its model into the run's outbox.
 
     Uses the run id of the record: a checkpoint from before the MLflow run was deleted has another one.
     """
-    with checkpoints.as_folder(checkpoint) as path:
-        loaded = checkpoints.load_model(path)
-        tracking.log_best(outbox, uri, run_id, loaded.model, path, of_best(loaded.metrics))
+    with as_folder(checkpoint) as path:
+        loaded = load_model(path)
+        tracking.log_best(run, loaded.model, path, of_best(loaded.metrics))
 
 
 def of_best(metrics: Mapping[str, float]) -> dict[str, float]:
@@ -194,56 +192,48 @@ def of_best(metrics: Mapping[str, float]) -> dict[str, float]:
     }
 
 
-def _new_run(config: ExperimentConfig, run_name: str, storage: str, store: Store, trial: Trial | None) -> RunRecord:
-    uri = tracking.tracking_uri(config.tracking, storage)
+def _new_run(config: ExperimentConfig, folder: RunFolder, store: Store, trial: Trial | None) -> RunRecord:
+    uri = tracking.tracking_uri(config.tracking, folder.storage)
     tags = {} if trial is None else trial.tags
     return RunRecord(
-        name=run_name,
+        name=folder.name,
         config=config,
         fingerprint=store.manifest.fingerprint,
         tracking_uri=uri,
-        run_id=tracking.create_run(uri, config, run_name, store, f"{storage}/{run_name}", tags),
+        run_id=tracking.create_run(uri, config, folder, store, tags),
         state="running",
     )
 
 
-def _in_new_mlflow_run(record: RunRecord, folder: str, store: Store, outbox: str, trial: Trial | None) -> RunRecord:
+def _in_new_mlflow_run(record: RunRecord, folder: RunFolder, store: Store, trial: Trial | None) -> RunRecord:
     """The run's record with a new MLflow run, which gets everything that was tracked in the deleted one."""
     uri, old = record.tracking_uri, record.run_id
     tags = {tracking.REPLACES: old, **(trial.tags if trial else {})}
     began = tracking.start_time_of(uri, old)
-    new = tracking.create_run(uri, record.config, record.name, store, folder, tags, began)
-    tracking.move_to(outbox, uri, old, new)
+    new = tracking.create_run(uri, record.config, folder, store, tags, began)
+    tracking.move_to(folder.ref(record), new)
     print(f"MLflow run {old} was deleted: everything is tracked in the new run {new}", flush=True)
     record = record.model_copy(update={"run_id": new})
-    resume.write_record(folder, record)
+    folder.write(record)
     return record
 
 
-def outbox_of(storage: str, run_name: str) -> str:
-    """Folder of the outbox: beside the checkpoints, or in the home folder if these are remote."""
-    if "://" in storage:
-        # Another storage may have another run of the same name.
-        which = hashlib.sha256(storage.encode()).hexdigest()[:8]
-        return str(machine.lasting_folder() / "outbox" / f"{run_name}-{which}")
-    return f"{storage}/{run_name}/tracking"
-
-
 @contextmanager
-def _recording(folder: str, record: RunRecord, outbox: str) -> Iterator[None]:
+def _recording(folder: RunFolder, record: RunRecord) -> Iterator[None]:
     """Keeps the run's record and the status of its MLflow run correct, however the run ends."""
+    run = folder.ref(record)
 
     def end(state: State, failure: str | None = None, stopped: str | None = None, as_planned: bool = False) -> None:
         # Where a full disk does not take it, the run resumes as one that crashed.
         with suppress(OSError):
-            resume.write_record(folder, record.model_copy(update={"state": state}))
-        rest = f"to deliver what MLflow does not have yet: python -m jobs.sync-tracking {shlex.quote(outbox)}"
+            folder.write(record.model_copy(update={"state": state}))
+        rest = f"to deliver what MLflow does not have yet: python -m jobs.sync-tracking {shlex.quote(str(run.outbox))}"
         with leaving_nothing_behind(rest):
-            left = tracking.close_run(outbox, record.tracking_uri, record.run_id, failure, stopped, as_planned, say=say)
+            left = tracking.close_run(run, failure, stopped, as_planned, say=say)
         if left:
             say(f"tracking: {left}")
 
-    resume.write_record(folder, record.model_copy(update={"state": "running"}))
+    folder.write(record.model_copy(update={"state": "running"}))
     try:
         yield
     except TrainingStoppedError as stopped:

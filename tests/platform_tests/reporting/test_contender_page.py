@@ -15,8 +15,9 @@ from gscnn_platform.comparison import TrackedSweep, compare
 from gscnn_platform.config import EXECUTION, ExperimentConfig
 from gscnn_platform.reporting.contender_curves import curves_picture
 from gscnn_platform.reporting.contender_page import Scenes, render_comparison
+from gscnn_platform.runs.folder import RunFolder
+from gscnn_platform.runs.record import RunRecord
 from gscnn_platform.tracking import TrackedRun
-from gscnn_platform.training.resume import RunRecord, write_record
 from jobs import compare as job
 from tests.tracked import CLASSES, log, tracked, trial
 
@@ -154,7 +155,7 @@ def test_the_job_takes_a_sweep_a_run_name_or_a_folder_and_prints_what_the_page_s
     record = RunRecord(
         name="alone", config=tiny_run, fingerprint="f00d", tracking_uri=uri, run_id=run_id, state="finished"
     )
-    write_record(str(tmp_path / "runs" / "alone"), record)
+    RunFolder(str(tmp_path / "runs" / "alone")).write(record)
 
     run_job(monkeypatch, parent)
     printed = capsys.readouterr().out

@@ -13,15 +13,17 @@ from gscnn_platform.config import ExperimentConfig, with_overrides
 from gscnn_platform.data.store import Store
 from gscnn_platform.interrupts import TrainingStoppedError
 from gscnn_platform.names import NamingError
+from gscnn_platform.runs.alive import alive
+from gscnn_platform.runs.folder import RunFolder
+from gscnn_platform.runs.record import RunRecord
+from gscnn_platform.runs.resume import choose_run
 from gscnn_platform.sweeps import SweepConfig, SweepError
 from gscnn_platform.sweeps.board import Board
 from gscnn_platform.sweeps.driver import in_new_mlflow_run
-from gscnn_platform.sweeps.record import SweepRecord, choose_sweep, needs_new_run, read_record, write_record
+from gscnn_platform.sweeps.record import SweepRecord, needs_new_run, wanted_sweep
 from gscnn_platform.sweeps.search_spaces import SEARCH_SPACES
 from gscnn_platform.sweeps.searchers import EPOCH, NUMBER, SCORE
 from gscnn_platform.sweeps.space import SearchSpace
-from gscnn_platform.training import resume
-from gscnn_platform.training.resume import RunRecord, alive
 
 SPACE = SEARCH_SPACES["loss-small"]
 
@@ -29,8 +31,8 @@ SPACE = SEARCH_SPACES["loss-small"]
 @pytest.fixture
 def record(tmp_path: Path, tiny_run: ExperimentConfig, streets_store: Store) -> SweepRecord:
     uri, config = f"sqlite:///{tmp_path}/mlflow.db", SweepConfig.of(tiny_run)
-    folder, settings = str(tmp_path / "a-sweep"), {"search": "random"}
-    run_id = tracking.create_sweep(uri, config.recipe, "a-sweep", streets_store, folder, "loss-small", [], settings)
+    folder, settings = RunFolder.of(str(tmp_path), "a-sweep"), {"search": "random"}
+    run_id = tracking.create_sweep(uri, config.recipe, folder, streets_store, "loss-small", [], settings)
     return SweepRecord(
         name="a-sweep",
         config=config,
@@ -44,7 +46,7 @@ def record(tmp_path: Path, tiny_run: ExperimentConfig, streets_store: Store) -> 
 
 
 def board_of(tmp_path: Path, record: SweepRecord, count: int = 4, space: SearchSpace = SPACE) -> Board:
-    return Board(str(tmp_path / "a-sweep"), record, space, count)
+    return Board(RunFolder.of(str(tmp_path), "a-sweep"), record, space, count)
 
 
 def sampled(number: int, edge: float = 2.0) -> dict[str, Any]:
@@ -129,38 +131,38 @@ def test_settings_that_pbt_changes_are_kept_with_their_epochs(tmp_path: Path, re
 def test_the_same_sweep_is_found_again_and_another_is_not(tmp_path: Path, record: SweepRecord) -> None:
     storage, config = str(tmp_path), record.config
     found = record.model_copy(update={"name": "sweep-streets-1", "state": "stopped"})
-    write_record(f"{storage}/sweep-streets-1", found)
-    assert choose_sweep(config, SPACE, storage, record.fingerprint) == ("sweep-streets-1", found)
+    folder = RunFolder.of(storage, "sweep-streets-1")
+    folder.write(found)
+    assert choose_run(wanted_sweep(config, SPACE, record.fingerprint), storage) == (folder, found)
     for other, space, fingerprint in (
         (with_overrides(config, {"loss.edge": 3.0}), SPACE, record.fingerprint),
         (config, SEARCH_SPACES["loss"], record.fingerprint),
         (config, SPACE, "another"),
         (with_overrides(config, {"resume": False}), SPACE, record.fingerprint),
     ):
-        name, before = choose_sweep(other, space, storage, fingerprint)
-        assert before is None and name != "sweep-streets-1"
+        other_folder, before = choose_run(wanted_sweep(other, space, fingerprint), storage)
+        assert before is None and other_folder != folder
     named = with_overrides(config, {"run_name": "sweep-streets-1"})
     changed = named.model_copy(update={"num_trials": 99})
     with pytest.raises(SweepError, match="num_trials was None, is 99"):
-        choose_sweep(changed, SPACE, storage, record.fingerprint)
-    with alive(f"{storage}/sweep-streets-1"), pytest.raises(SweepError, match="is running"):
-        choose_sweep(named, SPACE, storage, record.fingerprint)
-    write_record(f"{storage}/sweep-streets-1", found.model_copy(update={"state": "finished"}))
+        choose_run(wanted_sweep(changed, SPACE, record.fingerprint), storage)
+    with alive(folder), pytest.raises(SweepError, match="is running"):
+        choose_run(wanted_sweep(named, SPACE, record.fingerprint), storage)
+    folder.write(found.model_copy(update={"state": "finished"}))
     with pytest.raises(SweepError, match="is already used by a sweep that is finished"):
-        choose_sweep(named, SPACE, storage, record.fingerprint)
-    assert read_record(f"{storage}/nowhere") is None
+        choose_run(wanted_sweep(named, SPACE, record.fingerprint), storage)
+    assert RunFolder.of(storage, "nowhere").read(SweepRecord) is None
 
 
 def test_a_sweep_whose_parent_was_deleted_resumes_under_a_new_one_with_its_trials(
     tmp_path: Path, record: SweepRecord, streets_store: Store
 ) -> None:
-    folder, uri = str(tmp_path / "a-sweep"), record.tracking_uri
+    folder, uri = RunFolder.of(str(tmp_path), "a-sweep"), record.tracking_uri
     client = mlflow.MlflowClient(uri)
     tags = {tracking.PARENT: record.run_id}
-    trial = tracking.create_run(uri, record.config.recipe, "trial-000", streets_store, f"{folder}/trial-000", tags)
+    trial = tracking.create_run(uri, record.config.recipe, folder.trial("trial-000"), streets_store, tags)
     config = record.config.recipe
-    resume.write_record(
-        f"{folder}/trial-000",
+    folder.trial("trial-000").write(
         RunRecord(name="trial-000", config=config, fingerprint="f", tracking_uri=uri, run_id=trial, state="stopped"),
     )
     assert needs_new_run(record, folder, "error") is False
@@ -168,7 +170,7 @@ def test_a_sweep_whose_parent_was_deleted_resumes_under_a_new_one_with_its_trial
     with pytest.raises(tracking.DeletedError, match=record.run_id):
         needs_new_run(record, folder, "error")
     assert needs_new_run(record, folder, "new") is True
-    moved = in_new_mlflow_run(record, folder, str(tmp_path), streets_store)
+    moved = in_new_mlflow_run(record, folder, streets_store)
     assert [run.run_id for run in tracking.children(uri, moved.run_id)] == [trial]
     assert client.get_run(moved.run_id).data.tags[tracking.REPLACES] == record.run_id
     client.delete_run(trial)
@@ -184,7 +186,7 @@ def test_a_sweeps_failed_start_and_names_that_only_begin_alike_leave_its_name_fr
     config = with_overrides(record.config, {"run_name": "a"})
     (tmp_path / "a" / "tracking").mkdir(parents=True)
     (tmp_path / "ab").mkdir()
-    assert choose_sweep(config, SPACE, str(tmp_path), "data") == ("a", None)
+    assert choose_run(wanted_sweep(config, SPACE, "data"), str(tmp_path)) == (RunFolder.of(str(tmp_path), "a"), None)
     for changed in ({"run_name": "a/b"}, {"register_as": "models:/a"}):
         with pytest.raises(NamingError, match="cannot be used"):
-            choose_sweep(with_overrides(config, changed), SPACE, str(tmp_path), "data")
+            wanted_sweep(with_overrides(config, changed), SPACE, "data")

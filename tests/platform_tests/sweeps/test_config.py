@@ -10,9 +10,11 @@ from gscnn_platform.cluster import Node
 from gscnn_platform.command_line import choose
 from gscnn_platform.command_line.options import Options
 from gscnn_platform.config import ExperimentConfig, with_overrides
+from gscnn_platform.runs.folder import RunFolder
+from gscnn_platform.runs.resume import choose_run
 from gscnn_platform.sweeps import SweepConfig
 from gscnn_platform.sweeps.driver import with_resources
-from gscnn_platform.sweeps.record import SweepRecord, choose_sweep, write_record
+from gscnn_platform.sweeps.record import SweepRecord, wanted_sweep
 from gscnn_platform.sweeps.search_spaces import SEARCH_SPACES
 from jobs import sweep
 from tests.nodes import there
@@ -123,8 +125,9 @@ def test_a_sweep_by_another_metric_is_found_again(
         began=0.0,
         state="stopped",
     )
-    write_record(str(tmp_path / "sweep-streets-1"), record)
-    assert choose_sweep(config, SPACE, str(tmp_path), "data") == ("sweep-streets-1", record)
+    folder = RunFolder.of(str(tmp_path), "sweep-streets-1")
+    folder.write(record)
+    assert choose_run(wanted_sweep(config, SPACE, "data"), str(tmp_path)) == (folder, record)
 
 
 @pytest.mark.parametrize(

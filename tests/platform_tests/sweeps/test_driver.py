@@ -10,13 +10,13 @@ from gscnn_platform.cluster import ResourcesError
 from gscnn_platform.config import ExperimentConfig, with_overrides
 from gscnn_platform.data.disk_full import StorageError
 from gscnn_platform.data.store import StoreError
+from gscnn_platform.runs.folder import TUNE, RunFolder
 from gscnn_platform.sweeps import SweepConfig, SweepError, driver, run_sweep
 from gscnn_platform.sweeps.domains import SearchSpaceError
-from gscnn_platform.sweeps.driver import TUNE
 from gscnn_platform.sweeps.record import SweepRecord
 from gscnn_platform.sweeps.search_spaces import SEARCH_SPACES
 from gscnn_platform.sweeps.space import SearchSpace
-from gscnn_platform.training.checkpoints import find_model
+from gscnn_platform.tracking import find_model
 
 
 def sweep_of(tiny_run: ExperimentConfig, storage: Path, **changes: object) -> SweepConfig:
@@ -56,7 +56,7 @@ def test_tunes_state_of_another_version_is_refused_with_the_way_out(tiny_run: Ex
         state="stopped",
     )
     with pytest.raises(SweepError, match=r"(?s)/tune was written by another version .*gone.* --no-resume"):
-        driver._tune(config, space, record, str(folder), side_by_side=1, count=1)
+        driver._tune(config, space, record, RunFolder(str(folder)), side_by_side=1, count=1)
 
 
 @pytest.mark.usefixtures("ray_cluster")

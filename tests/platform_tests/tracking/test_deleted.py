@@ -1,6 +1,7 @@
 """Runs that were deleted in MLflow, and names that MLflow would refuse, against a SQLite store."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
@@ -11,6 +12,8 @@ from gscnn_platform import tracking
 from gscnn_platform.comparison import CURVES
 from gscnn_platform.config import ExperimentConfig, TrackingConfig, with_overrides
 from gscnn_platform.data.store import Store
+from gscnn_platform.runs.folder import RunFolder
+from gscnn_platform.runs.ref import RunRef
 from gscnn_platform.tracking import DeletedError
 
 
@@ -32,7 +35,7 @@ def client(uri: str) -> mlflow.MlflowClient:
 
 @pytest.fixture
 def run_id(uri: str, tiny_run: ExperimentConfig, streets_store: Store, tmp_path: Path) -> str:
-    return tracking.create_run(uri, tiny_run, tmp_path.name, streets_store, str(tmp_path), {})
+    return tracking.create_run(uri, tiny_run, RunFolder(str(tmp_path)), streets_store, {})
 
 
 def test_the_store_lies_in_its_folder_whatever_that_is_called(folder: Path, run_id: str) -> None:
@@ -53,12 +56,12 @@ def test_a_run_that_was_left_by_a_kill_is_taken_and_one_of_other_settings_is_not
     uri: str, tiny_run: ExperimentConfig, streets_store: Store, folder: Path
 ) -> None:
     place = str(folder / "x")
-    first = tracking.create_run(uri, tiny_run, "x", streets_store, place, {})
-    assert tracking.create_run(uri, tiny_run, "x", streets_store, place, {"more": "tags"}) == first
+    first = tracking.create_run(uri, tiny_run, RunFolder(place), streets_store, {})
+    assert tracking.create_run(uri, tiny_run, RunFolder(place), streets_store, {"more": "tags"}) == first
     assert mlflow.MlflowClient(uri).get_run(first).data.tags["more"] == "tags"
     other = with_overrides(tiny_run, {"optimizer.lr": 0.5})
-    assert tracking.create_run(uri, other, "x", streets_store, place, {}) != first
-    assert tracking.create_run(uri, tiny_run, "x", streets_store, place.replace("'", "_"), {}) != first
+    assert tracking.create_run(uri, other, RunFolder(place), streets_store, {}) != first
+    assert tracking.create_run(uri, tiny_run, RunFolder(place.replace("'", "_")), streets_store, {}) != first
 
 
 def test_a_start_that_fails_while_it_describes_its_run_leaves_none(
@@ -69,7 +72,7 @@ def test_a_start_that_fails_while_it_describes_its_run_leaves_none(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mlflow.MlflowClient, "log_inputs", lambda *_: (_ for _ in ()).throw(OSError("the disk is full")))
         with pytest.raises(tracking.TrackingError, match="the disk is full"):
-            tracking.create_run(uri, tiny_run, "x", streets_store, "/y", {})
+            tracking.create_run(uri, tiny_run, RunFolder("/y"), streets_store, {})
     assert len(client.search_runs([experiment])) == before
 
 
@@ -78,9 +81,9 @@ def test_scores_of_classes_of_any_name_are_tracked_and_read_back_under_it(
 ) -> None:
     classes = ["road (paved)", "person, sitting", "50% grey", "a=b", "car/van", "Straße", "pole: thin", ".."]
     scores = {f"val_iou/{name}": index / 10 for index, name in enumerate(classes)} | {"val/miou": 0.5}
-    with tracking.RunWriter.opened(tmp_path, uri, run_id, system_metrics=False) as writer:
+    with tracking.RunWriter.opened(RunRef(tmp_path, uri, run_id), system_metrics=False) as writer:
         writer.log_steps([(1, scores)])
-    assert not tracking.close_run(tmp_path, uri, run_id)
+    assert not tracking.close_run(RunRef(tmp_path, uri, run_id))
     assert client.get_run(run_id).data.metrics["val_iou/road :lpar:paved:rpar:"] == 0.0
     run = tracking.read_run(uri, run_id, CURVES)
     assert run.metrics == scores
@@ -119,19 +122,19 @@ def test_a_deleted_experiment_is_restored_with_its_runs_or_named(
     uri: str, tiny_run: ExperimentConfig, streets_store: Store, client: mlflow.MlflowClient
 ) -> None:
     config = with_overrides(tiny_run, {"tracking.experiment": "another's"})
-    run_id = tracking.create_run(uri, config, "x", streets_store, "/x", {})
+    run_id = tracking.create_run(uri, config, RunFolder("/x"), streets_store, {})
     experiment = client.get_run(run_id).info.experiment_id
     client.delete_experiment(experiment)
     with pytest.raises(
         DeletedError, match=r'experiment "another\'s" .* was deleted\.\nRestore it .*on-deleted restore'
     ):
-        tracking.create_run(uri, config, "y", streets_store, "/y", {})
+        tracking.create_run(uri, config, RunFolder("/y"), streets_store, {})
     assert tracking.needs_new_run(uri, run_id, "restore") is False
     assert client.get_experiment(experiment).lifecycle_stage == "active"
     assert client.get_run(run_id).info.lifecycle_stage == "active"
     client.delete_experiment(experiment)
     restoring = with_overrides(config, {"tracking.on_deleted": "restore"})
-    tracking.create_run(uri, restoring, "y", streets_store, "/y", {})
+    tracking.create_run(uri, restoring, RunFolder("/y"), streets_store, {})
     assert client.get_experiment(experiment).lifecycle_stage == "active"
 
 
@@ -142,20 +145,21 @@ def test_a_server_that_is_down_keeps_no_run_from_resuming() -> None:
 def test_a_new_run_gets_all_that_the_deleted_one_had(
     uri: str, run_id: str, tiny_run: ExperimentConfig, streets_store: Store, tmp_path: Path, client: mlflow.MlflowClient
 ) -> None:
-    outbox = tmp_path / "tracking"
-    with tracking.RunWriter.opened(outbox, uri, run_id, system_metrics=False) as writer:
+    run = RunRef(tmp_path / "tracking", uri, run_id)
+    with tracking.RunWriter.opened(run, system_metrics=False) as writer:
         writer.log_steps([(step, {"train/total": 1 / step}) for step in range(1, 11)])
         writer.log_picture(np.zeros((4, 6, 3), np.uint8), 1, "caption")
-    tracking.close_run(outbox, uri, run_id, stopped="SIGTERM")
+    tracking.close_run(run, stopped="SIGTERM")
     client.delete_run(run_id)
     began = tracking.start_time_of(uri, run_id)
-    new = tracking.create_run(uri, tiny_run, "x", streets_store, str(tmp_path), {}, began)
+    new = tracking.create_run(uri, tiny_run, RunFolder(str(tmp_path)), streets_store, {}, began)
     assert new != run_id
-    tracking.move_to(outbox, uri, run_id, new)
-    tracking.reopen_run(outbox, uri, new)
-    with tracking.RunWriter.opened(outbox, uri, new, system_metrics=False) as writer:
+    tracking.move_to(run, new)
+    moved = replace(run, run_id=new)
+    tracking.reopen_run(moved)
+    with tracking.RunWriter.opened(moved, system_metrics=False) as writer:
         writer.log_steps([(step, {"train/total": 1 / step}) for step in range(9, 13)])
-    assert not tracking.close_run(outbox, uri, new)
+    assert not tracking.close_run(moved)
     history = client.get_metric_history(new, "train/total")
     assert [(row.step, row.value) for row in history] == [(step, 1 / step) for step in range(1, 13)]
     assert [file.path for file in client.list_artifacts(new, "validation")] == ["validation/epoch-001.png"]
@@ -166,7 +170,7 @@ def test_a_new_run_gets_all_that_the_deleted_one_had(
 def test_sync_tracking_says_that_a_run_was_deleted_and_restores_it_when_told(
     uri: str, run_id: str, tmp_path: Path, client: mlflow.MlflowClient
 ) -> None:
-    outbox = tracking.open_outbox(tmp_path / "run" / "tracking", uri, run_id)
+    outbox = tracking.open_outbox(RunRef(tmp_path / "run" / "tracking", uri, run_id))
     outbox.metrics([(1, {"train/total": 0.5})])
     outbox.close(patience=0)
     client.delete_run(run_id)
@@ -182,7 +186,7 @@ def test_an_outbox_that_cannot_be_read_keeps_no_other_from_being_delivered(
 ) -> None:
     (tmp_path / "a" / "tracking" / "0").mkdir(parents=True)
     (tmp_path / "a" / "tracking" / "0" / "outbox.json").write_text("damaged")
-    opened = tracking.open_outbox(tmp_path / "b" / "tracking", uri, run_id)
+    opened = tracking.open_outbox(RunRef(tmp_path / "b" / "tracking", uri, run_id))
     opened.metrics([(1, {"train/total": 0.5})])
     opened.close(patience=0)
     lines: list[str] = []
@@ -203,15 +207,15 @@ def test_a_part_whose_process_was_killed_before_its_first_entry_holds_nothing(tm
 def test_an_outbox_of_an_earlier_run_of_the_name_makes_way_and_loses_nothing(
     uri: str, run_id: str, tmp_path: Path
 ) -> None:
-    outbox = tmp_path / "x-1234"
-    opened = tracking.open_outbox(outbox, uri, run_id)
+    run = RunRef(tmp_path / "x-1234", uri, run_id)
+    opened = tracking.open_outbox(run)
     opened.metrics([(1, {"train/total": 0.5})])
     opened.close(patience=0)
     lines: list[str] = []
-    tracking.make_way(outbox, run_id, lines.append)
-    assert outbox.exists() and not lines
-    tracking.make_way(outbox, "f" * 32, lines.append)
-    assert not outbox.exists()
+    tracking.make_way(run, lines.append)
+    assert run.outbox.exists() and not lines
+    tracking.make_way(replace(run, run_id="f" * 32), lines.append)
+    assert not run.outbox.exists()
     aside = tmp_path / f"x-1234-{run_id[:8]}"
     assert tracking.left_in(aside).waiting == "metrics of 1 steps"
     assert str(aside) in lines[0]

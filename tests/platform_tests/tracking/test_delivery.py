@@ -16,10 +16,11 @@ from mlflow.entities import LoggedModelStatus
 from mlflow.models import Model
 
 from gscnn_platform import tracking
+from gscnn_platform.runs.ref import RunRef
 from gscnn_platform.tracking.outbox.errors import HeldError, TrackingError
 from gscnn_platform.tracking.outbox.journal import RESERVE, Journal
 from gscnn_platform.tracking.outbox.outbox import Outbox
-from gscnn_platform.tracking.outbox.parts import Address, address_of, complete_bytes
+from gscnn_platform.tracking.outbox.parts import complete_bytes, run_of
 from gscnn_platform.tracking.outboxes import open_outbox
 
 
@@ -47,12 +48,12 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def outbox(folder: Path, database: Path, run_id: str) -> Outbox:
-    return open_outbox(folder, f"sqlite:///{database}", run_id)
+    return open_outbox(RunRef(folder, f"sqlite:///{database}", run_id))
 
 
 def reopened(outbox: Outbox) -> Outbox:
     outbox.close(patience=0)
-    return open_outbox(outbox.folder, outbox.journal.address.tracking_uri, outbox.journal.address.run_id)
+    return open_outbox(outbox.journal.run)
 
 
 def delivered(outbox: Outbox) -> None:
@@ -119,7 +120,7 @@ def test_redone_steps_are_known_from_the_store_where_the_journal_is_gone(
 ) -> None:
     outbox.metrics(steps(1, 5))
     delivered(outbox)
-    elsewhere = open_outbox(tmp_path / "elsewhere", f"sqlite:///{database}", run_id)
+    elsewhere = open_outbox(RunRef(tmp_path / "elsewhere", f"sqlite:///{database}", run_id))
     elsewhere.metrics(steps(3, 8))
     delivered(elsewhere)
     assert rows(database, run_id, "train/total") == expected(8)
@@ -236,7 +237,7 @@ def test_files_that_a_crash_left_without_an_entry_are_removed(outbox: Outbox, cl
     resumed = reopened(outbox)
     assert [path.name for path in (resumed.journal.folder / "files").rglob("*.txt")] == ["wanted.txt"]
     delivered(resumed)
-    [there] = client.list_artifacts(resumed.journal.address.run_id, "pictures")
+    [there] = client.list_artifacts(resumed.journal.run.run_id, "pictures")
     assert there.path == "pictures/wanted.txt"
 
 
@@ -255,7 +256,7 @@ def test_a_second_process_gets_a_part_of_its_own_and_knows_the_steps_of_the_firs
     outbox: Outbox, database: Path, run_id: str
 ) -> None:
     outbox.metrics(steps(1, 3))
-    second = open_outbox(outbox.folder, f"sqlite:///{database}", run_id)
+    second = open_outbox(RunRef(outbox.folder, f"sqlite:///{database}", run_id))
     assert (outbox.journal.folder.name, second.journal.folder.name) == ("0", "1")
     with pytest.raises(HeldError, match="in use by a run"):
         Journal(outbox.journal.folder)
@@ -270,8 +271,8 @@ def test_a_second_process_gets_a_part_of_its_own_and_knows_the_steps_of_the_firs
 
 def test_an_outbox_of_another_run_is_refused(outbox: Outbox) -> None:
     outbox.close(patience=0)
-    with pytest.raises(TrackingError, match=f"holds metrics of MLflow run {outbox.journal.address.run_id}, not of f"):
-        open_outbox(outbox.folder, "sqlite:///x", "f" * 32)
+    with pytest.raises(TrackingError, match=f"holds metrics of MLflow run {outbox.journal.run.run_id}, not of f"):
+        open_outbox(RunRef(outbox.folder, "sqlite:///x", "f" * 32))
 
 
 def hold(part: Path, ready: Connection) -> None:
@@ -315,7 +316,7 @@ def test_a_later_status_stands_whatever_order_the_parts_are_delivered_in(
 ) -> None:
     outbox.status("FAILED", {"failure": "the node was lost"})
     time.sleep(0.002)
-    second = open_outbox(outbox.folder, f"sqlite:///{database}", run_id)
+    second = open_outbox(RunRef(outbox.folder, f"sqlite:///{database}", run_id))
     second.status("FINISHED", {})
     second.start().close(patience=20)
     delivered(outbox)
@@ -342,11 +343,11 @@ def test_a_new_picture_keeps_the_descriptions_links_to_evaluations(
     assert not list((again.journal.folder / "files").iterdir()), "what is delivered takes no space"
 
 
-def test_the_journal_belongs_to_its_address_even_where_the_server_moves(outbox: Outbox, database: Path) -> None:
+def test_the_journal_belongs_to_its_run_even_where_the_server_moves(outbox: Outbox, database: Path) -> None:
     outbox.metrics(steps(1, 1))
     outbox.close(patience=0)
     part = outbox.journal.folder
-    moved = Address("http://127.0.0.1:9", outbox.journal.address.run_id)
+    moved = RunRef(outbox.folder, "http://127.0.0.1:9", outbox.journal.run.run_id)
     Journal(part, moved).close()
-    assert address_of(part) == moved
+    assert run_of(part) == moved
     assert not tracking.deliver(outbox.folder, patience=20, uri=f"sqlite:///{database}")

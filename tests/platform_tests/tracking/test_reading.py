@@ -10,6 +10,8 @@ import pytest
 from gscnn_platform import tracking
 from gscnn_platform.config import ExperimentConfig, TrackingConfig
 from gscnn_platform.data.store import Store
+from gscnn_platform.runs.folder import RunFolder
+from gscnn_platform.runs.ref import RunRef
 from tests.tracked import log, tracked
 
 
@@ -20,17 +22,17 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def run_id(uri: str, tiny_run: ExperimentConfig, streets_store: Store, tmp_path: Path) -> str:
-    return tracking.create_run(uri, tiny_run, "a run", streets_store, str(tmp_path), {})
+    return tracking.create_run(uri, tiny_run, RunFolder.of(str(tmp_path), "a run"), streets_store, {})
 
 
 def test_a_run_is_read_as_training_has_written_it(
     uri: str, run_id: str, tiny_run: ExperimentConfig, streets_store: Store, tmp_path: Path
 ) -> None:
     curve = {0: 0.1, 1: 0.4, 2: 0.3}
-    with tracking.RunWriter.opened(tmp_path, uri, run_id, system_metrics=False) as writer:
+    with tracking.RunWriter.opened(RunRef(tmp_path, uri, run_id), system_metrics=False) as writer:
         writer.log_steps([(epoch, {"val/miou": value, "val_iou/road": value / 2}) for epoch, value in curve.items()])
         writer.log_steps([(step, {"train/total": 1 / step, "train/lr": 0.1}) for step in range(1, 1201)])
-    tracking.close_run(tmp_path, uri, run_id, failure="ValueError: no")
+    tracking.close_run(RunRef(tmp_path, uri, run_id), failure="ValueError: no")
     run = tracking.read_run(uri, run_id, re.compile(r"val/.+|train/total"))
     assert (run.run_id, run.name, run.status) == (run_id, "a run", "FAILED")
     assert run.curves == {"val/miou": curve, "train/total": {step: 1 / step for step in range(1, 1201)}}
@@ -63,10 +65,10 @@ def test_a_sweeps_trials_are_read_in_the_order_of_their_starts(uri: str, run_id:
 
 def test_the_picture_of_an_epoch_is_read_or_the_last_one(uri: str, run_id: str, tmp_path: Path) -> None:
     assert tracking.picture(uri, run_id, 1) is None
-    with tracking.RunWriter.opened(tmp_path, uri, run_id, system_metrics=False) as writer:
+    with tracking.RunWriter.opened(RunRef(tmp_path, uri, run_id), system_metrics=False) as writer:
         for epoch in (1, 2, 10):
             writer.log_picture(np.full((4, 6, 3), epoch, np.uint8), epoch, "caption")
-    tracking.close_run(tmp_path, uri, run_id)
+    tracking.close_run(RunRef(tmp_path, uri, run_id))
     first, last = tracking.picture(uri, run_id, 1), tracking.picture(uri, run_id, 7)
     assert first is not None
     assert last is not None

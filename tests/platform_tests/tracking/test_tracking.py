@@ -18,6 +18,8 @@ from gscnn.model import build_model
 from gscnn_platform import tracking
 from gscnn_platform.config import ExperimentConfig, TrackingConfig, with_overrides
 from gscnn_platform.data.store import Store
+from gscnn_platform.runs.folder import RunFolder
+from gscnn_platform.runs.ref import RunRef
 from gscnn_platform.tracking import writer
 from gscnn_platform.tracking.uri import check_listening
 
@@ -60,7 +62,7 @@ def answering() -> Iterator[Answering]:
 
 @pytest.fixture
 def run_id(uri: str, tiny_run: ExperimentConfig, streets_store: Store) -> str:
-    return tracking.create_run(uri, tiny_run, "a run", streets_store, "/runs/a run", {})
+    return tracking.create_run(uri, tiny_run, RunFolder("/runs/a run"), streets_store, {})
 
 
 def test_the_uri_is_the_configs_then_the_environments_then_sqlite_beside_the_checkpoints(
@@ -196,7 +198,7 @@ def test_a_new_run_tells_config_code_data_and_versions(
 
 
 def test_steps_and_pictures_written_by_rank_0_are_there_with_their_steps(uri: str, run_id: str, tmp_path: Path) -> None:
-    with tracking.RunWriter.opened(tmp_path, uri, run_id, system_metrics=False) as writer:
+    with tracking.RunWriter.opened(RunRef(tmp_path, uri, run_id), system_metrics=False) as writer:
         writer.log_steps([(step, {"train/total": 1 / step, "train/lr": 0.1}) for step in range(1, 701)])
         writer.log_picture(np.zeros((4, 6, 3), np.uint8), epoch=3, caption="mIoU 0.5")
     client = mlflow.MlflowClient(uri)
@@ -213,7 +215,7 @@ def test_the_machines_load_is_tracked_while_the_writer_is_open(
     uri: str, run_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "SYSTEM_SECONDS", 0.05)
-    with tracking.RunWriter.opened(tmp_path, uri, run_id, system_metrics=True):
+    with tracking.RunWriter.opened(RunRef(tmp_path, uri, run_id), system_metrics=True):
         time.sleep(0.5)
     metrics = mlflow.MlflowClient(uri).get_run(run_id).data.metrics
     assert 0 < metrics["system/system_memory_usage_percentage"] < 100
@@ -228,10 +230,10 @@ def test_an_ended_run_says_how_and_why_and_runs_again_when_it_is_resumed(
     failure: str | None, stopped: str | None, status: str, uri: str, run_id: str, tmp_path: Path
 ) -> None:
     client = mlflow.MlflowClient(uri)
-    assert not tracking.close_run(tmp_path, uri, run_id, failure, stopped)
+    assert not tracking.close_run(RunRef(tmp_path, uri, run_id), failure, stopped)
     run = client.get_run(run_id)
     assert (run.info.status, run.data.tags.get("failure"), run.data.tags.get("stopped")) == (status, failure, stopped)
-    tracking.reopen_run(tmp_path, uri, run_id)
+    tracking.reopen_run(RunRef(tmp_path, uri, run_id))
     run = client.get_run(run_id)
     assert run.info.status == "RUNNING"
     assert not {"failure", "stopped"} & run.data.tags.keys()
@@ -246,9 +248,9 @@ def test_the_logged_model_loads_without_this_project_and_takes_any_size(
     checkpoint.mkdir()
     (checkpoint / "model.pt").write_bytes(b"weights")
     for _ in range(2):  # As by a driver that was killed before it had ended the run, and started again.
-        tracking.log_best(outbox, uri, run_id, model, checkpoint, {"miou": 0.5, "epoch": 2})
+        tracking.log_best(RunRef(outbox, uri, run_id), model, checkpoint, {"miou": 0.5, "epoch": 2})
     (checkpoint / "model.pt").unlink()
-    assert not tracking.close_run(outbox, uri, run_id)
+    assert not tracking.close_run(RunRef(outbox, uri, run_id))
     (outbox / "0" / "delivered.json").unlink()
     assert not tracking.deliver(outbox, patience=20)
     client = mlflow.MlflowClient(uri)
@@ -281,4 +283,4 @@ def test_a_server_that_does_not_answer_is_an_error_at_once(tiny_run: ExperimentC
         taken.bind(("127.0.0.1", 0))  # Bound and not listening: a connection is refused.
         uri = f"http://127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(tracking.TrackingError, match=rf"{uri} does not work: .* set --tracking.uri"):
-            tracking.create_run(uri, tiny_run, "a run", streets_store, "/runs/a run", {})
+            tracking.create_run(uri, tiny_run, RunFolder("/runs/a run"), streets_store, {})

@@ -13,8 +13,12 @@ from gscnn_platform.data.disk_full import StorageError
 from gscnn_platform.data.store import Store
 from gscnn_platform.paths import AnyPath, as_path, below
 from gscnn_platform.reporting.checkpoint_evaluation import evaluate_checkpoint
-from gscnn_platform.training import checkpoints, resume
-from gscnn_platform.training.resume import ResumeError, choose_run
+from gscnn_platform.runs.alive import alive
+from gscnn_platform.runs.checkpoint import CHECKSUMS, MODEL, TRAINING, CheckpointError
+from gscnn_platform.runs.folder import ALIVE, RunFolder
+from gscnn_platform.runs.loading import load_model, load_training_state, metrics_of
+from gscnn_platform.runs.record import RECORD, ResumeError, RunRecord
+from gscnn_platform.runs.resume import choose_run, wanted_run
 from gscnn_platform.training.trainer import Trial, run_training
 from tests.s3 import Endpoint, Mode
 from tests.saved import content_of, save_checkpoint
@@ -58,36 +62,36 @@ def test_a_run_on_an_object_store_that_fails_for_a_while_has_the_weights_of_a_lo
         }
         result = run_training(with_overrides(tiny_run, changes), Trial(tags={}, tell=tell))
         assert result.last_checkpoint == f"{storage}/run/step-00000006"
-        assert checkpoints.load_model(result.best_checkpoint).metrics["val/miou"] == result.best_metrics["val/miou"]
-        return hashlib.sha256((as_path(result.last_checkpoint) / checkpoints.MODEL).read_bytes()).hexdigest()
+        assert load_model(result.best_checkpoint).metrics["val/miou"] == result.best_metrics["val/miou"]
+        return hashlib.sha256((as_path(result.last_checkpoint) / MODEL).read_bytes()).hexdigest()
 
     here = weights_of(str(tmp_path / "runs"), str(streets_store.path), outage=False)
     there = weights_of(f"{remote}/runs", put(streets_store, as_path(remote) / "store"), outage=True)
     assert there == here
-    assert resume.ALIVE not in names(f"{remote}/runs/run")
+    assert ALIVE not in names(f"{remote}/runs/run")
 
 
 def test_checkpoints_on_an_object_store_are_kept_found_and_checked_as_on_a_disk(
     tiny_run: ExperimentConfig, streets_store: Store, remote: str
 ) -> None:
-    run, model = f"{remote}/runs/mine", build_model(tiny_run.model).eval()
+    run, model = RunFolder(f"{remote}/runs/mine"), build_model(tiny_run.model).eval()
     for step, miou in ((3, 0.3), (6, 0.6), (9, 0.1), (12, 0.2)):
-        checkpoints.keep(run, step, content_of(model, tiny_run, streets_store, miou), best=miou in (0.3, 0.6))
-    assert names(run) == ["best-00000006", "step-00000009", "step-00000012"]
-    assert checkpoints.steps_of_run(run) == ["step-00000012", "step-00000009"]
-    assert checkpoints.metrics_of(f"{run}/step-00000009")["val/miou"] == 0.1
-    loaded = checkpoints.load_model(run)
+        run.keep(step, content_of(model, tiny_run, streets_store, miou), best=miou in (0.3, 0.6))
+    assert names(run.location) == ["best-00000006", "step-00000009", "step-00000012"]
+    assert run.steps() == ["step-00000012", "step-00000009"]
+    assert metrics_of(run.at("step-00000009"))["val/miou"] == 0.1
+    loaded = load_model(run.location)
     image, gradient = torch.randn(1, 3, 64, 96), torch.rand(1, 1, 64, 96)
     with torch.inference_mode():
         torch.testing.assert_close(loaded.model(image, gradient), model(image, gradient), rtol=0, atol=0)
-    checkpoints.clone(f"{run}/step-00000009", f"{remote}/runs/other")
-    assert names(f"{remote}/runs/other") == ["step-00000009"]
-    file = as_path(f"{run}/step-00000012/{checkpoints.TRAINING}")
+    RunFolder(f"{remote}/runs/other").clone(run)
+    assert names(f"{remote}/runs/other") == ["step-00000012"]
+    file = run.path / "step-00000012" / TRAINING
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(checkpoints.CheckpointError, match=r"training\.pt is damaged"):
-        checkpoints.load_training_state(f"{run}/step-00000012")
-    (as_path(f"{run}/step-00000012") / checkpoints.CHECKSUMS).unlink()
-    assert checkpoints.steps_of_run(run) == ["step-00000009"]
+    with pytest.raises(CheckpointError, match=r"training\.pt is damaged"):
+        load_training_state(run.at("step-00000012"))
+    (run.path / "step-00000012" / CHECKSUMS).unlink()
+    assert run.steps() == ["step-00000009"]
 
 
 def test_an_evaluation_by_uri_counts_what_a_local_one_counts(
@@ -114,16 +118,17 @@ def test_an_evaluation_by_uri_counts_what_a_local_one_counts(
 
 def test_a_run_on_an_object_store_is_found_again(tiny_run: ExperimentConfig, remote: str) -> None:
     config = tiny_run.model_copy(update={"run_name": "mine"})
-    assert choose_run(config, remote, "data") == ("mine", None)
-    record = resume.RunRecord(
+    wanted, folder = wanted_run(config, "data"), RunFolder.of(remote, "mine")
+    assert choose_run(wanted, remote) == (folder, None)
+    record = RunRecord(
         name="mine", config=config, fingerprint="data", tracking_uri="sqlite:///x", run_id="0" * 32, state="stopped"
     )
-    resume.write_record(f"{remote}/mine", record)
-    assert choose_run(config, remote, "data") == ("mine", record)
-    assert choose_run(tiny_run.model_copy(update={"name": "mine"}), remote, "data")[1] is None
-    with resume.alive(f"{remote}/mine"), pytest.raises(ResumeError, match="'mine' is running: process"):
-        choose_run(config, remote, "data")
-    assert names(f"{remote}/mine") == [resume.RECORD]
+    folder.write(record)
+    assert choose_run(wanted, remote) == (folder, record)
+    assert choose_run(wanted_run(tiny_run.model_copy(update={"name": "mine"}), "data"), remote)[1] is None
+    with alive(folder), pytest.raises(ResumeError, match="'mine' is running: process"):
+        choose_run(wanted, remote)
+    assert names(f"{remote}/mine") == [RECORD]
 
 
 def test_storage_that_cannot_be_used_is_an_error_before_anything_is_started(

@@ -8,7 +8,10 @@ import pytest
 from gscnn_platform import cluster, tracking
 from gscnn_platform.config import ExperimentConfig, with_overrides
 from gscnn_platform.interrupts import InterruptedJobError
-from gscnn_platform.training import execution, resume, trainer
+from gscnn_platform.runs.folder import RunFolder
+from gscnn_platform.runs.record import RunRecord
+from gscnn_platform.runs.resume import choose_run, wanted_run
+from gscnn_platform.training import execution, trainer
 
 
 def test_a_start_that_is_interrupted_once_its_mlflow_run_is_made_is_resumed_by_the_same_command(
@@ -24,8 +27,8 @@ def test_a_start_that_is_interrupted_once_its_mlflow_run_is_made_is_resumed_by_t
     config = with_overrides(tiny_run, {"storage": str(storage), "run_name": None, "model.weights": None})
     with pytest.raises(InterruptedJobError):
         trainer.run_training(config)
-    [folder] = [path for path in storage.iterdir() if path.name.startswith("streets-")]
-    left = resume.read_record(str(folder))
+    [folder] = [RunFolder(str(path)) for path in storage.iterdir() if path.name.startswith("streets-")]
+    left = folder.read(RunRecord)
     assert left is not None
-    assert resume.choose_run(config, str(storage), left.fingerprint) == (folder.name, left)
+    assert choose_run(wanted_run(config, left.fingerprint), str(storage)) == (folder, left)
     assert tracking.fate_of(left.tracking_uri, left.run_id) == "active"

@@ -1,14 +1,15 @@
 """Outboxes as folders: found, moved aside, and given to another run."""
 
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
+from gscnn_platform.runs.ref import RunRef
 from gscnn_platform.tracking.outbox.errors import TrackingError
 from gscnn_platform.tracking.outbox.journal import Journal
 from gscnn_platform.tracking.outbox.left import left_in
 from gscnn_platform.tracking.outbox.outbox import Say
-from gscnn_platform.tracking.outbox.parts import HEADER, Address, parts, read_json, write_json
+from gscnn_platform.tracking.outbox.parts import HEADER, parts, read_json, write_run
 
 
 def find_outboxes(folders: Iterable[Path]) -> list[Path]:
@@ -29,17 +30,16 @@ def find_outboxes(folders: Iterable[Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def make_way(outbox: str | Path, run_id: str, say: Say) -> None:
+def make_way(run: RunRef, say: Say) -> None:
     """Moves aside the outbox of an earlier run with the same name.
 
     Args:
-        outbox: the folder; there may be none.
-        run_id: of the new run.
+        run: the new one.
         say: hears where to, if something in it was not delivered.
     """
-    place = Path(outbox)
+    place = run.outbox
     others = [known["run_id"] for part in parts(place) if (known := read_json(part / HEADER)) is not None]
-    other = next((each for each in others if each != run_id), None)
+    other = next((each for each in others if each != run.run_id), None)
     if other is None:
         return
     left = left_in(place)
@@ -49,19 +49,19 @@ def make_way(outbox: str | Path, run_id: str, say: Say) -> None:
         say(f"tracking: an earlier run of this name has undelivered data, now in {aside}: {left.waiting}")
 
 
-def give_to(outbox: Path, address: Address) -> None:
-    """Gives an outbox to another run: all its entries are to be delivered again, to that one.
+def give_to(run: RunRef, new: str) -> None:
+    """Gives a run's outbox to another run: all its entries are to be delivered again, to that one.
 
     Args:
-        outbox: the folder; there may be none yet.
-        address: of the other run.
+        run: whose outbox it is; there may be none yet.
+        new: id of the other run.
     """
-    for part in parts(outbox):
+    for part in parts(run.outbox):
         journal = Journal(part)
         try:
             (part / "delivered.json").unlink(missing_ok=True)
             (part / "refused.jsonl").unlink(missing_ok=True)
-            write_json(part / HEADER, asdict(address))
+            write_run(part, replace(run, run_id=new))
         finally:
             journal.close()
-    (outbox / "steps.json").unlink(missing_ok=True)
+    (run.outbox / "steps.json").unlink(missing_ok=True)

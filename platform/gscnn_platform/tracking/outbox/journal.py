@@ -9,22 +9,22 @@ import uuid
 import weakref
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
+from gscnn_platform.runs.ref import RunRef
 from gscnn_platform.tracking.outbox.errors import HeldError, TrackingError
 from gscnn_platform.tracking.outbox.parts import (
     HEADER,
     JOURNAL,
-    Address,
     Entry,
-    address_of,
     complete_bytes,
     delivered_bytes,
     lines,
     read_json,
+    run_of,
     write_json,
+    write_run,
 )
 
 RESERVE: Final = 2**18
@@ -36,19 +36,19 @@ class Journal:
 
     Args:
         folder: the part's; made where it is missing.
-        address: of the run; None takes the one in the folder.
+        run: of the entries; None takes the one that the folder names.
 
     Raises:
         HeldError: another process holds it.
-        TrackingError: it belongs to another run, or has no address.
+        TrackingError: it belongs to another run, or names none.
     """
 
-    def __init__(self, folder: Path, address: Address | None = None) -> None:
+    def __init__(self, folder: Path, run: RunRef | None = None) -> None:
         self.folder = folder
         (folder / "files").mkdir(parents=True, exist_ok=True)
         self._lock = _locked(folder)
         try:
-            self.address = _agreed(folder, address)
+            self.run = _agreed(folder, run)
         except TrackingError:
             os.close(self._lock)
             raise
@@ -180,16 +180,16 @@ def _forget() -> None:
 os.register_at_fork(after_in_child=_forget)
 
 
-def open_part(outbox: Path, address: Address) -> Journal:
-    """The first part of an outbox that no other process holds: on a network disk a dead node's lock persists a while.
+def open_part(run: RunRef) -> Journal:
+    """The first part of its outbox that no other process holds: on a network disk a dead node's lock persists a while.
 
     Raises:
         TrackingError: it belongs to another run.
     """
-    number = 0
+    outbox, number = run.outbox.absolute(), 0
     while True:
         try:
-            return Journal(outbox / str(number), address)
+            return Journal(outbox / str(number), run)
         except HeldError:
             number += 1
 
@@ -208,15 +208,15 @@ def _locked(folder: Path) -> int:
     return lock
 
 
-def _agreed(folder: Path, address: Address | None) -> Address:
-    if address is None:
-        return address_of(folder)
+def _agreed(folder: Path, run: RunRef | None) -> RunRef:
+    if run is None:
+        return run_of(folder)
     known = read_json(folder / HEADER)
-    if known is not None and known["run_id"] != address.run_id:
-        raise TrackingError(f"{folder} holds metrics of MLflow run {known['run_id']}, not of {address.run_id}")
-    if known != asdict(address):
-        write_json(folder / HEADER, asdict(address))
-    return address
+    if known is not None and known["run_id"] != run.run_id:
+        raise TrackingError(f"{folder} holds metrics of MLflow run {known['run_id']}, not of {run.run_id}")
+    if known is None or known["tracking_uri"] != run.tracking_uri:
+        write_run(folder, run)
+    return run
 
 
 def _link_or_copy(source: str | Path, place: str | Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gscnn_platform.tracking.outbox.parts import ROWS, address_of, parts, refused, undelivered
+from gscnn_platform.tracking.outbox.parts import ROWS, parts, refused, run_of, undelivered
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def left_in(outbox: Path, error: str | None = None, lost: str | None = None) -> 
     waiting = [entry for folder in folders for entry in undelivered(folder)]
     return Left(
         outbox,
-        tracking_uri=address_of(folders[-1]).tracking_uri if folders else "",
+        tracking_uri=run_of(folders[-1]).tracking_uri if folders else "",
         steps=sum(len(entry.get("steps", [0])) for entry in waiting if entry["kind"] in ROWS),
         others=Counter(entry["kind"] for entry in waiting if entry["kind"] not in ROWS),
         refused=[reason for folder in folders for reason in refused(folder)],

@@ -142,7 +142,7 @@ class Outbox:
 
     def _model_id(self, values: Mapping[str, float]) -> str:
         named = ",".join(f"{key}={float(value)!r}" for key, value in sorted(values.items()))
-        return f"{self.journal.address.run_id}-{zlib.crc32(named.encode()):08x}"
+        return f"{self.journal.run.run_id}-{zlib.crc32(named.encode()):08x}"
 
     def status(self, status: str, tags: Mapping[str, str]) -> None:
         """RUNNING, FINISHED, FAILED or KILLED from now on, and the reason as tag `failure` or `stopped`."""

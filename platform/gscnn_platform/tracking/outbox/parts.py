@@ -4,10 +4,10 @@ import json
 import os
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from gscnn_platform.runs.ref import RunRef
 from gscnn_platform.tracking.outbox.errors import TrackingError
 
 HEADER: Final = "outbox.json"
@@ -17,14 +17,6 @@ ROWS: Final = ("metrics", "summary", "system")
 
 Entry = dict[str, Any]
 """A line of the journal, complete in itself; its first key is "kind"."""
-
-
-@dataclass(frozen=True)
-class Address:
-    """The run of the entries, and where they are delivered."""
-
-    tracking_uri: str
-    run_id: str
 
 
 def parts(outbox: Path) -> list[Path]:
@@ -53,12 +45,21 @@ def refused(part: Path) -> list[str]:
     )
 
 
-def address_of(part: Path) -> Address:
-    """Raises TrackingError if a crash left the file damaged; the run itself writes it anew when it is resumed."""
+def run_of(part: Path) -> RunRef:
+    """The run of a part's entries, and where they are delivered.
+
+    Raises:
+        TrackingError: a crash left the file damaged; the run itself writes it anew when it is resumed.
+    """
     known = read_json(part / HEADER)
     if known is None:
         raise TrackingError(f"{part / HEADER} is missing or damaged")
-    return Address(**known)
+    return RunRef(part.parent, known["tracking_uri"], known["run_id"])
+
+
+def write_run(part: Path, run: RunRef) -> None:
+    """Makes the part's entries those of a run."""
+    write_json(part / HEADER, {"tracking_uri": run.tracking_uri, "run_id": run.run_id})
 
 
 def complete_bytes(part: Path) -> int:

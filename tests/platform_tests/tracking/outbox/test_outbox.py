@@ -5,14 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from gscnn_platform.runs.ref import RunRef
 from gscnn_platform.tracking.outbox.errors import TrackingError
 from gscnn_platform.tracking.outbox.folders import find_outboxes, give_to
 from gscnn_platform.tracking.outbox.journal import Journal, open_part
 from gscnn_platform.tracking.outbox.left import left_in
 from gscnn_platform.tracking.outbox.outbox import Connect, Outbox
-from gscnn_platform.tracking.outbox.parts import Address, Entry, address_of, parts
+from gscnn_platform.tracking.outbox.parts import Entry, parts, run_of
 
-ADDRESS = Address("http://made.up", "1" * 32)
+URI, RUN_ID = "http://made.up", "1" * 32
 
 
 class ToList:
@@ -37,7 +38,7 @@ def to_list(arrived: list[Entry], *errors: Exception) -> Connect:
 
 
 def opened(folder: Path, connect: Connect, say: Callable[[str], None] = print) -> Outbox:
-    return Outbox(open_part(folder, ADDRESS), connect, say)
+    return Outbox(open_part(RunRef(folder, URI, RUN_ID)), connect, say)
 
 
 def test_entries_arrive_in_order_and_once(tmp_path: Path) -> None:
@@ -81,9 +82,9 @@ def test_an_outbox_that_is_given_to_another_run_delivers_everything_again(tmp_pa
     outbox.tags({"b": "c"})
     outbox.start().close(patience=5)
     [folder] = find_outboxes([tmp_path])
-    give_to(folder, Address(ADDRESS.tracking_uri, "2" * 32))
+    give_to(RunRef(folder, URI, RUN_ID), "2" * 32)
     [part] = parts(folder)
-    assert address_of(part).run_id == "2" * 32
+    assert run_of(part).run_id == "2" * 32
     assert left_in(folder).waiting == "tags"
     with pytest.raises(TrackingError, match=f"holds metrics of MLflow run {'2' * 32}, not of {'1' * 32}"):
-        Journal(part, ADDRESS)
+        Journal(part, RunRef(folder, URI, RUN_ID))

@@ -13,8 +13,11 @@ import pytest
 from gscnn_platform.config import EXECUTION, ExperimentConfig, flatten, with_overrides
 from gscnn_platform.names import NamingError
 from gscnn_platform.recipes import STREETS
-from gscnn_platform.training import resume
-from gscnn_platform.training.resume import ResumeError, RunRecord, State, choose_run
+from gscnn_platform.runs import alive as signs
+from gscnn_platform.runs.alive import alive
+from gscnn_platform.runs.folder import ALIVE, RunFolder
+from gscnn_platform.runs.record import RECORD, ResumeError, RunRecord, State
+from gscnn_platform.runs.resume import choose_run, wanted_run
 
 DATA = "0123456789abcdef"
 
@@ -24,14 +27,14 @@ def leave(storage: Path, name: str, config: ExperimentConfig = STREETS, state: S
     record = RunRecord(
         name=name, config=config, fingerprint=DATA, tracking_uri="sqlite:///x", run_id="0" * 32, state=state
     )
-    resume.write_record(str(storage / name), record)
+    RunFolder.of(str(storage), name).write(record)
 
 
 def chosen(storage: Path, config: ExperimentConfig, data: str = DATA) -> str | None:
     """Name of the run that is resumed; None for a new one."""
-    name, record = choose_run(config, str(storage), data)
-    assert record is None or record.name == name
-    return None if record is None else name
+    folder, record = choose_run(wanted_run(config, data), str(storage))
+    assert record is None or record.name == folder.name
+    return None if record is None else folder.name
 
 
 @pytest.mark.parametrize("state", ["running", "stopped", "failed"])
@@ -85,7 +88,7 @@ def test_a_finished_name_and_a_folder_that_is_no_run_are_refused(tmp_path: Path)
 def test_a_run_whose_driver_lives_is_left_alone(tmp_path: Path) -> None:
     leave(tmp_path, "streets-20260101-000000")
     named = with_overrides(STREETS, {"run_name": "streets-20260101-000000"})
-    with resume.alive(str(tmp_path / "streets-20260101-000000")):
+    with alive(RunFolder.of(str(tmp_path), "streets-20260101-000000")):
         assert chosen(tmp_path, STREETS) is None
         with pytest.raises(ResumeError, match=f"is running: process {os.getpid()} on "):
             chosen(tmp_path, named)
@@ -96,15 +99,16 @@ def test_a_run_whose_driver_was_killed_on_this_host_is_free_at_once(tmp_path: Pa
     leave(tmp_path, "streets-20260101-000000")
     code = (
         "import os, signal, sys\n"
-        "from gscnn_platform.training import resume\n"
-        "with resume.alive(sys.argv[1]):\n"
+        "from gscnn_platform.runs.alive import alive\n"
+        "from gscnn_platform.runs.folder import RunFolder\n"
+        "with alive(RunFolder(sys.argv[1])):\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     folder = tmp_path / "streets-20260101-000000"
     killed = subprocess.Popen([sys.executable, "-c", code, str(folder)], env={**os.environ, "PYTHONPATH": ".:platform"})
     while psutil.Process(killed.pid).status() != psutil.STATUS_ZOMBIE:
         time.sleep(0.1)
-    assert (folder / resume.ALIVE).exists()
+    assert (folder / ALIVE).exists()
     assert chosen(tmp_path, STREETS) == "streets-20260101-000000", "nobody has waited for its end yet"
     killed.wait()
     assert chosen(tmp_path, STREETS) == "streets-20260101-000000"
@@ -112,8 +116,8 @@ def test_a_run_whose_driver_was_killed_on_this_host_is_free_at_once(tmp_path: Pa
 
 def test_a_driver_on_another_host_counts_as_dead_after_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     leave(tmp_path, "streets-20260101-000000")
-    monkeypatch.setattr(resume, "BEAT_SECONDS", 0.05)
-    beat = tmp_path / "streets-20260101-000000" / resume.ALIVE
+    monkeypatch.setattr(signs, "BEAT_SECONDS", 0.05)
+    beat = tmp_path / "streets-20260101-000000" / ALIVE
     clock = {"now": 1000.0}
 
     def sleep(seconds: float) -> None:
@@ -121,8 +125,8 @@ def test_a_driver_on_another_host_counts_as_dead_after_silence(tmp_path: Path, m
         if beats:
             beat.write_text(json.dumps({"host": "elsewhere", "pid": 1, "began": 0.0, "at": clock["now"]}))
 
-    monkeypatch.setattr(resume.time, "sleep", sleep)
-    monkeypatch.setattr(resume.time, "time", lambda: clock["now"])
+    monkeypatch.setattr(signs.time, "sleep", sleep)
+    monkeypatch.setattr(signs.time, "time", lambda: clock["now"])
     for beats in (True, False):
         beat.write_text(json.dumps({"host": "elsewhere", "pid": 1, "began": 0.0, "at": clock["now"]}))
         assert chosen(tmp_path, STREETS) == (None if beats else "streets-20260101-000000")
@@ -131,11 +135,11 @@ def test_a_driver_on_another_host_counts_as_dead_after_silence(tmp_path: Path, m
 def test_a_record_is_replaced_whole_and_a_torn_one_is_no_record(tmp_path: Path) -> None:
     leave(tmp_path, "mine")
     leave(tmp_path, "mine", state="stopped")
-    found = resume.read_record(str(tmp_path / "mine"))
+    found = RunFolder.of(str(tmp_path), "mine").read(RunRecord)
     assert found is not None
     assert found.state == "stopped"
-    (tmp_path / "mine" / resume.RECORD).write_text('{"name": "mi')
-    assert resume.read_record(str(tmp_path / "mine")) is None
+    (tmp_path / "mine" / RECORD).write_text('{"name": "mi')
+    assert RunFolder.of(str(tmp_path), "mine").read(RunRecord) is None
 
 
 @pytest.mark.parametrize("name", ["../outside", "exp/lr 0.05", "", "..", "a\nb", "x" * 201])
@@ -152,25 +156,25 @@ def test_a_name_that_cannot_be_a_folder_is_refused_before_anything_is_written(tm
 
 def test_a_start_that_fails_leaves_nothing_and_what_a_kill_leaves_is_taken(tmp_path: Path) -> None:
     named = with_overrides(STREETS, {"run_name": "x"})
-    with pytest.raises(OSError, match="no server"), resume.alive(str(tmp_path / "x")):
+    with pytest.raises(OSError, match="no server"), alive(RunFolder.of(str(tmp_path), "x")):
         raise OSError("no server")
     assert not list(tmp_path.iterdir())
     (tmp_path / "x" / "tracking" / "0").mkdir(parents=True)
-    resume.write_json(str(tmp_path / "x"), resume.ALIVE, {"host": "h", "pid": 1, "began": 0.0, "at": 0.0})
+    RunFolder.of(str(tmp_path), "x").write_json(ALIVE, {"host": "h", "pid": 1, "began": 0.0, "at": 0.0})
     (tmp_path / "x" / ".record.json.partial").touch()
     assert chosen(tmp_path, named) is None, "a new run"
-    (tmp_path / "x" / resume.RECORD).write_text('{"name": "mi')
+    (tmp_path / "x" / RECORD).write_text('{"name": "mi')
     with pytest.raises(ResumeError, match=r"x/record\.json is damaged, of another kind or of another version"):
         chosen(tmp_path, named)
 
 
 def test_a_start_that_is_under_way_keeps_its_folder(tmp_path: Path) -> None:
-    with resume.alive(str(tmp_path / "x")), pytest.raises(ResumeError, match="is running: process"):
+    with alive(RunFolder.of(str(tmp_path), "x")), pytest.raises(ResumeError, match="is running: process"):
         chosen(tmp_path, with_overrides(STREETS, {"run_name": "x"}))
 
 
 def test_a_folder_on_an_object_store_that_a_failed_start_has_left_is_free(remote: str) -> None:
-    with pytest.raises(OSError, match="no server"), resume.alive(f"{remote}/x"):
+    with pytest.raises(OSError, match="no server"), alive(RunFolder.of(remote, "x")):
         raise OSError("no server")
-    name, record = choose_run(with_overrides(STREETS, {"run_name": "x"}), remote, DATA)
-    assert (name, record) == ("x", None)
+    wanted = wanted_run(with_overrides(STREETS, {"run_name": "x"}), DATA)
+    assert choose_run(wanted, remote) == (RunFolder.of(remote, "x"), None)
