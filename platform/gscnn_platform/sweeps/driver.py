@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from ray import tune
@@ -250,15 +250,8 @@ def _tune(
     # The board tells each thing once; Tune would add boxes, and the whole of Ray's stack of a failure, twice.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
-    state = folder.at(TUNE)
-    if tune.Tuner.can_restore(state):
-        try:
-            return tune.Tuner.restore(state, trainable=trainable, resume_unfinished=True, resume_errored=True)
-        except (ModuleNotFoundError, AttributeError) as error:  # Tune pickles searcher and callbacks by their modules.
-            raise SweepError(
-                f"{state} was written by another version of this code ({error}): resume the sweep with that version, "
-                "or start a new one with --no-resume"
-            ) from error
+    if tune.Tuner.can_restore(folder.at(TUNE)):
+        return _restored(folder.at(TUNE), trainable)
     drawn = {key: tune_domain(domain) for key, domain in space.parsed().items()} if config.scheduler == "pbt" else {}
     np.random.seed(config.recipe.seed)  # What Tune itself draws with.
     return tune.Tuner(
@@ -279,6 +272,16 @@ def _tune(
             verbose=0,
         ),
     )
+
+
+def _restored(state: str, trainable: Any) -> tune.Tuner:
+    try:
+        return tune.Tuner.restore(state, trainable=trainable, resume_unfinished=True, resume_errored=True)
+    except (ModuleNotFoundError, AttributeError) as error:  # Tune pickles searcher and callbacks by their modules.
+        raise SweepError(
+            f"{state} was written by another version of this code ({error}): resume the sweep with that version, "
+            "or start a new one with --no-resume"
+        ) from error
 
 
 def _of_a_trial(config: SweepConfig) -> dict[str, float]:

@@ -10,12 +10,11 @@ from gscnn_platform.cluster import ResourcesError
 from gscnn_platform.config import ExperimentConfig, with_overrides
 from gscnn_platform.data.disk_full import StorageError
 from gscnn_platform.data.store import StoreError
-from gscnn_platform.runs.folder import TUNE, RunFolder
 from gscnn_platform.sweeps import SweepConfig, SweepError, driver, run_sweep
 from gscnn_platform.sweeps.domains import SearchSpaceError
-from gscnn_platform.sweeps.record import SweepRecord
 from gscnn_platform.sweeps.search_spaces import SEARCH_SPACES
 from gscnn_platform.sweeps.space import SearchSpace
+from gscnn_platform.sweeps.trial import SweepTrial
 from gscnn_platform.tracking import find_model
 
 
@@ -39,24 +38,11 @@ def test_what_cannot_work_is_found_before_a_cluster_is_busy(tiny_run: Experiment
         run_sweep(sweep_of(tiny_run, storage), space)
 
 
-def test_tunes_state_of_another_version_is_refused_with_the_way_out(tiny_run: ExperimentConfig, storage: Path) -> None:
-    config, space = sweep_of(tiny_run, storage, cpus_per_worker=1), SEARCH_SPACES["loss-small"]
-    folder = storage / "a-sweep"
-    (folder / TUNE).mkdir(parents=True)
+def test_tunes_state_of_another_version_is_refused_with_the_way_out(tmp_path: Path) -> None:
     # What pickle writes for a class of a module that is gone.
-    (folder / TUNE / "tuner.pkl").write_bytes(b"cgscnn_platform.gone\nBoardCallback\n.")
-    record = SweepRecord(
-        name="a-sweep",
-        config=config,
-        space=space,
-        fingerprint="data",
-        tracking_uri="sqlite:///mlflow.db",
-        run_id="0" * 32,
-        began=0.0,
-        state="stopped",
-    )
-    with pytest.raises(SweepError, match=r"(?s)/tune was written by another version .*gone.* --no-resume"):
-        driver._tune(config, space, record, RunFolder(str(folder)), side_by_side=1, count=1)
+    (tmp_path / "tuner.pkl").write_bytes(b"cgscnn_platform.gone\nBoardCallback\n.")
+    with pytest.raises(SweepError, match=r"was written by another version .*gone.* --no-resume"):
+        driver._restored(str(tmp_path), SweepTrial)
 
 
 @pytest.mark.usefixtures("ray_cluster")
