@@ -237,7 +237,7 @@ def test_a_password_that_stops_working_is_said_and_loses_nothing(
     be(("alice", "wrong"))
     said: list[str] = []
     run = RunRef(tmp_path / "run" / "tracking", server.uri, run_of_alice)
-    with tracking.RunWriter.opened(RunRef(run, system_metrics=False, say=said.append)) as writer:
+    with tracking.RunWriter.opened(run, system_metrics=False, say=said.append) as writer:
         writer.log_steps([(1, {"train/total": 1.0})])
         time.sleep(1.5)
     left = tracking.close_run(run, patience=1)
@@ -249,7 +249,7 @@ def test_a_password_that_stops_working_is_said_and_loses_nothing(
     credentials.parent.mkdir()
     name, password = ALICE[0], ALICE[1].replace("%", "%%")
     credentials.write_text(f"[mlflow]\nmlflow_tracking_username = {name}\nmlflow_tracking_password = {password}\n")
-    assert not tracking.deliver(outbox, patience=20)
+    assert not tracking.deliver(run.outbox, patience=20)
     assert mlflow.MlflowClient(server.uri).get_run(run_of_alice).data.metrics == {"train/total": 1.0}
 
 
