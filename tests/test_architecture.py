@@ -33,7 +33,7 @@ LAYERS: tuple[set[str], ...] = (
     },
     {"gscnn_platform.data", "gscnn_platform.provenance", "gscnn_platform.runs", "gscnn_platform.tracking"},
     {"gscnn_platform.cluster"},
-    {"gscnn_platform.paths"},
+    {"gscnn_platform.paths", "gscnn_platform.tracking.outbox"},
     {"gscnn_platform.config", "gscnn_platform.manifests"},
     {
         "gscnn_platform.interrupts",
@@ -45,8 +45,8 @@ LAYERS: tuple[set[str], ...] = (
         "gscnn_platform.names",
         "gscnn_platform.scores",
         "gscnn_platform.remote_errors",
+        "gscnn_platform.runs.ref",
         "gscnn_platform.text_files",
-        "gscnn_platform.tracking.outbox",
     },
     {"gscnn"},
 )
