@@ -52,7 +52,8 @@ class ModelConfig(_Config):
     """Pretrained weights that the backbone offers: "imagenet" (ResNets, from torchvision); None: random weights."""
     init: Init = "torch"
     """Initialization of the convolutions in the shape stream, fusion and head: PyTorch's default (He et al.'s uniform
-    with slope sqrt 5, random biases), or Kaiming normal by fan-in with biases of 0 (released code)."""
+    with slope sqrt 5, random biases), or Kaiming normal by fan-in with biases of 0 (released code). The default
+    had the higher boundary F on CamVid, by 0.024 at 3 px, at equal mIoU (benchmarks/results/settings-2026-11-26.md)."""
     aspp_rates: tuple[int, int, int] | None = None
     """Dilations of the ASPP; None means 12, 24, 36 at output stride 8 and 6, 12, 18 at 16 (the paper)."""
     aspp_channels: int = Field(default=256, ge=1)

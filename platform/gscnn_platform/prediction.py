@@ -4,7 +4,7 @@ if one worker on this machine does it all."""
 import logging
 import resource
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
@@ -199,7 +199,7 @@ def _predicted_by(
     loaded: LoadedModel,
     files: Mapping[str, AnyPath],
     out: AnyPath,
-) -> Iterator[dict[str, Any]]:
+) -> Iterable[dict[str, Any]]:
     """One row a file, by Ray's workers."""
     import ray
     import ray.data
@@ -224,7 +224,7 @@ def _predicted_by(
     )
 
 
-def _under_a_bar(rows: Iterator[dict[str, Any]], files: int, out: AnyPath) -> Iterator[dict[str, Any]]:
+def _under_a_bar(rows: Iterable[dict[str, Any]], files: int, out: AnyPath) -> Iterator[dict[str, Any]]:
     """The rows, as they are done.
 
     Raises:
