@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import signal
 from collections.abc import Callable
 from typing import Annotated, Any, get_origin
 
@@ -12,6 +13,8 @@ from beartype.vale import IsInstance
 
 # A tensor of these tests is too small to share among threads, and many a machine that runs them has two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Jobs that tests start would inherit that it is ignored from `nohup make test`.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def check(function: Callable[..., Any]) -> Callable[..., Any]:
