@@ -8,10 +8,14 @@ import ray
 
 from gscnn_platform import machine
 
-SLOW_STARTS: Final = 3
-"""Requests for resources that may go unanswered while a cluster starts."""
-_OVERLOADED: Final = "ray.train.v2._internal.execution.scaling_policy.autoscaling_coordinator_client"
-"""Logger of a warning that "is safe to ignore" while CPUs are overloaded, as at most starts on a laptop."""
+TRANSIENT_WARNINGS: Final = 3
+"""Warnings of a logger below that are dropped: Ray repeats its request, and more of them are a fault."""
+_TRANSIENT: Final = (
+    # Requests for resources go unanswered while CPUs are overloaded, as at most starts on a laptop.
+    "ray.train.v2._internal.execution.scaling_policy.autoscaling_coordinator_client",
+    # The State API does not answer while a driver's own cluster shuts down.
+    "ray.train.v2._internal.execution.controller.placement_group_cleaner",
+)
 
 
 def set_up_worker() -> None:
@@ -23,11 +27,12 @@ def set_up_worker() -> None:
     """
     os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
     machine.prepare_process()
-    logging.getLogger(_OVERLOADED).addFilter(_Persisting())
+    for name in _TRANSIENT:
+        logging.getLogger(name).addFilter(_Persisting())
 
 
 class _Persisting(logging.Filter):
-    """Lets a warning through, without its traceback, once it repeats too often for a slow start."""
+    """Lets a warning through, without its traceback, once it has repeated too often to be transient."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,4 +41,4 @@ class _Persisting(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         self.count += 1
         record.exc_info = None
-        return self.count > SLOW_STARTS
+        return self.count > TRANSIENT_WARNINGS
