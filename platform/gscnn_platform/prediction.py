@@ -110,12 +110,12 @@ def predict(config: PredictConfig) -> PredictResult:
         PredictionRecord(state="running", checkpoint=config.checkpoint, settings=settings).write(out)
         for picture in mine if config.overwrite else ():
             (out / picture).unlink(missing_ok=True)  # What is there counts as done once this is interrupted.
-        batches = (
-            _predicted_by(workers, config, loaded, left, out)
-            if workers
-            else _predicted_here(threads or 1, config, loaded, left, out)
-        )
-        rows = list(_under_a_bar(batches, len(left), out)) if left else []
+        predicted: Iterable[dict[str, Any]] = ()
+        if workers is not None:
+            predicted = _predicted_by(workers, config, loaded, left, out)
+        elif left and threads is not None:
+            predicted = _predicted_here(threads, config, loaded, left, out)
+        rows = list(_under_a_bar(predicted, len(left), out)) if left else []
         from_now_on(f"the pictures in {out} are whole")
     unreadable = {row["file"]: row["error"] for row in rows if row["error"]}
     good = [row for row in rows if not row["error"]]
@@ -143,7 +143,7 @@ def describe(result: PredictResult) -> str:
     """The result, with what could not be predicted, for users."""
     speed = ""
     if result.seconds_per_image is not None:
-        speed = f" · {1 / result.seconds_per_image:.2f} images/s and {result.peak_gib:.2f} GiB at most a worker"
+        speed = f" · {1 / result.seconds_per_image:.2f} images/s and at most {result.peak_gib:.2f} GiB per worker"
     lines = [f"{result.predicted} images -> {result.out}{speed}"]
     if result.resumed:
         lines.append(f"{result.resumed} images were predicted before this prediction was interrupted")

@@ -1,5 +1,6 @@
 """The record of a run, for other processes: its config, its data, its MLflow run and how it ended."""
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final, Literal
 
@@ -39,9 +40,9 @@ class Record(Config):
     state: State
 
     @property
+    @abstractmethod
     def settings(self) -> Mapping[str, Any]:
         """Dotted key -> value, of all that must be the same to resume it."""
-        raise NotImplementedError
 
 
 class RunRecord(Record):
