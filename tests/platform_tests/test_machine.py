@@ -107,3 +107,13 @@ def test_a_process_without_home_or_name_gets_both_for_the_libraries_that_ask() -
     environment = {"PYTHONPATH": ".:platform", "PATH": os.environ["PATH"]}
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, check=False)
     assert run.stdout == b"True\n", run.stderr
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_openmp_waits_without_spinning_in_every_job_unless_the_user_says_otherwise(
+    given: dict[str, str], expected: str
+) -> None:
+    paths = {"PYTHONPATH": f"{ROOT}:{ROOT / 'platform'}", "PATH": os.environ["PATH"]}
+    program = "import os, sys, jobs; assert 'torch' not in sys.modules; print(os.environ['OMP_WAIT_POLICY'])"
+    found = subprocess.run([sys.executable, "-c", program], env=paths | given, capture_output=True, text=True)
+    assert found.stdout.strip() == expected, found.stderr
