@@ -16,13 +16,13 @@ LOOK_SECONDS = 5.0
 
 
 class Control:
-    """Rank 0 decides by its clock and by what it is asked; the others follow at the same step.
+    """Decides after each step whether to continue, save or stop: rank 0 decides, and all workers follow at that step.
 
     Args:
         config: minutes and steps between checkpoints.
         rank, world_size: of this process.
-        asked: what somebody outside asks for by now; called after every step, so it must not wait.
-        preempted: whether a node is about to be taken away; called on all workers at the same steps.
+        asked: returns the signal that was requested from outside; called after every step, so it must not block.
+        preempted: whether a node is about to be preempted; called on all workers at the same steps.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Control:
         self.asked, self.preempted = asked, preempted
         self.steps_since_save, self.saved_at = 0, time.monotonic()
         self.looked_at, self.saved_for_preemption = time.monotonic(), False
-        # Its own group on the CPU: one over NCCL would make every step wait for the GPU. 0.1 to 0.3 ms per step.
+        # A separate CPU group takes 0.1 to 0.3 ms per step; over NCCL every step would wait for the GPU.
         self._group = None
         if world_size > 1:
             patience = timedelta(minutes=config.collective_timeout_minutes)
@@ -45,7 +45,7 @@ class Control:
             self._group = cast(torch.distributed.ProcessGroup, group)
 
     def after_step(self) -> Signal:
-        """The signal for all workers; every worker calls this after every step."""
+        """Returns the signal for all workers; every worker calls this after every step."""
         self.steps_since_save += 1
         signal = torch.tensor(self._decide() if self.rank == 0 else Signal.GO_ON, dtype=torch.int32)
         if self._group is not None:
@@ -58,7 +58,7 @@ class Control:
         return Signal.SAVE
 
     def saved(self) -> None:
-        """A checkpoint has been written: the time to the next begins."""
+        """Restarts the checkpoint interval; call it after a checkpoint was written."""
         self.steps_since_save, self.saved_at = 0, time.monotonic()
 
     def _decide(self) -> Signal:

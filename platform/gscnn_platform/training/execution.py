@@ -1,4 +1,4 @@
-"""The two ways to run a WorkerJob: on Ray Train's workers, or in this process if there is only one worker."""
+"""Runs a WorkerJob on Ray Train's workers, or in this process if there is only one worker."""
 
 import time
 from collections.abc import Callable
@@ -20,23 +20,23 @@ from gscnn_platform.training.progress import say
 from gscnn_platform.training.stopping import DriverLink, Stopper
 
 OF_OWN_CLUSTER: Final = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
-"""A local machine is not preempted: saves a process and a line of Ray's output."""
+"""Ray settings for a local cluster: it is never preempted, and the watcher costs a process and a line of output."""
 WHEN_THERE: Final = (
     "Training resumes from the last checkpoint once they are available. Or stop it and rerun the command with fewer "
     "--num-workers, or with --min-workers to resume with fewer automatically"
 )
-"""What follows on a node that is lost, for the user."""
+"""Advice to the user after a node is lost."""
 LOOK_SECONDS: Final = 5.0
-"""Between looks at the cluster for missing nodes."""
+"""Seconds between checks of the cluster for missing nodes."""
 Tell = Callable[[dict[str, float]], None]
 
 
 def resources(config: ExperimentConfig) -> cluster.Workers:
-    """What each worker of a training gets.
+    """Returns the resources of each training worker.
 
     Raises:
         ResourcesError: as `cluster.workers_for`.
-        ValueError: synchronised batch norm without GPUs.
+        ValueError: synchronised batch norm is set and the workers get no GPU.
     """
     workers = cluster.workers_for(config, config.num_workers, needed=config.min_workers)
     check_sync_bn(config, workers)
@@ -44,18 +44,18 @@ def resources(config: ExperimentConfig) -> cluster.Workers:
 
 
 def check_sync_bn(config: ExperimentConfig, workers: cluster.Workers) -> None:
-    """Raises a ValueError where synchronised batch norm is asked for and the workers get no GPU."""
+    """Raises ValueError if synchronised batch norm is set and the workers get no GPU."""
     if config.training.sync_bn and not workers.use_gpu:
         raise ValueError("training.sync_bn works on GPUs only, and the workers get none: add --training.no-sync-bn")
 
 
 class Waiting:
-    """Says once when the cluster becomes too small and once when it is large enough again; Ray Train waits silently.
+    """Prints a line when the cluster becomes too small and when it is large enough again; Ray Train waits silently.
 
     Args:
-        needed: workers without which nothing is done.
-        cpus, gpus: of each worker.
-        advice: what follows, and what the user can do.
+        needed: minimum number of workers.
+        cpus, gpus: per worker.
+        advice: what happens next, and what the user can do.
     """
 
     def __init__(self, needed: int, cpus: int, gpus: int, advice: str) -> None:
@@ -79,11 +79,11 @@ def train_on_workers(job: WorkerJob, stopper: Stopper, tell: Tell) -> None:
     """Runs the job on `config.num_workers` processes of the cluster.
 
     Raises:
-        NonFiniteLossError, CheckpointError, StoreError, StorageError: a worker's own error, where a user can fix it.
-        WorkerGroupError: of Ray Train, where workers failed too often.
+        NonFiniteLossError, CheckpointError, StoreError, StorageError: raised by a worker; the user can fix them.
+        WorkerGroupError: raised by Ray Train if workers failed more than `training.max_failures` times.
     """
     config = job.config
-    # On the driver's node: on any other node, its loss would end the run.
+    # On the driver's node, because losing any other node must not end the run.
     here: Any = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     link: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(DriverLink).remote()
     trainer = TorchTrainer(
@@ -136,7 +136,7 @@ def train_on_workers(job: WorkerJob, stopper: Stopper, tell: Tell) -> None:
 
 
 def _start_of(num_workers: int, cpus: int) -> str:
-    """What the job waits for until the first worker is ready."""
+    """Returns the activity to show until the first worker is ready."""
     needed, free = num_workers * cpus, int(ray.available_resources().get("CPU", 0))
     if free < needed:
         return f"waiting for {needed} free CPUs, {free} are free now"
@@ -144,7 +144,7 @@ def _start_of(num_workers: int, cpus: int) -> str:
 
 
 def train_here(job: WorkerJob, stopper: Stopper, tell: Tell) -> None:
-    """Runs the job in this process without starting Ray Train: a warm process takes its first step at once.
+    """Runs the job in this process. Without Ray Train's start, a warm process takes its first step at once.
 
     Raises:
         NonFiniteLossError, CheckpointError, StoreError, StorageError: as `train_on_workers`.

@@ -1,4 +1,4 @@
-"""The job that the driver sends to its workers, and where they start.
+"""The job that the driver sends to its workers, and the workers' entry point.
 
 Light to import: Ray's controller unpickles `run_worker` too and needs no torch or MLflow.
 """

@@ -1,4 +1,4 @@
-"""The loop of each worker: a TrainingWorker, its checkpoints and, on rank 0, the writer."""
+"""The training loop of each worker: a TrainingWorker, its checkpoints and, on rank 0, the writer."""
 
 import logging
 from collections.abc import Callable
@@ -39,11 +39,11 @@ class Place:
     """See Control."""
     preempted: Callable[[], bool]
     tell: Callable[[dict[str, float]], object]
-    """Receives the scores of each validation once its checkpoint is written."""
+    """Receives the scores of each validation after its checkpoint is written."""
 
 
 def train_loop_per_worker(job: WorkerJob, link: ActorHandle) -> None:
-    """Trains as one of Ray Train's workers, and reports errors that would recur after a restart to the driver."""
+    """Trains as one of Ray Train's workers. Errors that would recur after a restart are reported to the driver."""
     if ray.get(link.arrive.remote()) is not None:
         return
     logging.getLogger("ray.train").setLevel(logging.WARNING)
@@ -61,21 +61,21 @@ def train_loop_per_worker(job: WorkerJob, link: ActorHandle) -> None:
             )
             train(job, place)
     except (NonFiniteLossError, CheckpointError) as error:
-        # All workers get here at the same step, and none waits for another.
+        # All workers raise this at the same step, so none waits for another.
         ray.get(link.fail.remote(error))
     except (StoreError, StorageError) as error:
-        # Only this worker gets here: raising makes Ray stop the others, and all return at once after the restart. The
-        # driver shows the error; Ray would print its whole chain.
+        # Only this worker failed: raising makes Ray stop the others, and all return at once after the restart. The
+        # driver shows the error, so the chain of causes, which Ray would print in full, is dropped.
         ray.get(link.fail.remote(error))
         raise type(error)(str(error)) from None
 
 
 def train(job: WorkerJob, place: Place) -> None:
-    """Trains from the run's last complete checkpoint, or from the start, to the last step or to a signal to stop.
+    """Trains from the last undamaged checkpoint, or from the start, until the last step or a stop signal.
 
     Raises:
         NonFiniteLossError, CheckpointError: on all workers.
-        StoreError, StorageError: on this worker alone.
+        StoreError, StorageError: on this worker only.
     """
     config = job.config
     if place.device.type == "cpu":
@@ -90,7 +90,7 @@ def train(job: WorkerJob, place: Place) -> None:
             place.rank,
             place.world_size,
             place.device,
-            resumed=_last_whole_state(job.folder, place.rank, place.world_size),
+            resumed=_newest_undamaged_state(job.folder, place.rank, place.world_size),
             writer=writer,
         )
         scores: dict[str, float] = {}
@@ -111,7 +111,7 @@ def train(job: WorkerJob, place: Place) -> None:
                 metrics=metrics,
                 run_id=job.run.run_id,
             )
-            # Without validation the last checkpoint counts as the best.
+            # Without validation, the last checkpoint counts as the best.
             best = worker.val_reader is None or (report is not None and worker.best.get("epoch") == epoch)
             job.folder.keep(worker.step, content, best)
             if report is not None:
@@ -128,13 +128,13 @@ def train(job: WorkerJob, place: Place) -> None:
             say(f"stopped after step {worker.step} of {worker.total_steps}")
 
 
-def _last_whole_state(run: RunFolder, rank: int, world_size: int) -> dict[str, Any] | None:
-    """The state of the newest undamaged checkpoint, the same on all workers; None if the run is new.
+def _newest_undamaged_state(run: RunFolder, rank: int, world_size: int) -> dict[str, Any] | None:
+    """Returns the state of the newest undamaged checkpoint, the same on all workers; None if the run is new.
 
     Raises:
-        CheckpointError: there are checkpoints, and all of them are damaged.
+        CheckpointError: all checkpoints of the run are damaged.
     """
-    # All workers use what rank 0 finds: None if there is no checkpoint, "" if all are damaged.
+    # Rank 0 chooses for all workers: None if there is no checkpoint, "" if all are damaged.
     choice: list[str | None] = [None]
     if rank == 0:
         for name in run.steps():
@@ -149,5 +149,5 @@ def _last_whole_state(run: RunFolder, rank: int, world_size: int) -> dict[str, A
     if choice[0] is None:
         return None
     if not choice[0]:
-        raise CheckpointError(f"no checkpoint in {run} is whole: start a new run under another --run-name")
+        raise CheckpointError(f"all checkpoints in {run} are damaged: start a new run under another --run-name")
     return load_training_state(run.at(choice[0]))

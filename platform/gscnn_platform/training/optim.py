@@ -1,4 +1,4 @@
-"""The optimizer: how it is built, its parameter groups, and the learning rate as a pure function of the step."""
+"""Builds the optimizer with its parameter groups, and computes the learning rate as a pure function of the step."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from gscnn_platform.config import ExperimentConfig, OptimizerConfig
 
 
 def build_optimizer(model: nn.Module, config: ExperimentConfig) -> Optimizer:
-    """SGD with momentum over `parameter_groups`; `set_learning_rate` sets the learning rate before each step."""
+    """Returns SGD with momentum over `parameter_groups`; `set_learning_rate` sets the learning rate of each step."""
     optimizer = config.optimizer
     return torch.optim.SGD(
         parameter_groups(model, optimizer),
@@ -21,18 +21,18 @@ def build_optimizer(model: nn.Module, config: ExperimentConfig) -> Optimizer:
 
 
 def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
-    """One group of all parameters: the released code decays every one of them, biases and batch norms as well.
+    """Returns one group of all parameters: the released code applies weight decay to biases and batch norms as well.
 
-    A checkpoint stores the optimizer's state by group and place: other groups, or another order of their parameters,
-    cannot resume from it.
+    A checkpoint stores the optimizer's state by group and index, so a change of the groups or of the order of their
+    parameters makes older checkpoints unusable.
     """
     return [{"params": list(model.parameters()), "weight_decay": config.weight_decay}]
 
 
 def load_optimizer_state(optimizer: Optimizer, state: dict[str, Any]) -> None:
-    """Momentum and the like from a state_dict; settings such as weight decay stay those of `optimizer`.
+    """Loads momentum buffers from a state_dict; settings such as weight decay stay those of `optimizer`.
 
-    The state has settings too. The config's apply, where a sweep has changed them since.
+    The state_dict holds the settings of the run that saved it, which a sweep may have changed since.
     """
     ours = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
     optimizer.load_state_dict(state)
@@ -47,9 +47,9 @@ def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
 
 
 def learning_rate(config: ExperimentConfig, step: int, steps_per_epoch: int) -> float:
-    """Learning rate of the optimizer step that follows `step` others: the schedule, scaled down during warmup.
+    """Returns the learning rate of the optimizer step after `step` steps: the schedule, scaled down during warmup.
 
-    A pure function of the step: a run that resumes needs no state of it.
+    It is a pure function of the step, so a resumed run needs no scheduler state.
     """
     optimizer, epochs = config.optimizer, config.training.epochs
     scheduled = step if optimizer.poly_every == "step" else step - step % steps_per_epoch
@@ -59,10 +59,10 @@ def learning_rate(config: ExperimentConfig, step: int, steps_per_epoch: int) -> 
 
 
 def polynomial(done: float, power: float) -> float:
-    """Share of the first learning rate after the part `done` of the training, 0 to 1: from 1 to 0."""
+    """Returns the factor of the polynomial schedule, from 1 to 0; `done` is the completed fraction of training."""
     return (1 - done) ** power
 
 
 def warmed_up(lr: float, step: int, steps: float) -> float:
-    """`lr` after `steps` steps; before, a share of it that grows by the same part at each step (arXiv:1706.02677)."""
+    """Returns `lr` during linear warmup over `steps` steps, and `lr` itself after it (arXiv:1706.02677)."""
     return lr * (step + 1) / steps if step + 1 < steps else lr

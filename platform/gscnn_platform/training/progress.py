@@ -20,7 +20,7 @@ class Progress:
         self._training_time = 0.0
 
     def images_per_second(self, step: int) -> float:
-        """Speed since the last call; `step` counts optimizer steps from the start of the run."""
+        """Returns the speed since the last call; `step` counts optimizer steps from the start of the run."""
         last_step, last_time = self._at_last_line
         now = time.perf_counter()
         self._at_last_line = (step, now)
@@ -28,7 +28,7 @@ class Progress:
         return (step - last_step) * self.batch_size / (now - last_time)
 
     def line(self, step: int, values: Mapping[str, float], lr: float, speed: float) -> str:
-        """`values` holds "total" and the terms."""
+        """Returns the progress line; `values` holds "total" and the loss terms, `speed` is in images/s."""
         epoch, in_epoch = divmod(step - 1, self.steps_per_epoch)
         terms = ", ".join(f"{name} {value:.3f}" for name, value in values.items() if name != "total")
         left = self._training_time / (step - self._first) * (self.total - step)
@@ -39,12 +39,12 @@ class Progress:
         )
 
     def resumed(self) -> None:
-        """Call after a pause, such as validation, whose time does not count towards images/s and the time left."""
+        """Restarts the clock after a pause, such as validation, which does not count towards speed and time left."""
         self._at_last_line = (self._at_last_line[0], time.perf_counter())
 
 
 def duration(seconds: float) -> str:
-    """`45s`, `3m 05s`, `2h 10m`."""
+    """Returns seconds as text: `45s`, `3m 05s`, `2h 10m`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole}s"
@@ -53,5 +53,5 @@ def duration(seconds: float) -> str:
 
 
 def say(line: str) -> None:
-    """Prints a line at once. Ray Train replaces `print` in its workers by a logger, which showed each line twice."""
+    """Prints a line at once. Ray Train replaces `print` in its workers with a logger that shows each line twice."""
     tell(line)

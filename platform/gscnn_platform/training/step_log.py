@@ -1,4 +1,4 @@
-"""The values of each step, kept on the device until they are printed and logged to MLflow."""
+"""Collects the values of each step on the device until they are printed and logged to MLflow."""
 
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -20,10 +20,10 @@ class StepLog:
     """Loss terms, gradient norm and learning rate of every step since the last transfer to the host.
 
     Args:
-        progress: writes the lines for users.
-        world_size: over which loss terms are averaged. A worker's term is its part of the step's times the number of
-            workers (gscnn.losses.JointLoss), so the mean is the term of the whole step.
-        writer: MLflow's, on rank 0 only.
+        progress: formats the progress lines.
+        world_size: workers over which loss terms are averaged. A worker's term is its part of the step's term times the
+            number of workers (gscnn.losses.JointLoss), so the mean is the term of the whole step.
+        writer: MLflow writer, on rank 0 only.
         speak: whether this process prints.
     """
 
@@ -32,20 +32,20 @@ class StepLog:
         self._names: list[str] = []
         self._values: list[Tensor] = []
         self._extra: list[dict[str, float]] = []
-        self._unsaid: list[dict[str, float]] = []
+        self._unprinted: list[dict[str, float]] = []
 
     def add(self, values: Mapping[str, Tensor], lr: float, skipped: int) -> None:
-        """`values` are scalars on the device: this worker's loss terms, "total", and the norm of all gradients."""
+        """Adds a step. `values` are scalars on the device: this worker's loss terms, "total", and the gradient norm."""
         self._names = list(values)
         self._values.append(torch.stack([value.detach().float() for value in values.values()]))
         self._extra.append({"lr": lr, **({"skipped": skipped} if skipped else {})})
 
     def last_of_this_worker(self, back: int = 0) -> dict[str, float]:
-        """This worker's values of the last step, or of `back` steps before it."""
+        """Returns this worker's values of the last step, or of the step `back` steps earlier."""
         return dict(zip(self._names, self._values[-1 - back].tolist(), strict=True))
 
     def flush(self, step: int) -> None:
-        """Hands the steps up to `step` to MLflow; called on all workers at the same steps."""
+        """Logs the steps up to `step` to MLflow; called on all workers at the same steps."""
         if not self._values:
             return
         values = torch.stack(self._values)
@@ -64,13 +64,13 @@ class StepLog:
                     for number, (row, extra) in enumerate(zip(rows, self._extra, strict=True))
                 ]
             )
-        self._unsaid += [{**row, **extra} for row, extra in zip(rows, self._extra, strict=True)]
+        self._unprinted += [{**row, **extra} for row, extra in zip(rows, self._extra, strict=True)]
         self._values, self._extra = [], []
 
     def tell(self, step: int) -> None:
-        """The progress line up to `step`; called on all workers at the same steps."""
+        """Logs the steps up to `step` and prints the progress line; called on all workers at the same steps."""
         self.flush(step)
-        rows, self._unsaid = self._unsaid, []
+        rows, self._unprinted = self._unprinted, []
         speed = self.progress.images_per_second(step)
         if self.writer is not None:
             self.writer.log_steps([(step, {"train/images_per_second": speed})])
@@ -81,16 +81,16 @@ class StepLog:
 
 
 def _finite_mean(values: Sequence[float]) -> float:
-    """Without the steps that were left out; NaN where all were."""
+    """Returns the mean without skipped steps; NaN if all steps were skipped."""
     finite = [value for value in values if isfinite(value)]
     return sum(finite) / len(finite) if finite else nan
 
 
 class FiniteCheck:
-    """Finds the step at which a gradient stopped being finite; keeps the last norms on their way to the host.
+    """Finds the first step whose gradient norm is not finite; copies the norms to the host in the background.
 
-    On a GPU a norm is looked at once the next step has been queued, so that the GPU never idles: one further step may
-    then have been taken in memory, but none is ever saved. On the CPU it is looked at at once.
+    On a GPU a norm is checked after the next step was queued, so that the GPU never idles: one further step may then
+    have been taken in memory, but it is never saved. On the CPU a norm is checked immediately.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -98,7 +98,7 @@ class FiniteCheck:
         self._waiting: deque[tuple[int, Tensor, torch.cuda.Event | None]] = deque()
 
     def add(self, step: int, norm: Tensor) -> None:
-        """The norm of a step's gradients, over all parameters and workers."""
+        """Adds the norm of a step's gradients over all parameters and workers."""
         if self.lag == 0:
             self._waiting.append((step, norm, None))
             return
@@ -108,7 +108,11 @@ class FiniteCheck:
         self._waiting.append((step, host, arrived))
 
     def first_bad(self, all_of_them: bool = False) -> int | None:
-        """The first step whose norm was NaN or infinite, of those that may be looked at by now."""
+        """Returns the first step whose norm was NaN or infinite, among those that can be checked now, else None.
+
+        Args:
+            all_of_them: also check norms that are still being copied, and wait for them.
+        """
         while len(self._waiting) > (0 if all_of_them else self.lag):
             step, norm, arrived = self._waiting.popleft()
             if arrived is not None:

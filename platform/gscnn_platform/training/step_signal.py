@@ -1,13 +1,13 @@
-"""The signals after a step. Separate from `control`, so that the driver's checks need no torch."""
+"""The signals after a training step. Separate from `control`, so that the driver's checks need no torch."""
 
 from enum import IntEnum
 
 
 class Signal(IntEnum):
-    """The action after a step; the greatest of the workers' signals applies to all."""
+    """The action after a step; the highest of several signals applies."""
 
     GO_ON = 0
     LOOK = 1
-    """All workers check together whether one of their nodes is about to be taken away."""
+    """All workers check together whether one of their nodes is about to be preempted."""
     SAVE = 2
     STOP = 3

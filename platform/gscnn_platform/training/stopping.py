@@ -1,4 +1,4 @@
-"""SIGTERM, Ctrl-C and a closed terminal at the driver -> a checkpoint on all workers at the same step."""
+"""Stops training on SIGTERM, Ctrl-C or a closed terminal, after a checkpoint on all workers at the same step."""
 
 import signal
 import threading
@@ -19,10 +19,10 @@ POLL_SECONDS: Final = 1.0
 
 
 class DriverLink:
-    """Messages between driver and workers, as an actor, because Train's workers get no signals.
+    """Actor that carries messages between driver and workers, because Ray Train's workers receive no signals.
 
-    From the driver: stop. From a worker: an error that no restart fixes, which ends Ray Train's restarts at once, and
-    the scores of each validation.
+    From the driver: the request to stop. From a worker: an error that no restart fixes, which ends Ray Train's restarts
+    at once, and the scores of each validation.
     """
 
     def __init__(self) -> None:
@@ -47,12 +47,12 @@ class DriverLink:
         self._scores.append(scores)
 
     def arrive(self) -> Exception | None:
-        """A worker is ready; returns the error that ended the previous workers, if there was one."""
+        """Records that a worker is ready; returns the error that ended the previous workers, if there was one."""
         self._arrived = True
         return self._error
 
     def look(self) -> tuple[bool, list[dict[str, float]]]:
-        """Whether a worker has arrived, and the scores that have not been taken yet."""
+        """Returns whether a worker has arrived, and the scores reported since the last call."""
         taken, self._scores = self._scores, []
         return self._arrived, taken
 
@@ -67,7 +67,7 @@ class Stopper:
         self._raised = threading.Event()
 
     def asked(self) -> Signal:
-        """For Control, of a worker in this process."""
+        """Returns the requested signal; passed to the Control of a worker in this process."""
         return Signal.STOP if self._raised.is_set() else Signal.GO_ON
 
     @property
@@ -81,7 +81,7 @@ class Stopper:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Only in the main thread, the only one that gets signals; elsewhere, as in a trial, it does nothing."""
+        """Handles signals while open. Python delivers them to the main thread only; elsewhere this does nothing."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -105,7 +105,7 @@ class Stopper:
 
 
 class Watch:
-    """Stop signal poller of rank 0: asks the driver in the background, so that no step waits for the answer."""
+    """Stop signal poller on rank 0: asks the driver in the background, so that no step waits for the answer."""
 
     def __init__(self, link: "ActorHandle") -> None:
         self._raised = threading.Event()

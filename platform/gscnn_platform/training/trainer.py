@@ -1,4 +1,4 @@
-"""The driver of a training: checks everything, starts or resumes the run, and reports the result."""
+"""The driver of a training run: checks everything, starts or resumes the run, and reports the result."""
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping
@@ -25,21 +25,21 @@ from gscnn_platform.training.stopping import Stopper
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """Where to find a finished run."""
+    """The scores of a finished run, and where to find its checkpoints and its MLflow run."""
 
     run_name: str
     run_id: str
-    """MLflow's."""
+    """MLflow run id."""
     tracking_uri: str
     best_checkpoint: str
-    """Path or URI of the checkpoint with the highest `best_metric`; of the last one without any validation."""
+    """Path or URI of the checkpoint with the highest `best_metric`, or of the last one if there was no validation."""
     best_metrics: dict[str, float]
     last_checkpoint: str
     best_metric: Metric = "miou"
-    """What `training.best_metric` was."""
+    """The run's `training.best_metric`."""
 
     def __str__(self) -> str:
-        """The best score, and where everything is."""
+        """Returns the best score and the locations of checkpoints and MLflow run, one per line."""
         return (
             f"{self.score}\n"
             f"best checkpoint  {self.best_checkpoint}\n"
@@ -50,7 +50,7 @@ class TrainingResult:
 
     @property
     def score(self) -> str:
-        """`best validation mIoU 0.4321 at epoch 7`, for users."""
+        """The best score as text for users: `best validation mIoU 0.4321 at epoch 7`."""
         score, epoch = self.best_metrics.get(f"val/{self.best_metric}"), self.best_metrics["epoch"]
         if score is None:
             return "no validation score: the last checkpoint counts as the best"
@@ -60,38 +60,38 @@ class TrainingResult:
 
 @dataclass(frozen=True)
 class Trial:
-    """A sweep's additions to one of its runs. The sweep logs only the model of its best run."""
+    """What a sweep adds to the training run of a trial. Only the model of the sweep's best trial is logged."""
 
     tags: Mapping[str, str]
-    """MLflow's, of the run: what groups it under the sweep."""
+    """MLflow tags that group the run under the sweep."""
     tell: Callable[[dict[str, float]], None]
-    """Receives step, epoch and scores of each validation, and the time of the process's first step: `began`."""
+    """Receives step, epoch and scores of each validation, and as `began` the time of the process's first step."""
     stopper: Stopper = field(default_factory=Stopper)
     """Ends the run early."""
     clone_from: RunFolder | None = None
-    """Another run, to resume from its last checkpoint instead of this run's own."""
+    """Another run whose last checkpoint this run resumes from, instead of its own."""
 
 
 def run_training(config: ExperimentConfig, trial: Trial | None = None) -> TrainingResult:
-    """Trains as `config` says, on the available cluster; blocks until the end.
+    """Trains with `config` on the available cluster; blocks until training ends.
 
-    The same config on the same data resumes a run that crashed or was stopped, from its last checkpoint and in its
-    MLflow run (gscnn_platform.runs.resume). Errors that can be foreseen are raised within seconds, before a worker
-    starts. A trial of one worker runs in this process.
+    If a run with the same config and data crashed or was stopped, it resumes from its last checkpoint and in its MLflow
+    run (gscnn_platform.runs.resume). Foreseeable errors are raised within seconds, before a worker starts. A trial with
+    one worker runs in this process.
 
     Raises:
-        StoreError: the store is missing, damaged or not the one that the config expects.
+        StoreError: the store is missing, damaged, or does not match the config.
         NamingError: the run's name cannot be used.
         ResumeError: the named run cannot be resumed with these settings.
         ClusterError: there is no cluster to run on.
         ResourcesError: the cluster is too small.
         TrackingError: the tracking URI does not work.
-        DeletedError: the MLflow run of a run that resumes was deleted.
+        DeletedError: the MLflow run of a resuming run was deleted.
         NonFiniteLossError: a loss or gradient became NaN or infinite.
-        CheckpointError: no checkpoint of the run is whole.
+        CheckpointError: all checkpoints of the run are damaged.
         StorageError: the disk of the checkpoints is full.
         TrainingStoppedError: SIGTERM, Ctrl-C or the sweep ended the run, after a checkpoint.
-        ValueError: any other value of the config that cannot work here.
+        ValueError: another value of the config cannot work here.
     """
     store = _open_store(config)
     storage = cluster.default_storage() if config.storage is None else cluster.resolve(config.storage, "--storage")
@@ -122,7 +122,7 @@ def run_training(config: ExperimentConfig, trial: Trial | None = None) -> Traini
         if before is None:
             record = _new_run(config, folder, store, trial)
             tracking.make_way(folder.ref(record), say)
-            folder.write(record)  # From here on the same command finds it, whatever ends this one.
+            folder.write(record)  # From here on, rerunning the command resumes this run, however it ends.
             say(f"run {folder.name} · store {store.path} ({record.fingerprint}) · tracked at {record.tracking_uri}")
             for notice in void_notices(store.manifest, (config.data.train_split, config.data.val_split or "")):
                 say(f"note: {notice}")
@@ -178,7 +178,7 @@ def _result(job: WorkerJob, trial: Trial | None, stopper: Stopper) -> TrainingRe
 def log_best(run: RunRef, checkpoint: str) -> None:
     """Puts a run's best checkpoint, its scores and its model into the run's outbox.
 
-    Uses the run id of the record: a checkpoint from before the MLflow run was deleted has another one.
+    Uses the record's run id: a checkpoint that is older than the current MLflow run names the deleted one.
     """
     with as_folder(checkpoint) as path:
         loaded = load_model(path)
@@ -186,7 +186,7 @@ def log_best(run: RunRef, checkpoint: str) -> None:
 
 
 def of_best(metrics: Mapping[str, float]) -> dict[str, float]:
-    """The best checkpoint's scores for MLflow, without their prefix `val/`."""
+    """Returns the best checkpoint's scores for MLflow, without the prefix `val/`."""
     return {
         key.removeprefix("val/"): value for key, value in metrics.items() if key == "epoch" or key.startswith("val/")
     }
@@ -206,7 +206,7 @@ def _new_run(config: ExperimentConfig, folder: RunFolder, store: Store, trial: T
 
 
 def _in_new_mlflow_run(record: RunRecord, folder: RunFolder, store: Store, trial: Trial | None) -> RunRecord:
-    """The run's record with a new MLflow run, which gets everything that was tracked in the deleted one."""
+    """Returns the run's record with a new MLflow run, which gets everything that was tracked in the deleted run."""
     uri, old = record.tracking_uri, record.run_id
     tags = {tracking.REPLACES: old, **(trial.tags if trial else {})}
     began = tracking.start_time_of(uri, old)
@@ -224,7 +224,7 @@ def _recording(folder: RunFolder, record: RunRecord) -> Iterator[None]:
     run = folder.ref(record)
 
     def end(state: State, failure: str | None = None, stopped: str | None = None, as_planned: bool = False) -> None:
-        # Where a full disk does not take it, the run resumes as one that crashed.
+        # If the disk is full, the record still says "running", and the run resumes as after a crash.
         with suppress(OSError):
             folder.write(record.model_copy(update={"state": state}))
         rest = f"to deliver what MLflow does not have yet: python -m jobs.sync-tracking {shlex.quote(str(run.outbox))}"
@@ -249,7 +249,7 @@ def _recording(folder: RunFolder, record: RunRecord) -> Iterator[None]:
 
 
 def _changes(before: ExperimentConfig, now: ExperimentConfig) -> str:
-    """How a changed number of workers affects training."""
+    """Returns how a changed number of workers affects training, as text."""
     if before.num_workers == now.num_workers:
         return f"on {now.num_workers} workers, as before"
     images = [config.images_per_batch for config in (before, now)]

@@ -1,4 +1,4 @@
-"""The text and the pictures of a validation."""
+"""Text and pictures of a validation."""
 
 import math
 
@@ -11,12 +11,12 @@ from gscnn_platform.scores import Score
 
 
 def describe_score(score: Score, value: float) -> str:
-    """`validation mIoU 0.4321`, for users."""
+    """Returns the score as text for users: `validation mIoU 0.4321`."""
     return "no validation score: every label is void" if math.isnan(value) else f"validation {score.title} {value:.4f}"
 
 
 def validation_picture(model: nn.Module, reader: SplitReader, identity: Identity, count: int, title: str) -> np.ndarray:
-    """The model's view of a few validation samples, always the same, as an RGB picture."""
+    """Returns an RGB picture of the model's predictions for `count` validation samples, always the same ones."""
     from gscnn_platform.figures import Panels, draw_panels, predict_panels  # matplotlib: 2 s of a core
 
     chosen = fixed_samples(len(reader), count)

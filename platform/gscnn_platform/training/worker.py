@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from gscnn_platform.tracking import RunWriter
 
 Save = Callable[[EvalReport | None], None]
-"""Writes a checkpoint of the worker's state, with the scores of a validation where there has just been one."""
+"""Writes a checkpoint of the worker's state, with the scores of the validation if there has just been one."""
 
 
 class NonFiniteLossError(ValueError):
@@ -50,15 +50,15 @@ class NonFiniteLossError(ValueError):
 
 
 class TrainingWorker:
-    """The training state of one process: one of torch.distributed's, or the only one.
+    """The training state of one process, which is one of torch.distributed's group or the only one.
 
     Args:
-        config: the run.
-        store: its data, opened and checked.
-        rank, world_size: of this process; the latter divides the batch.
+        config: the run's config.
+        store: the run's data, opened and checked.
+        rank, world_size: of this process; `world_size` divides the batch.
         device: where to compute.
-        resumed: what `state` returned in the run that is to be continued.
-        writer: MLflow's, on rank 0 only; None tracks nothing.
+        resumed: `state()` of the run to resume; None starts from scratch.
+        writer: MLflow writer, on rank 0 only; None tracks nothing.
     """
 
     def __init__(
@@ -111,13 +111,13 @@ class TrainingWorker:
 
     @property
     def learning_rate(self) -> float:
-        """Of the next step."""
+        """Learning rate of the next step."""
         return learning_rate(self.config, self.step, self.steps)
 
     def state(self) -> dict[str, Any]:
-        """All that any worker needs to resume after `step` steps, on any number of workers.
+        """Returns the state that any worker needs to resume after `step` steps, on any number of workers.
 
-        Order of samples, augmentation, dropout and noise are functions of seed, rank and step, and are not in it.
+        Order of samples, augmentation, dropout and noise are functions of seed, rank and step, and are not stored.
         """
         return {
             "step": self.step,
@@ -137,10 +137,10 @@ class TrainingWorker:
             self.average.load_state_dict(state["average"])
 
     def train(self, save: Save, control: Control) -> bool:
-        """Takes all remaining steps; returns False if it was told to stop before the last.
+        """Takes all remaining steps; returns False if `control` stopped it before the last.
 
-        Calls `save` on every worker at the same steps: after each validation but the one at the start, and whenever
-        `control` asks for it.
+        Calls `save` on every worker at the same steps: after each validation except the one at the start, and whenever
+        `control` requests it.
         """
         training = self.config.training
         samples = describe_epoch(len(self.train_reader), training.batch_size)
@@ -175,7 +175,7 @@ class TrainingWorker:
         return True
 
     def _save(self, save: Save, report: EvalReport | None) -> None:
-        """Saves nothing after a step that was not finite, and logs every step to MLflow before it is saved."""
+        """Saves a checkpoint, unless a step was not finite; logs all steps to MLflow first."""
         self._require_finite(all_of_them=True)
         self.log.flush(self.step)
         save(report)
@@ -184,15 +184,15 @@ class TrainingWorker:
 
     @property
     def evaluated(self) -> nn.Module:
-        """The weights that are validated and saved as the model: the average where one is kept."""
+        """The model that is validated and saved: the weight average if `training.ema_decay` is set."""
         return self.model if self.average is None else self.average.module
 
     def _take_step(self, feed: Iterator[SegBatch]) -> None:
-        """One optimizer step; nothing of it is waited for on a GPU."""
-        # Whatever draws from torch's generators in this step, such as dropout, does so alike after a restart.
+        """Takes one optimizer step without waiting for the GPU."""
+        # Dropout and other draws from torch's generators are then the same after a restart.
         torch.manual_seed(hash((self.config.seed, self.rank, self.step)) % 2**63)
         skip = self.config.training.on_nonfinite == "skip"
-        # A NaN in an activation would stay in batch norm's running statistics for ever.
+        # A NaN in an activation would stay in batch norm's running statistics forever.
         before = [buffer.clone() for buffer in self.model.buffers()] if skip else []
         terms = self._gradients(feed)
         lr, clip = self.learning_rate, self.config.optimizer.clip_norm
@@ -211,14 +211,14 @@ class TrainingWorker:
         self.optimizer.zero_grad(set_to_none=True)
 
     def _gradients(self, feed: Iterator[SegBatch]) -> dict[str, Tensor]:
-        """Adds up the gradients of a step's batches; the loss terms stay on the device.
+        """Accumulates the gradients of a step's batches; returns the sums of the loss terms, on the device.
 
-        Their mean over the workers is the step's gradient, and that of the terms the step's terms: the loss knows who
-        has how many of the images and pixels (gscnn.losses.JointLoss).
+        The mean of the gradients over the workers is the step's gradient, and likewise for the terms: the loss weights
+        each worker by its share of images and pixels (gscnn.losses.JointLoss).
         """
         accumulate = self.config.training.accumulate
         parts = [next(feed).to(self.device, self.memory_format) for _ in range(accumulate)]
-        # A single batch is counted in its forward pass, together with what the prediction decides: a collective less.
+        # A single batch is counted in its forward pass, together with what the prediction decides: one collective less.
         counts = self.loss.count(parts) if accumulate > 1 else [None]
         sums: dict[str, Tensor] = {}
         for number, (batch, of_step) in enumerate(zip(parts, counts, strict=True)):
@@ -233,7 +233,7 @@ class TrainingWorker:
         return sums
 
     def _noise_seeds(self, part: int) -> list[int]:
-        """One for each image of an accumulated batch, by its place in the step: the same on any number of workers."""
+        """Returns a seed per image of an accumulated batch: the same for any number of workers."""
         training = self.config.training
         places = shares(np.arange(training.batch_size), training.accumulate, self.world_size)[part][self.rank]
         return [hash((self.config.seed, self.step, int(place))) % 2**63 for place in places]
@@ -251,11 +251,11 @@ class TrainingWorker:
         self.log.add(terms, lr, self.skipped)
 
     def _require_finite(self, all_of_them: bool = False) -> None:
-        """Ends the run where a gradient, which all workers share, was not finite."""
+        """Raises NonFiniteLossError if a gradient, which all workers share, was not finite."""
         bad = self.finite.first_bad(all_of_them)
         if bad is not None:
             kept = (
-                "There is no checkpoint yet" if self.saved is None else f"The last checkpoint is of step {self.saved}"
+                "There is no checkpoint yet" if self.saved is None else f"The last checkpoint is at step {self.saved}"
             )
             raise NonFiniteLossError(
                 f"step {bad}: loss or gradient is not finite. {self._terms_and_samples(bad, None)}. "
@@ -264,7 +264,7 @@ class TrainingWorker:
             )
 
     def _terms_and_samples(self, step: int, terms: dict[str, Tensor] | None) -> str:
-        """Each worker's loss terms and samples at a step; called on all workers together."""
+        """Returns each worker's loss terms and samples at a step as text; called on all workers together."""
         mine = (
             self.log.last_of_this_worker(self.step - step)
             if terms is None
@@ -285,12 +285,12 @@ class TrainingWorker:
         )
 
     def validate(self) -> EvalReport | None:
-        """Counts over all validation samples and workers, which rank 0 logs; None where there are no such samples."""
+        """Returns the report over all validation samples and workers, which rank 0 logs; None without such samples."""
         if self.val_reader is None:
             return None
         data, epoch = self.config.data, self.step // self.steps
         if self.world_size > 1:
-            # Batch norm's running statistics are each worker's own; rank 0's are those that are saved.
+            # Each worker has its own running statistics of batch norm; rank 0's are the ones that are saved.
             for buffer in self.evaluated.buffers():
                 torch.distributed.broadcast(buffer, src=0)
         training, identity = self.config.training, self.store.manifest.identity
@@ -328,7 +328,7 @@ class TrainingWorker:
         return total.to(tensor.device)
 
     def picture(self, title: str) -> np.ndarray:
-        """The model's view of a few validation samples, always the same, as an RGB picture."""
+        """Returns an RGB picture of the model's predictions for a few validation samples, always the same ones."""
         assert self.val_reader is not None
         identity, count = self.store.manifest.identity, self.config.training.pictures
         return validation_picture(self.evaluated, self.val_reader, identity, count, title)
