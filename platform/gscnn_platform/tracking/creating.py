@@ -1,4 +1,4 @@
-"""Creates MLflow runs with everything known before the first step; a failed start leaves no run behind."""
+"""Creates MLflow runs with everything that is known before the first step; a failed start leaves no run behind."""
 
 import json
 from collections.abc import Mapping
@@ -22,11 +22,11 @@ from gscnn_platform.tracking.reading import PARENT
 from gscnn_platform.tracking.refusals import unusable
 
 EXPERIMENT_TAGS: Final = {"mlflow.experimentKind": "custom_model_development"}
-"""Lets the UI open with training runs and charts; its default is the view of language model traces."""
+"""Makes the UI open with training runs and charts; by default it opens with traces of language models."""
 FOLDER: Final = "gscnn.folder"
 """Tag: where the run's checkpoints are."""
 MOST_PARAM: Final = 6000
-"""Characters that MLflow takes of a param's value."""
+"""Maximum length of a param's value in MLflow, in characters."""
 
 
 def create_run(
@@ -37,13 +37,14 @@ def create_run(
     tags: Mapping[str, str],
     start_time: int | None = None,
 ) -> str:
-    """Creates the run with everything known before the first step; returns its id.
+    """Creates the run with everything that is known before the first step; returns its id.
 
     Args:
         uri: of the tracking server or store.
-        config, store: what is trained on what.
+        config: the config to train with.
+        store: the data to train on.
         folder: of the run, which is named after it.
-        tags: further ones.
+        tags: additional tags.
         start_time: milliseconds since 1970; None: now.
 
     Raises:
@@ -52,7 +53,7 @@ def create_run(
     """
     try:
         client = client_of(uri)
-        # By the sweep's parent run: the experiment may have another name since the sweep began.
+        # From the sweep's parent run: the experiment may have been renamed since the sweep began.
         experiment = (
             client.get_run(tags[PARENT]).info.experiment_id
             if PARENT in tags
@@ -79,9 +80,9 @@ def begin_run(
     files: Mapping[str, Any],
     start_time: int | None = None,
 ) -> str:
-    """Creates a run with its tags, params, data and files, and returns its id. If that fails, the run is deleted again.
+    """Creates a run with its tags, params, data and files; returns its id. If that fails, the run is deleted again.
 
-    An existing run of the same folder without any tracked data is reused: its driver was killed at its start.
+    A running run of the same folder without metrics is reused: its driver was killed during the start.
     """
     texts = {key: str(value)[:MOST_PARAM] for key, value in params.items()}
     left = _left_by_a_kill(client, experiment, tags[FOLDER], texts)
@@ -105,7 +106,7 @@ def _left_by_a_kill(client: mlflow.MlflowClient, experiment: str, folder: str, p
     wanted = f"attributes.status = 'RUNNING' and tags.`{FOLDER}` LIKE {filter_pattern(folder)}"
 
     def fits(run: Run) -> bool:
-        # MLflow refuses another value of a param that a run has.
+        # MLflow rejects a new value for a param that a run already has.
         same = run.data.tags[FOLDER] == folder and run.data.params.items() <= params.items()
         return same and not run.data.metrics
 
@@ -113,7 +114,7 @@ def _left_by_a_kill(client: mlflow.MlflowClient, experiment: str, folder: str, p
 
 
 def experiment_of(client: mlflow.MlflowClient, uri: str, tracking: TrackingConfig) -> str:
-    """Id of the experiment, which is created if missing, and restored if `on_deleted` says so.
+    """Returns the experiment's id. Creates it if it is missing, and restores it if `on_deleted` is "restore".
 
     Raises:
         DeletedError: it was deleted.
@@ -124,7 +125,7 @@ def experiment_of(client: mlflow.MlflowClient, uri: str, tracking: TrackingConfi
         try:
             return client.create_experiment(name, _artifact_folder(uri), EXPERIMENT_TAGS)
         except MlflowException as error:
-            # Another run of the same moment may have been faster.
+            # Another run may have created it in the meantime.
             experiment = client.get_experiment_by_name(name)
             if experiment is None:
                 raise error
@@ -141,12 +142,12 @@ def experiment_of(client: mlflow.MlflowClient, uri: str, tracking: TrackingConfi
 
 def _log_params(client: mlflow.MlflowClient, run_id: str, params: Mapping[str, str]) -> None:
     listed = [Param(key, value) for key, value in params.items()]
-    for first in range(0, len(listed), 100):  # MLflow takes 100 a request at most.
+    for first in range(0, len(listed), 100):  # MLflow takes at most 100 per request.
         client.log_batch(run_id, params=listed[first : first + 100])
 
 
 class _StoreDataset(MetaDataset):
-    """A store as MLflow dataset: its fingerprint as digest, its counts as profile."""
+    """A store as an MLflow dataset: its fingerprint is the digest, its counts are the profile."""
 
     def __init__(self, store: Store) -> None:
         identity = store.manifest.identity
@@ -171,6 +172,6 @@ class _StoreDataset(MetaDataset):
 
 
 def _artifact_folder(uri: str) -> str | None:
-    """Beside a SQLite file; elsewhere the server decides. MLflow's default is the current folder of any process."""
+    """Returns a folder beside a SQLite file, where MLflow would use the current folder; None: the server decides."""
     database = sqlite_path(uri)
     return None if database is None else (database.absolute().parent / "mlartifacts").as_uri()

@@ -19,12 +19,12 @@ from gscnn_platform.tracking.refusals import reason
 from gscnn_platform.tracking.uri import check_database
 
 REPLACES: Final = "gscnn.replaces"
-"""Tag: id of the MLflow run that was deleted, in whose place this one is."""
+"""Tag: id of the deleted MLflow run that this run replaces."""
 LOOK_SECONDS: Final = 10.0
-"""Seconds that a query of a server may take: a hanging server must not keep a run from resuming."""
+"""Maximum seconds to query a server: a hanging server must not keep a run from resuming."""
 
 Fate = Literal["active", "deleted", "gone", "unknown"]
-"""`gone`: not even to be restored. `unknown`: the server does not answer."""
+"""`gone`: it cannot be restored. `unknown`: the server does not answer."""
 
 
 class DeletedError(TrackingError):
@@ -32,17 +32,17 @@ class DeletedError(TrackingError):
 
 
 def fate_of(uri: str, run_id: str) -> Fate:
-    """Whether MLflow still has a run, in its list or among the deleted ones. Raises nothing."""
+    """Returns whether MLflow still has a run, active or deleted. Raises no errors."""
     found: list[Fate] = []
 
     def look() -> None:
-        # Stores raise classes of their own for a server that does not answer as they expect.
+        # Stores raise error classes of their own if a server's answer is unexpected.
         with suppress(Exception):
             found.append(_look(uri, run_id))
 
     thread = threading.Thread(target=look, name="deleted?", daemon=True)
     thread.start()
-    # A first look at a SQLite file creates tables, which takes seconds on a busy machine, and it never hangs.
+    # The first query of a SQLite file creates tables: it may take seconds on a busy machine, but it never hangs.
     thread.join(None if sqlite_path(uri) else LOOK_SECONDS)
     return found[0] if found else "unknown"
 
@@ -63,16 +63,16 @@ def _look(uri: str, run_id: str) -> Fate:
 
 
 def needs_new_run(uri: str, run_id: str, on_deleted: OnDeleted) -> bool:
-    """Whether a run continues in a new MLflow run because its own was deleted; restores its own if asked to.
+    """Returns whether a resuming run needs a new MLflow run because its own was deleted; restores its own if requested.
 
-    A server that does not answer does not keep a run from resuming: the result is then False.
+    Returns False if the server does not answer, so that the run can resume.
 
     Args:
         uri, run_id: of the run.
-        on_deleted: what to do.
+        on_deleted: what to do if it was deleted.
 
     Raises:
-        DeletedError: it was deleted, and `on_deleted` is "error", or it is "restore" and nothing is left to restore.
+        DeletedError: it was deleted, and `on_deleted` is "error", or "restore" when nothing is left to restore.
     """
     fate = fate_of(uri, run_id)
     if fate in ("active", "unknown"):
@@ -82,11 +82,11 @@ def needs_new_run(uri: str, run_id: str, on_deleted: OnDeleted) -> bool:
     if on_deleted == "restore" and fate == "deleted":
         restore(uri, run_id)
         return False
-    raise DeletedError(_told(uri, run_id, fate))
+    raise DeletedError(_deleted_message(uri, run_id, fate))
 
 
-def _told(uri: str, run_id: str, fate: Fate) -> str:
-    """The error: what is wrong, and what to type."""
+def _deleted_message(uri: str, run_id: str, fate: Fate) -> str:
+    """Returns the error message: what is wrong, and what to type."""
     if fate == "gone":
         return (
             f"MLflow run {run_id} is not at {uri} and cannot be restored.\n"
@@ -100,10 +100,10 @@ def _told(uri: str, run_id: str, fate: Fate) -> str:
 
 
 def restore(uri: str, run_id: str) -> None:
-    """Restores a run, and its experiment where that was deleted with it.
+    """Restores a run, and its experiment if that was deleted too.
 
     Raises:
-        DeletedError: the server refuses it, or does not answer.
+        DeletedError: the server rejects the request or does not answer.
     """
     try:
         client = client_of(uri)
@@ -117,21 +117,21 @@ def restore(uri: str, run_id: str) -> None:
 
 
 def start_time_of(uri: str, run_id: str) -> int | None:
-    """When a run began, in milliseconds since 1970; None of one that is gone."""
+    """Returns the start time of a run, in milliseconds since 1970; None if the run is gone."""
     with suppress(MlflowException, OSError):
         return client_of(uri).get_run(run_id).info.start_time
     return None
 
 
 def move_to(run: RunRef, new: str) -> None:
-    """Gives a run's outbox another MLflow run: all its entries are delivered to it, and old files are copied.
+    """Moves a run's outbox to another MLflow run: all entries are delivered to it again, and old files are copied.
 
     Args:
-        run: the one that was deleted; there may be no outbox yet.
-        new: id of the one in its place.
+        run: the deleted run; there may be no outbox yet.
+        new: id of the run that replaces it.
     """
     give_to(run, new)
-    # Pictures that were delivered are no longer in the outbox.
+    # The outbox no longer holds pictures that were delivered.
     with suppress(MlflowException, OSError), tempfile.TemporaryDirectory() as folder:
         _copy_artifacts(client_of(run.tracking_uri), run.run_id, new, folder)
 

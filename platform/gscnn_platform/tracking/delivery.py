@@ -1,7 +1,7 @@
-"""Sends a journal to MLflow, in order. Sending an entry twice is harmless, so that a lost position costs nothing.
+"""Sends a journal to MLflow, in order. Sending an entry twice changes nothing, so a lost position does no harm.
 
-Two metric rows are equal if key, value, time and step are, and the journal has all four; files and tags are
-overwritten; the model is found again by its id.
+MLflow drops a metric row with the same key, value, time and step, and the journal stores all four. Files and tags are
+overwritten, and the model is found by its id.
 """
 
 import logging
@@ -32,48 +32,48 @@ NOTE: Final = "mlflow.note.content"
 CHECKPOINT: Final = "checkpoint"
 """Artifact folder of the best checkpoint."""
 EVALUATION: Final = "evaluation"
-"""Artifact folder of evaluations, which the description links to."""
+"""Artifact folder of evaluations; the run's description links to its pages."""
 ENDS: Final = ("failure", "stopped")
 """Tags with the reason why a run ended early."""
 MODEL_ID: Final = "gscnn.model"
-"""Tag of a logged model by which it is found again."""
+"""Tag that identifies a logged model."""
 MOST_ROWS: Final = 1000
 """Maximum metric rows per MLflow request."""
 REFUSED: Final = "INVALID_PARAMETER_VALUE"
-"""Error code of what MLflow would refuse at every attempt; any other error may pass."""
+"""MLflow's error code for requests that fail at every attempt; other errors may be temporary."""
 
 
 def client_of(uri: str) -> mlflow.MlflowClient:
-    """MLflow's client, with time limits where the environment sets none.
+    """Returns MLflow's client, with time limits unless the environment sets them.
 
     Raises:
         OSError: nothing listens there.
-        MlflowException: it does not work.
-        TrackingError: the file of credentials is damaged.
+        MlflowException: the store cannot be opened.
+        TrackingError: the credentials file is damaged.
     """
     check_credentials()
-    # MLflow would wait 120 s and try seven times, the last after 64 s; here whoever calls tries again.
+    # MLflow would wait 120 s and try seven times, the last time after 64 s; here the caller retries.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    # Runs and models of a local store need no links to a page that is not open.
+    # With a local store, MLflow would print links to a UI that is not running.
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    # A bar for each of a dozen small files would bury what is printed.
+    # Progress bars of a dozen small files would hide other output.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    # Both raise as well, and the outbox says it in one line: a locked SQLite file printed a traceback of 60.
+    # Both also raise the error, which the outbox reports in one line; a locked SQLite file logged 60 lines.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
-    # It would try ten times, for 100 s, also where the file is no database or the password is wrong.
+    # MLflow would try ten times, for 100 s, even if the file is not a database or the password is wrong.
     database.MAX_RETRY_COUNT = 3
     check_listening(uri)
     try:
         with _alone(uri):
             return mlflow.MlflowClient(uri)
-    except (ImportError, SQLAlchemyError) as error:  # A driver that is not installed, or what a database says.
+    except (ImportError, SQLAlchemyError) as error:  # A missing database driver, or the database's own error.
         raise MlflowException(f"the database cannot be opened: {error}".splitlines()[0]) from error
 
 
 class MLflowDelivery:
-    """Delivers the entries of one journal. Any error means: try again later."""
+    """Delivers the entries of one journal. After any error the caller retries later."""
 
     def __init__(self, journal: Journal) -> None:
         self.journal, self.run_id = journal, journal.run.run_id
@@ -82,11 +82,11 @@ class MLflowDelivery:
         self._steps: Mapping[str, int] = {}
 
     def some(self) -> bool:
-        """Sends one request's worth of entries; returns whether there was anything to send."""
+        """Sends the entries that fit into one request; returns whether there were any."""
         try:
             return self._some()
         except BaseException as error:
-            # The next attempt begins with a look at whether the server is there, in 5 s at most.
+            # So that the next attempt first checks, within 5 s, whether the server is reachable.
             self._client = None
             refused = refusal(error) if isinstance(error, Exception) else None
             if refused:
@@ -127,13 +127,13 @@ class MLflowDelivery:
         return self._client
 
     def _steps_before(self, run: Run) -> Mapping[str, int]:
-        """Highest step of each key before the outbox's first delivery: a run that resumes elsewhere repeats some."""
+        """Returns the highest step per key before the outbox's first delivery: a resumed run may repeat steps."""
         file = self.journal.folder.parent / "steps.json"
         known = read_json(file)
         if known is not None:
             return known
         steps = {original_key(metric.key): metric.step for metric in run.data.to_proto().metrics}
-        # Another part that was faster has delivered rows since, which are not to be left out here.
+        # If another part wrote the file first, its steps apply: rows that it delivered since must not be skipped.
         write_json(file, steps, over=False)
         known = read_json(file)
         return steps if known is None else known
@@ -154,7 +154,7 @@ class MLflowDelivery:
         ]
 
     def _log(self, rows: list[Metric]) -> None:
-        """Splits a rejected batch in halves until the row at fault is found."""
+        """Logs metric rows; halves a rejected batch until the invalid row is found."""
         try:
             self.client().log_batch(self.run_id, metrics=rows)
         except MlflowException as error:
@@ -167,7 +167,7 @@ class MLflowDelivery:
             self._log(rows[middle:])
 
     def _check_refused(self, error: MlflowException) -> None:
-        """Raises an error that may be temporary, as for a run that was deleted and may be restored."""
+        """Raises an error that may be temporary, such as that of a deleted run, which may be restored."""
         if error.error_code != REFUSED:
             raise error
         if self.client().get_run(self.run_id).info.lifecycle_stage != LifecycleStage.ACTIVE:
@@ -203,13 +203,13 @@ class MLflowDelivery:
         self.client().log_batch(self.run_id, tags=[RunTag(metric_key(key), value) for key, value in tags.items()])
 
     def _note(self, text: str) -> None:
-        """Keeps the lines that evaluations have added to the description."""
+        """Sets the run's description; keeps the lines that evaluations have added to it."""
         old = self.client().get_run(self.run_id).data.tags.get(NOTE, "")
         links = [line for line in old.split("\n\n") if f"get-artifact?path={EVALUATION}/" in line]
         self._tags({NOTE: "\n\n".join([text, *links])})
 
     def _files(self, kept: str, to: str) -> None:
-        """A folder's content, or a file, into an artifact folder; what is gone was delivered before."""
+        """Uploads a folder's content, or a file, to an artifact folder; a missing one was delivered before."""
         path = self.journal.folder / kept
         if path.is_dir():
             self.client().log_artifacts(self.run_id, str(path), to)
@@ -237,7 +237,7 @@ class MLflowDelivery:
             Metric(metric_key(key), value, entry["time"], 0, model.model_id) for key, value in entry["values"].items()
         ]
         client.log_batch(self.run_id, metrics=rows)
-        # Not Model.load, which decodes %20 in the folder's name.
+        # Not with Model.load, which decodes %20 in the folder's name.
         described = Model.from_dict(yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8")))
         described.model_id = described.model_uuid = model.model_id
         described.run_id, described.artifact_path = self.run_id, model.artifact_location
@@ -246,7 +246,7 @@ class MLflowDelivery:
         client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
 
     def _status(self, entry: Entry) -> None:
-        """The run's status and, where it ended early, the reason; not if a later status is in the outbox already."""
+        """Sets the run's status and the reason for an early end, unless the outbox holds a later status."""
         outbox, client = self.journal.folder.parent, self.client()
         if any(other["time"] > entry["time"] for part in parts(outbox) for other in entries(part, "status")):
             return
@@ -266,17 +266,17 @@ _opening = threading.Lock()
 
 @contextmanager
 def _alone(uri: str) -> Iterator[None]:
-    """No other process of this machine opens a SQLite store meanwhile: four that made the tables at once broke it."""
+    """Locks a SQLite store on this machine: four processes that created its tables at once corrupted it."""
     file = sqlite_path(uri)
     if file is None:
         yield
         return
     file.parent.mkdir(parents=True, exist_ok=True)
     with _opening, ExitStack() as stack:
-        # A disk without locks, or a folder that is only read, is used all the same.
+        # File systems without locks and read-only folders are used without the lock.
         with suppress(OSError):
             lock = stack.enter_context(file.with_name(f"{file.name}.lock").open("w", encoding="utf-8"))
             flock(lock, LOCK_EX)
-            # Closing it would not do: a process forked meanwhile has it open as well.
+            # Closing the file is not enough: a process forked in the meantime has it open as well.
             stack.callback(flock, lock, LOCK_UN)
         yield

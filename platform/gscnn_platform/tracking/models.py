@@ -1,4 +1,4 @@
-"""The model that a user names: by a folder, an MLflow run or a registered model."""
+"""Finds the model that a user names by a folder, an MLflow run or a registered model."""
 
 from gscnn_platform import tracking
 from gscnn_platform.runs.loading import LoadedModel, load_model
@@ -6,16 +6,16 @@ from gscnn_platform.tracking.uri import MODELS, is_run_id
 
 
 def find_model(reference: str, uri: str) -> LoadedModel:
-    """The model that a user names. Imports MLflow only for what is named by it.
+    """Returns the model that a user names. Imports MLflow only for MLflow runs and registered models.
 
     Args:
-        reference: a checkpoint's or a run's folder or URI, or, at `uri`, an MLflow run id or a registered model,
-            `models:/NAME@ALIAS`.
+        reference: folder or URI of a checkpoint or a run, or an MLflow run id or registered model
+            (`models:/NAME@ALIAS`) at `uri`.
         uri: of the tracking server or store.
 
     Raises:
-        CheckpointError: naming what is missing.
-        TrackingError: no such run, or it has no checkpoint.
+        CheckpointError: a file of the checkpoint is missing or damaged.
+        TrackingError: there is no such run, or it has no checkpoint.
     """
     if reference.startswith(MODELS):
         reference = tracking.run_of_model(uri, reference)

@@ -1,4 +1,4 @@
-"""Outboxes that are delivered to MLflow, which is imported when the first entry is sent."""
+"""Opens outboxes that are delivered to MLflow, which is imported when the first entry is sent."""
 
 from gscnn_platform.runs.ref import RunRef
 from gscnn_platform.tracking.outbox.journal import Journal, open_part
@@ -6,18 +6,18 @@ from gscnn_platform.tracking.outbox.outbox import Delivery, Outbox, Say, silent
 
 
 def open_outbox(run: RunRef, say: Say = silent) -> Outbox:
-    """The outbox of a run, made where it is missing; delivers nothing before `start`.
+    """Returns the outbox of a run; created if it is missing. Delivery begins with `start`.
 
     Raises:
-        TrackingError: the folder holds another run's.
+        TrackingError: the folder holds the outbox of another run.
         OSError: the folder cannot be written.
     """
     return Outbox(open_part(run), to_mlflow, say)
 
 
 def to_mlflow(journal: Journal) -> Delivery:
-    """Delivers a journal to its run in MLflow."""
-    # MLflow takes 4 s of a core to import: not before a run's first steps, which an outbox's thread would slow.
+    """Returns the delivery of a journal to its run in MLflow."""
+    # Importing MLflow takes 4 s of a core: in the outbox's thread it would slow a run's first steps.
     from gscnn_platform.tracking.delivery import MLflowDelivery
 
     return MLflowDelivery(journal)

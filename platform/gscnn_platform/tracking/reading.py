@@ -1,4 +1,4 @@
-"""Reads runs back from MLflow: what a comparison needs, without checkpoints, stores or the run's machine."""
+"""Reads runs from MLflow for comparisons, without checkpoints, stores or the run's machine."""
 
 import json
 import re
@@ -25,23 +25,23 @@ from gscnn_platform.tracking.uri import check_database, check_no_password
 SWEEP: Final = "gscnn.sweep"
 """Tag of a sweep's parent run: the name of its search space."""
 PARENT: Final = "mlflow.parentRunId"
-"""Tag of a trial: its sweep. The UI groups by it."""
+"""Tag of a trial: the run id of its sweep. The UI groups by it."""
 LOCAL_UI: Final = "http://127.0.0.1:5000"
-"""Address at which `make ui` and `mlflow ui` open a store without a server."""
+"""Address of `make ui` and `mlflow ui` for a store without a server."""
 PICTURES: Final = "validation"
 """Artifact folder of the pictures by epoch."""
 PAGE: Final = 500
-"""Runs a request."""
+"""Runs per request."""
 READERS: Final = 4
-"""Runs whose histories are read at once: a request for each metric would add up to a minute with a far server."""
+"""Runs whose histories are read in parallel: with a distant server, one request per metric adds up to a minute."""
 
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """A training run, or the parent of a sweep, as it was when it was read."""
+    """A training run, or the parent run of a sweep, as it was when it was read."""
 
     uri: str = field(repr=False)
-    """Tracking URI it was read from; `place` is the one to show."""
+    """Tracking URI that it was read from; show `place` instead."""
     run_id: str
     experiment_id: str
     name: str
@@ -55,7 +55,7 @@ class TrackedRun:
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Last value of every metric."""
     curves: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
-    """Metric -> step or epoch -> value, in order; of the metrics that were asked for."""
+    """Metric -> step or epoch -> value, in order; only of the requested metrics."""
     dataset: str | None = None
     fingerprint: str | None = None
     """Fingerprint of the store; None if the run has no dataset input."""
@@ -64,7 +64,7 @@ class TrackedRun:
 
     @property
     def validated_on(self) -> str:
-        """The split that it was validated on, or what of another was held out for it."""
+        """The validation split, or the share of the training split that was held out."""
         if float(self.params.get("data.val_share", 0)):
             chosen = ", ".join(f"{key} {self.params.get(f'data.{key}')}" for key in ("val_share", "val_seed"))
             return f"{self.params.get('data.train_split')} ({chosen})"
@@ -77,7 +77,7 @@ class TrackedRun:
 
     @property
     def link(self) -> str:
-        """The run's page in the MLflow UI; of a store without a server, where `mlflow ui` would open it."""
+        """The run's page in the MLflow UI; for a store without a server, the page of `mlflow ui`."""
         server = self.place if self.place.startswith(("http://", "https://")) else LOCAL_UI
         return f"{server.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
 
@@ -86,16 +86,16 @@ class TrackedRun:
 
 
 def find_run(uri: str, reference: str) -> str:
-    """The id of the run that a user names, by its id or by a name that no other run has.
+    """Returns the id of the run that a user names by its id or by a unique name.
 
     Raises:
-        TrackingError: no run has that id or name, several have the name, or `uri` does not answer.
+        TrackingError: no run has this id or name, several have the name, or `uri` does not answer.
     """
     with _reading(uri, f"run {reference}") as client:
         try:
             return client.get_run(reference).info.run_id
         except MlflowException as error:
-            # A server with users says so of any id that is no run's.
+            # A server with authentication returns PERMISSION_DENIED for any id that does not exist.
             if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "PERMISSION_DENIED"):
                 raise
         alike = _search(client, None, f"attributes.run_name LIKE {filter_pattern(reference)}")
@@ -112,28 +112,28 @@ def find_run(uri: str, reference: str) -> str:
 
 
 def read_run(uri: str, run_id: str, curves: re.Pattern[str] | None = None) -> TrackedRun:
-    """One run.
+    """Returns a run.
 
     Args:
         uri, run_id: of the run.
-        curves: metrics whose names match it whole are read with their histories; None reads none.
+        curves: histories are read of the metrics whose whole names match; None reads none.
 
     Raises:
-        TrackingError: no such run, or `uri` does not answer.
+        TrackingError: there is no such run, or `uri` does not answer.
     """
     with _reading(uri, f"run {run_id}") as client:
         return _tracked(client, uri, client.get_run(run_id), curves)
 
 
 def children(uri: str, run_id: str, curves: re.Pattern[str] | None = None) -> list[TrackedRun]:
-    """The trials of a sweep in the order in which they were started; deleted ones are left out.
+    """Returns the trials of a sweep in the order in which they started, without deleted ones.
 
     Args:
         uri, run_id: of the sweep's parent run.
         curves: as in `read_run`.
 
     Raises:
-        TrackingError: no such run, or `uri` does not answer.
+        TrackingError: there is no such run, or `uri` does not answer.
     """
     with _reading(uri, f"sweep {run_id}") as client, ThreadPoolExecutor(READERS) as pool:
         experiment = client.get_run(run_id).info.experiment_id
@@ -142,13 +142,13 @@ def children(uri: str, run_id: str, curves: re.Pattern[str] | None = None) -> li
 
 
 def picture(uri: str, run_id: str, epoch: int | None) -> tuple[int, bytes] | None:
-    """The picture of a run's validation scenes at an epoch, or the last one where that has none.
+    """Returns the picture of a run's validation scenes at an epoch, or the last picture if the epoch has none.
 
     Returns:
         Its epoch and the PNG file's bytes; None if the run has no picture.
 
     Raises:
-        TrackingError: no such run, or `uri` does not answer.
+        TrackingError: there is no such run, or `uri` does not answer.
     """
     with _reading(uri, f"pictures of run {run_id}") as client, tempfile.TemporaryDirectory() as folder:
         there = {
@@ -215,7 +215,7 @@ def _tracked(client: mlflow.MlflowClient, uri: str, run: Run, curves: re.Pattern
 
 
 def _original(key: str, profile: Mapping[str, Any]) -> str:
-    """The metric's key before it was written for MLflow; of one that ends with a digest by the classes of the data."""
+    """Returns the metric's key before `metric_key` escaped it; a shortened key is found by the classes of the data."""
     if len(key) == MOST_KEY:
         prefix = key.partition("/")[0]
         for of_split in profile.get("pixels", {}).values():
@@ -235,7 +235,7 @@ def _time(milliseconds: int) -> datetime:
 
 
 def _shown(uri: str) -> str:
-    """The URI without user and password."""
+    """Returns the URI without user and password."""
     if "@" not in uri or "@" not in (address := urlsplit(uri)).netloc:
         return uri
     return address._replace(netloc=address.netloc.rpartition("@")[2]).geturl()

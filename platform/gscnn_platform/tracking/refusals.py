@@ -1,4 +1,4 @@
-"""Requests that a tracking server refuses for lack of rights, as messages to the person who can fix that."""
+"""Messages for requests that a tracking server denies for lack of permissions (401, 403)."""
 
 import configparser
 
@@ -11,10 +11,10 @@ from gscnn_platform.tracking.uri import CREDENTIALS, brief, does_not_work
 
 
 def check_credentials() -> None:
-    """Refuses a file of credentials that MLflow cannot read: its own error shows the line, password and all.
+    """Checks that MLflow can read the credentials file: its own error would show the line with the password.
 
     Raises:
-        TrackingError: as it says.
+        TrackingError: MLflow cannot read it.
     """
     try:
         read_mlflow_creds()
@@ -26,7 +26,7 @@ def check_credentials() -> None:
 
 
 def refusal(error: Exception) -> str | None:
-    """A message with what to do about a 401 or 403, in one line; None for any other error."""
+    """Returns what to do about a 401 or 403, in one line; None for any other error."""
     status = _status(error)
     if status not in (401, 403):
         return None
@@ -39,17 +39,17 @@ def refusal(error: Exception) -> str | None:
         return "this host is not in the server's MLFLOW_SERVER_ALLOWED_HOSTS (403): add it there and restart the server"
     return (
         f"the server does not let user {user!r} do this, or there is no such run (403): ask the experiment's owner for "
-        "EDIT, or take another one by --tracking.experiment (deploy/mlflow.md)"
+        "EDIT, or choose another one with --tracking.experiment (deploy/mlflow.md)"
     )
 
 
 def reason(error: Exception) -> str:
-    """Why a request failed."""
+    """Returns why a request failed, in one line."""
     return refusal(error) or brief(error)
 
 
 def unusable(uri: str, error: Exception) -> TrackingError:
-    """The error for a tracking URI at which no run can be created."""
+    """Returns the error for a tracking URI at which no run can be created."""
     refused = refusal(error)
     if refused:
         return TrackingError(f"tracking URI {uri}: {refused}")
@@ -57,8 +57,8 @@ def unusable(uri: str, error: Exception) -> TrackingError:
 
 
 def _status(error: Exception) -> int | None:
-    """The answer's HTTP status; None if there was no answer."""
-    if isinstance(error, HTTPError) and error.response is not None:  # What the proxy of artifacts answered.
+    """Returns the HTTP status of the answer; None if there was no answer."""
+    if isinstance(error, HTTPError) and error.response is not None:  # From the artifact proxy.
         return error.response.status_code
-    # Of other errors MLflow says 400 or 500.
+    # MLflow returns 400 or 500 for its other errors.
     return error.get_http_status_code() if isinstance(error, MlflowException) else None

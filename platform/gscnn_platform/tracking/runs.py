@@ -1,4 +1,4 @@
-"""MLflow runs for the driver and the other jobs: resume, end, evaluate and find them."""
+"""Resumes, ends, evaluates and finds MLflow runs, for the driver and the other jobs."""
 
 import importlib.metadata
 import math
@@ -33,7 +33,7 @@ from gscnn_platform.tracking.uri import artifact_link, check_database
 
 
 def reopen_run(run: RunRef) -> None:
-    """Marks a run that resumes as running again, in MLflow too when that answers within 3 s, else with what follows.
+    """Marks a resumed run as running. If MLflow does not answer within 3 s, the status is delivered later.
 
     Raises:
         TrackingError: the outbox holds another run's metrics.
@@ -55,14 +55,14 @@ def close_run(
 
     Args:
         run: the run.
-        failure: why it failed; None: it did not.
-        stopped: who stopped it; None: nobody did.
-        as_planned: whether that was its regular end, as a sweep's schedulers bring it about.
-        patience: seconds to wait while nothing gets through to the server.
-        say: hears of a server that does not answer.
+        failure: why it failed; None: it did not fail.
+        stopped: what stopped it; None: it was not stopped.
+        as_planned: whether a sweep's scheduler stopped it, so that it counts as finished.
+        patience: seconds to wait while nothing can be delivered.
+        say: prints a line, if the server does not answer.
 
     Returns:
-        What could not be delivered; false where that is nothing.
+        What could not be delivered; false if everything was.
 
     Raises:
         TrackingError: the outbox holds another run's metrics.
@@ -80,15 +80,15 @@ def close_run(
 
 def log_best(run: RunRef, model: nn.Module, checkpoint: Path, metrics: Mapping[str, float]) -> None:
     """Puts the best checkpoint, its metrics as `val/best_...`, and the model for `mlflow.pytorch.load_model` into the
-    outbox, from where `close_run` delivers them. Does nothing where they are in it already.
+    outbox; `close_run` delivers them. Does nothing if the outbox already has them.
 
     The model is saved as an exported program (pt2): it loads without this project and without unpickling, takes any
-    batch and image size, and returns a dictionary with seg_logits [B, K, H, W] and, of a Gated-SCNN, edge_logits
+    batch and image size, and returns a dictionary with seg_logits [B, K, H, W] and, for a Gated-SCNN, edge_logits
     [B, 1, H, W].
 
     Raises:
         TrackingError: the outbox holds another run's metrics.
-        OSError: the outbox's disk is full, say.
+        OSError: the outbox cannot be written, for example because the disk is full.
     """
     values = {f"val/best_{key}": value for key, value in metrics.items()}
     opened = open_outbox(run)
@@ -144,16 +144,16 @@ def log_evaluation(
     by_distance: Mapping[int, Mapping[str, float]],
     files: Mapping[str, str],
 ) -> None:
-    """Adds an evaluation to the run that trained the model; its description links to the page.
+    """Adds an evaluation to the run that trained the model; the run's description links to the page.
 
     Args:
         uri, run_id: of the run.
         metrics: scores of the whole split.
-        by_distance: crop factor -> scores, a curve with the factor as its step.
+        by_distance: crop factor -> scores; logged as curves with the factor as step.
         files: name -> text, for the artifact folder `evaluation`.
 
     Raises:
-        TrackingError: the run is not at `uri`, or that does not answer.
+        TrackingError: the run is not at `uri`, or the server does not answer.
     """
     try:
         check_database(uri)
@@ -179,10 +179,10 @@ def log_evaluation(
 
 @contextmanager
 def checkpoint_of_run(uri: str, run_id: str) -> Iterator[str]:
-    """The best checkpoint of a run: its artifact as a local folder, or the run's own folder where there is none.
+    """Yields the best checkpoint of a run: its artifact as a local folder, else the run's own folder.
 
     Raises:
-        TrackingError: no such run, or it says of no checkpoint.
+        TrackingError: there is no such run, or it has neither.
     """
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -194,12 +194,12 @@ def checkpoint_of_run(uri: str, run_id: str) -> Iterator[str]:
         except (MlflowException, OSError) as error:
             raise TrackingError(f"no checkpoint of MLflow run {run_id} at {uri}: {reason(error)}") from error
         if place is None:
-            raise TrackingError(f"no checkpoint of MLflow run {run_id} at {uri}: name its folder instead")
+            raise TrackingError(f"no checkpoint of MLflow run {run_id} at {uri}: pass its folder instead")
         yield place
 
 
 def _link(client: mlflow.MlflowClient, run_id: str, file: str, text: str) -> None:
-    """Adds a line with a link to an artifact to the run's description, once."""
+    """Adds a link to an artifact to the run's description, unless it has the link already."""
     note = client.get_run(run_id).data.tags.get(NOTE, "")
     line = artifact_link(run_id, file, text)
     if line not in note:

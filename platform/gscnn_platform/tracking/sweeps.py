@@ -1,4 +1,4 @@
-"""A sweep in MLflow: a parent run with its figures, linked with its trials, and the registry's entry of its winner."""
+"""Tracks sweeps in MLflow: the parent run, the tags that link its trials, and the best trial's registered model."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,11 +19,11 @@ from gscnn_platform.tracking.refusals import reason, unusable
 from gscnn_platform.tracking.uri import MODELS, check_database
 
 OVERRIDES: Final = "gscnn.overrides"
-"""Tag of a trial: what the sweep set in it, as JSON."""
+"""Tag of a trial: the settings that the sweep chose, as JSON."""
 VARIANT: Final = "gscnn.variant"
-"""Tag of a trial: which of the space's named variants it is."""
+"""Tag of a trial: the name of its variant."""
 VARIANTS: Final = "gscnn.variants"
-"""Tag of a sweep's parent: its variants in the order of the space, as a JSON list."""
+"""Tag of a sweep's parent run: its variants in the order of the search space, as a JSON list."""
 ALIAS: Final = "best"
 """Alias of the registered model's newest version."""
 
@@ -42,11 +42,12 @@ def create_sweep(
 
     Args:
         uri: of the tracking server or store.
-        config, store: what every trial starts from, and its data.
-        folder: of the sweep, which is named after it.
-        space_name: what is searched.
-        variants: names of its variants, in order.
-        settings: how it is searched; they become params beside those of `config`.
+        config: the settings of every trial.
+        store: the data of every trial.
+        folder: of the sweep; the parent run is named after it.
+        space_name: of the search space.
+        variants: names of the space's variants, in order.
+        settings: of the sweep; logged as params next to those of `config`.
         start_time: milliseconds since 1970; None: now.
 
     Raises:
@@ -64,7 +65,7 @@ def create_sweep(
 
 
 def trial_tags(parent: str, space_name: str, overrides: Mapping[str, Any], variant: str | None) -> dict[str, str]:
-    """Tags that link a trial to its sweep and record the settings that the sweep chose."""
+    """Returns the tags that link a trial to its sweep and record the settings that the sweep chose."""
     tags = {PARENT: parent, "gscnn.space": space_name, OVERRIDES: json.dumps(overrides)}
     return tags if variant is None else {**tags, VARIANT: variant}
 
@@ -84,13 +85,13 @@ def set_tags(uri: str, run_id: str, tags: Mapping[str, str]) -> None:
 
 
 def register(uri: str, name: str, run_id: str, metrics: Mapping[str, float], fingerprint: str) -> str:
-    """Registers the model of a run under `name`, as the version that the alias `best` means; returns the version.
+    """Registers the model of a run under `name` and sets the alias `best` to the new version; returns the version.
 
     Args:
-        uri: of the tracking server or store, which holds the registry too.
+        uri: of the tracking server or store, which also holds the registry.
         name: of the registered model.
-        run_id: of the run, whose model has been delivered.
-        metrics: become tags of the version.
+        run_id: of the run; its model must have been delivered.
+        metrics: set as tags of the version.
         fingerprint: of the data.
 
     Raises:
@@ -100,7 +101,7 @@ def register(uri: str, name: str, run_id: str, metrics: Mapping[str, float], fin
         client = client_of(uri)
         outputs = client.get_run(run_id).outputs
         if outputs is None or not outputs.model_outputs:
-            raise TrackingError(f"run {run_id} at {uri} has no model yet: deliver it by jobs.sync-tracking")
+            raise TrackingError(f"run {run_id} at {uri} has no model yet: deliver it with jobs.sync-tracking")
         try:
             client.get_registered_model(name)
         except MlflowException as error:
@@ -109,9 +110,9 @@ def register(uri: str, name: str, run_id: str, metrics: Mapping[str, float], fin
             client.create_registered_model(name, description="Gated-SCNN: best trials of sweeps")
         model_id = outputs.model_outputs[-1].model_id
         tags = {"dataset.fingerprint": fingerprint, **{key: f"{value:.6g}" for key, value in metrics.items()}}
-        # MLflow allows no slash in a tag's name here that a URL cannot carry.
+        # Tags of model versions are part of URLs in MLflow, where a slash is not allowed.
         tags = {metric_key(key).replace("/", "."): value for key, value in tags.items()}
-        # By its place: of models:/ID a local store would ask whatever tracking URI this process has as its default.
+        # By its location: MLflow resolves models:/ID with the process's default tracking URI, not with this one.
         source = client.get_logged_model(model_id).artifact_location
         made = client.create_model_version(name, source, run_id=run_id, tags=tags, model_id=model_id)
         version = str(made.version)
@@ -122,10 +123,10 @@ def register(uri: str, name: str, run_id: str, metrics: Mapping[str, float], fin
 
 
 def run_of_model(uri: str, reference: str) -> str:
-    """The run that trained a registered model: `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+    """Returns the run that trained a registered model, `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
 
     Raises:
-        TrackingError: no such model, or the server does not answer.
+        TrackingError: there is no such model, or the server does not answer.
     """
     path = reference.removeprefix(MODELS)
     try:
@@ -142,5 +143,5 @@ def run_of_model(uri: str, reference: str) -> str:
             f"{reference} at {uri}: {reason(error)}; write models:/NAME@ALIAS or models:/NAME/VERSION"
         ) from error
     if not found.run_id:
-        raise TrackingError(f"{reference} at {uri} was registered without its run: name a run or a checkpoint instead")
+        raise TrackingError(f"{reference} at {uri} was registered without its run: pass a run or a checkpoint instead")
     return found.run_id

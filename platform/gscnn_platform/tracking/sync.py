@@ -18,7 +18,7 @@ from gscnn_platform.tracking.outboxes import to_mlflow
 from gscnn_platform.tracking.uri import check_listening, check_no_password
 
 PATIENCE: Final = 20.0
-"""Seconds that jobs.sync-tracking waits while nothing gets through."""
+"""Seconds that jobs.sync-tracking waits while nothing can be delivered."""
 
 
 def deliver(outbox: Path, patience: float, say: Say = silent, uri: str | None = None) -> Left:
@@ -26,9 +26,9 @@ def deliver(outbox: Path, patience: float, say: Say = silent, uri: str | None = 
 
     Args:
         outbox: the folder.
-        patience: seconds to wait while nothing gets through.
-        say: hears of a server that does not answer.
-        uri: tracking URI, where the server has moved.
+        patience: seconds to wait while nothing can be delivered.
+        say: prints a line, if the server does not answer.
+        uri: new tracking URI, if the server has moved.
 
     Returns:
         What the outbox still holds.
@@ -48,7 +48,7 @@ def deliver(outbox: Path, patience: float, say: Say = silent, uri: str | None = 
 
 
 def _deliver_if_possible(outbox: Path, uri: str, restore_deleted: bool) -> Left:
-    """With full patience for each run, many runs of a server that is down, or deleted runs, would take minutes."""
+    """Delivers an outbox, unless the server is down or the run was deleted: to wait for each run would take minutes."""
     try:
         check_listening(uri)
         _check_there(uri, run_of(parts(outbox)[-1]).run_id, restore_deleted)
@@ -74,19 +74,19 @@ def _check_there(uri: str, run_id: str, restore_deleted: bool) -> None:
 
 
 def sync(folders: Iterable[Path], uri: str | None, say: Say, restore_deleted: bool = False) -> bool:
-    """Delivers what ended runs have left; prints one line per run.
+    """Delivers the outboxes of ended runs; prints one line per run.
 
     Args:
-        folders: of runs, or with runs in them.
-        uri: tracking URI, where the server has moved; None: the runs'.
+        folders: run folders, or folders that contain runs.
+        uri: new tracking URI, if the server has moved; None: the URI of each run.
         say: prints a line.
-        restore_deleted: whether MLflow runs that were deleted are restored.
+        restore_deleted: whether to restore deleted MLflow runs.
 
     Returns:
-        Whether nothing is left.
+        Whether everything was delivered.
 
     Raises:
-        TrackingError: a folder has no outbox, or `uri` carries a password.
+        TrackingError: a folder has no outbox, or `uri` contains a password.
     """
     check_no_password(uri or "", "--uri")
     done = True
@@ -96,7 +96,7 @@ def sync(folders: Iterable[Path], uri: str | None, say: Say, restore_deleted: bo
             before, began = left_in(outbox), time.monotonic()
             there = uri or before.tracking_uri
             left = _deliver_if_possible(outbox, there, restore_deleted) if before.waiting else before
-        except (OSError, TrackingError) as error:  # A colleague's folder, say, keeps no other from being delivered.
+        except (OSError, TrackingError) as error:  # Such as a colleague's folder: the other outboxes are delivered.
             say(f"{outbox} cannot be delivered: {error}")
             done = False
             continue

@@ -1,4 +1,4 @@
-"""The tracking URI, and the checks of it that need no MLflow."""
+"""Finds and checks the tracking URI, without MLflow."""
 
 import importlib.metadata
 import os
@@ -20,35 +20,37 @@ SCHEMES: Final = (
     *("http", "https", "sqlite", "postgresql", "mysql", "mssql", "file"),
     *("databricks", "databricks-uc", "uc"),
 )
-"""Of the tracking URIs that MLflow takes by itself."""
+"""Schemes of tracking URIs that MLflow supports without plugins."""
 CREDENTIALS: Final = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or ~/.mlflow/credentials"
-"""Where MLflow reads a user's name and password, at every request."""
-MOST_SAID: Final = 300
-"""Characters of a server's answer that a message quotes."""
+"""Where MLflow reads user and password, at every request."""
+MOST_SHOWN: Final = 300
+"""Maximum number of characters of a server's answer in a message."""
 PORTS: Final = {"http": 80, "https": 443}
 MODELS: Final = "models:/"
 """Prefix of a reference to a registered model."""
 
 
 def tracking_uri(config: TrackingConfig, storage: str) -> str:
-    """The config's URI, else MLFLOW_TRACKING_URI, else SQLite in the storage folder (or here, for a remote one).
+    """Returns the config's URI, else MLFLOW_TRACKING_URI, else a SQLite file in the storage folder.
+
+    If the storage is remote, the SQLite file is in a folder of this machine.
 
     Raises:
-        TrackingError: MLFLOW_TRACKING_URI carries a password, or is a database in memory.
+        TrackingError: MLFLOW_TRACKING_URI contains a password, or is an in-memory database.
     """
     uri = _named_uri(config)
     if uri:
         return uri
-    # Not made here: a job that only reads leaves no folder behind, and needs none that it can write.
+    # The folder is not created here: a job that only reads leaves nothing behind and needs no write access.
     folder = machine.lasting_folder() if "://" in storage else Path(storage)
     return sqlite_uri(folder / "mlflow.db")
 
 
 def check_named_uri(config: TrackingConfig) -> None:
-    """Looks, in 5 s at most, whether the server that is named answers, before anything is started for a run.
+    """Checks, within 5 s, that the configured server is reachable, before anything is started for a run.
 
     Raises:
-        TrackingError: nothing listens there, or MLFLOW_TRACKING_URI carries a password.
+        TrackingError: nothing listens there, or MLFLOW_TRACKING_URI contains a password.
     """
     uri = _named_uri(config)
     try:
@@ -59,68 +61,70 @@ def check_named_uri(config: TrackingConfig) -> None:
 
 
 def _check_scheme(uri: str) -> None:
-    """Raises ValueError if MLflow has no store for the URI's scheme; plugins may bring more of them."""
+    """Raises ValueError if neither MLflow nor one of its plugins has a store for the URI's scheme."""
     scheme = uri.partition("://")[0].partition("+")[0] if "://" in uri else ""
     plugins = {entry.name for entry in importlib.metadata.entry_points(group="mlflow.tracking_store")}
     if scheme and scheme not in SCHEMES and scheme not in plugins:
-        raise ValueError(f"MLflow knows no {scheme}://, but {', '.join(SCHEMES)}; {did_you_mean(scheme, SCHEMES)}")
+        raise ValueError(
+            f"MLflow has no store for {scheme}://, only for {', '.join(SCHEMES)}; {did_you_mean(scheme, SCHEMES)}"
+        )
 
 
 def does_not_work(uri: str, error: Exception) -> TrackingError:
-    """The error for a tracking URI at which no run can be created."""
+    """Returns the error for a tracking URI at which no run can be created."""
     return TrackingError(f"tracking URI {uri} does not work: {brief(error)}; set --tracking.uri or MLFLOW_TRACKING_URI")
 
 
 def brief(error: Exception) -> str:
-    """What an error says, in a line: a proxy answers with a whole page, which MLflow quotes."""
-    said = " ".join(str(error).split())
-    return said if len(said) <= MOST_SAID else f"{said[:MOST_SAID]}..."
+    """Returns an error's message in one short line: MLflow quotes a whole page if a proxy answers with one."""
+    message = " ".join(str(error).split())
+    return message if len(message) <= MOST_SHOWN else f"{message[:MOST_SHOWN]}..."
 
 
 def _named_uri(config: TrackingConfig) -> str | None:
-    # Without the end of the line that `$(cat FILE)` and YAML files leave.
+    # Environment variables from YAML files may end with a newline.
     uri = (config.uri or os.environ.get("MLFLOW_TRACKING_URI", "")).strip()
     if uri:
         check_no_password(uri, "MLFLOW_TRACKING_URI")
         database = sqlite_path(uri)
         if uri.rstrip("/") == "sqlite:" or (database is not None and database.name in ("", ":memory:")):
-            raise TrackingError(f"tracking URI {uri} is kept in memory and lost at once: name a file, sqlite:///FILE")
+            raise TrackingError(f"tracking URI {uri} is an in-memory database and is not kept: use sqlite:///FILE")
         if database is not None and not database.is_absolute():
-            # Workers run in other folders, where a relative path would be another file.
+            # Workers run in other folders, where a relative path would mean another file.
             return sqlite_uri(Path(cluster.resolve(str(database), "the path of --tracking.uri")))
     return uri or None
 
 
 def ui_command(uri: str) -> str:
-    """The command or link that shows the runs of a tracking URI."""
+    """Returns the command that shows the runs of a tracking URI."""
     return f"mlflow ui --backend-store-uri {shlex.quote(uri)}" if sqlite_path(uri) else f"open {shlex.quote(uri)}"
 
 
 def check_no_password(uri: str, field: str) -> None:
-    """Refuses a tracking URI with a password in it, which logs, run records and MLflow itself would show.
+    """Checks that a tracking URI contains no user or password: logs, run records and MLflow would show it.
 
     Raises:
-        TrackingError: it has one; the message does not repeat it.
+        TrackingError: it contains one; the message does not repeat it.
     """
     if has_password(uri):
         raise TrackingError(
-            f"{field} carries a user or a password, which logs and MLflow would show: give them by {CREDENTIALS} "
+            f"{field} contains a user or a password, which logs and MLflow would show: set {CREDENTIALS} instead "
             "(deploy/mlflow.md)"
         )
 
 
 def check_listening(uri: str) -> None:
-    """Raises OSError where nothing listens at an http(s) URI: MLflow itself would retry for minutes."""
+    """Raises OSError if nothing listens at an http(s) URI: MLflow itself would retry for minutes."""
     try:
         address = urlsplit(uri)
         if address.scheme in ("http", "https") and address.hostname:
             socket.create_connection(_first_hop(address), timeout=5).close()
-    except ValueError as error:  # A port that is none, or a name that no host can have.
-        raise OSError(f"{uri} is no address of a server: {error}") from error
+    except ValueError as error:  # An invalid port or host name.
+        raise OSError(f"{uri} is not a server address: {error}") from error
 
 
 def _first_hop(server: SplitResult) -> tuple[str, int]:
-    """Host and port that a request to a server goes to: the proxy that HTTPS_PROXY names, as for MLflow's requests."""
+    """Returns host and port of a request's first hop: the proxy in HTTPS_PROXY, as in MLflow, or the server."""
     assert server.hostname is not None
     proxies = getproxies()
     proxy = proxies.get(server.scheme) or proxies.get("all")
@@ -132,17 +136,17 @@ def _first_hop(server: SplitResult) -> tuple[str, int]:
 
 
 def check_database(uri: str) -> None:
-    """Raises FileNotFoundError where a SQLite file is missing: to look for a run there would make an empty one."""
+    """Raises FileNotFoundError if the URI's SQLite file is missing: MLflow would create an empty one."""
     database = sqlite_path(uri)
     if database is not None and not database.is_file():
         raise FileNotFoundError("there is no such file")
 
 
 def artifact_link(run_id: str, file: str, text: str) -> str:
-    """Markdown that the UI shows as a link to an artifact of a run."""
+    """Returns Markdown that the UI shows as a link to an artifact of a run."""
     return f"[{markdown(text)}](get-artifact?path={quote(file)}&run_uuid={run_id})"
 
 
 def is_run_id(text: str) -> bool:
-    """Whether `text` looks like an MLflow run id: 32 hex digits."""
+    """Returns whether `text` has the form of an MLflow run id: 32 hex digits."""
     return re.fullmatch(r"[0-9a-f]{32}", text) is not None

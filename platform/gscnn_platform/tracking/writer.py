@@ -1,4 +1,4 @@
-"""The rank-0 writer of a run's metrics and pictures."""
+"""The rank-0 writer, which logs a run's metrics and pictures."""
 
 import io
 import threading
@@ -15,13 +15,13 @@ from gscnn_platform.tracking.outboxes import open_outbox
 from gscnn_platform.tracking.uri import artifact_link
 
 SYSTEM_SECONDS: Final = 10.0
-"""Between two samples of the machine's load."""
+"""Seconds between two samples of the machine's load."""
 LAST_SECONDS: Final = 5.0
 """Maximum seconds that the end of the training loop waits for the server; the driver delivers what is left."""
 
 
 class RunWriter:
-    """Writes a run's metrics and pictures to its outbox. Nothing here waits for the server."""
+    """Writes a run's metrics and pictures to its outbox. No method waits for the server."""
 
     def __init__(self, outbox: Outbox, say: Say = silent) -> None:
         self.outbox, self.run_id = outbox, outbox.journal.run.run_id
@@ -30,15 +30,15 @@ class RunWriter:
     @classmethod
     @contextmanager
     def opened(cls, run: RunRef, system_metrics: bool, say: Say = silent) -> "Iterator[RunWriter]":
-        """Delivers, and samples the machine's load, in the background while open. Leaves the run's status alone.
+        """Yields a writer; while open, delivers in the background and samples the machine's load. Sets no status.
 
         Args:
             run: the run.
             system_metrics: whether to log CPU, memory, disk, network and GPU use of this machine.
-            say: hears when the server stops answering, and in the end what is left in the outbox.
+            say: prints a line, when the server stops answering and, at the end, for what is left in the outbox.
 
         Raises:
-            TrackingError: the folder holds another run's.
+            TrackingError: the folder holds the outbox of another run.
         """
         opened = open_outbox(run, say).start()
         stop = threading.Event()
@@ -56,11 +56,11 @@ class RunWriter:
                 say(f"tracking: {left}")
 
     def log_steps(self, steps: Steps) -> None:
-        """Values of several steps; those that were logged before, by a run that this one resumes, are left out."""
+        """Logs the values of several steps, except those that were logged before the run was resumed."""
         self.outbox.metrics(steps)
 
     def log_picture(self, picture: np.ndarray, epoch: int, caption: str) -> None:
-        """An RGB picture of an epoch as an artifact; the run's description names it and links to the latest."""
+        """Logs an RGB picture of an epoch as an artifact; the run's description shows the caption and links to it."""
         name = f"epoch-{epoch:03d}.png"
         link = artifact_link(self.run_id, f"validation/{name}", f"validation scenes at epoch {epoch}")
         note = f"{caption}\n\n{link}; all epochs: Artifacts, folder validation"
@@ -69,12 +69,12 @@ class RunWriter:
         try:
             self.outbox.artifact(png.getvalue(), "validation", name, note)
         except OSError as error:
-            # A picture is not worth a run that a full disk has not ended yet.
+            # If the disk is full, the run continues without the picture.
             self._say(f"tracking: no picture of epoch {epoch}: {error}")
 
 
 def _sample(outbox: Outbox, stop: threading.Event) -> None:
-    # Not before a run's first steps: MLflow takes 4 s of a core to import.
+    # Importing MLflow takes 4 s of a core: not during a run's first steps.
     if stop.wait(SYSTEM_SECONDS):
         return
     from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
@@ -83,11 +83,11 @@ def _sample(outbox: Outbox, stop: threading.Event) -> None:
     from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
 
     cpu = CPUMonitor()
-    # The first look at the CPU's use has nothing to compare with and says 0%.
+    # The first measurement of the CPU's use has nothing to compare with and returns 0%.
     cpu.collect_metrics()
     cpu.clear_metrics()
     monitors = [cpu, DiskMonitor(), NetworkMonitor()]
-    with suppress(RuntimeError, ImportError):  # MLflow's way to say that there is no GPU, or no NVML.
+    with suppress(RuntimeError, ImportError):  # Raised by MLflow if there is no GPU, or no NVML.
         monitors.append(GPUMonitor())
     while not stop.wait(SYSTEM_SECONDS):
         values: dict[str, float] = {}

@@ -76,21 +76,19 @@ def test_the_uri_is_the_configs_then_the_environments_then_sqlite_beside_the_che
 
 
 @pytest.mark.parametrize("uri", ["sqlite://", "sqlite:///", "sqlite:///:memory:"])
-def test_a_database_in_memory_is_refused(uri: str, tmp_path: Path) -> None:
-    with pytest.raises(tracking.TrackingError, match="is kept in memory and lost at once: name a file, sqlite:///FILE"):
+def test_an_in_memory_database_is_rejected(uri: str, tmp_path: Path) -> None:
+    with pytest.raises(tracking.TrackingError, match="is an in-memory database and is not kept: use sqlite:///FILE"):
         tracking.tracking_uri(TrackingConfig(uri=uri), str(tmp_path))
 
 
 @pytest.mark.parametrize("uri", ["http://host:port", "http://host:99999", f"http://{'x' * 70}:5000", "http://[::1"])
-def test_an_address_that_no_server_can_have_is_named(uri: str) -> None:
+def test_an_invalid_server_address_is_reported(uri: str) -> None:
     for look in (lambda: tracking.read_run(uri, "f" * 32), lambda: tracking.find_run(uri, "a run")):
-        with pytest.raises(tracking.TrackingError, match=re.escape(f"{uri} is no address of a server: ")):
+        with pytest.raises(tracking.TrackingError, match=re.escape(f"{uri} is not a server address: ")):
             look()
 
 
-def test_a_server_behind_a_proxy_is_looked_for_at_the_proxy(
-    answering: Answering, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_behind_a_proxy_is_checked_at_the_proxy(answering: Answering, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", answering(200, ""))
     check_listening("https://tracking.invalid")
     monkeypatch.setenv("no_proxy", "tracking.invalid")
@@ -152,7 +150,7 @@ def test_a_password_in_the_tracking_uri_is_refused_by_every_way_in_and_never_rep
         ("--uri", lambda: tracking.sync([tmp_path], uri, print)),
     ]
     for field, way in ways:
-        with pytest.raises(ValueError, match=rf"(?s){field}.*(would show|carries a user or a password)") as refused:
+        with pytest.raises(ValueError, match=rf"(?s){field}.*(would show|contains a user or a password)") as refused:
             way()
         assert "MLFLOW_TRACKING_PASSWORD" in str(refused.value) and "~/.mlflow/credentials" in str(refused.value)
         assert "cret" not in str(refused.value)

@@ -1,9 +1,9 @@
-"""What goes wrong with tracking, as messages to the user."""
+"""Errors of tracking, with messages to the user."""
 
 
 class TrackingError(ValueError):
-    """The tracking server does not answer, or does not have what was asked for."""
+    """The tracking server does not answer, or does not have what was requested."""
 
 
 class HeldError(TrackingError):
-    """Another process writes to this part of an outbox, or delivers it."""
+    """Another process writes or delivers this part of an outbox."""

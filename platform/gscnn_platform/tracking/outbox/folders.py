@@ -1,4 +1,4 @@
-"""Outboxes as folders: found, moved aside, and given to another run."""
+"""Finds the folders of outboxes, moves them aside, and assigns them to another run."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -13,10 +13,10 @@ from gscnn_platform.tracking.outbox.parts import HEADER, parts, read_json, write
 
 
 def find_outboxes(folders: Iterable[Path]) -> list[Path]:
-    """The outboxes in run folders, or in storage folders that hold such, or the folders themselves.
+    """Returns the outboxes in the given folders, which may be outboxes, run folders or storage folders.
 
     Raises:
-        TrackingError: a folder has none.
+        TrackingError: there is no outbox in a folder.
     """
     found: list[Path] = []
     for folder in folders:
@@ -34,8 +34,8 @@ def make_way(run: RunRef, say: Say) -> None:
     """Moves aside the outbox of an earlier run with the same name.
 
     Args:
-        run: the new one.
-        say: hears where to, if something in it was not delivered.
+        run: the new run.
+        say: prints the new place, if the outbox has undelivered entries.
     """
     place = run.outbox
     others = [known["run_id"] for part in parts(place) if (known := read_json(part / HEADER)) is not None]
@@ -50,10 +50,10 @@ def make_way(run: RunRef, say: Say) -> None:
 
 
 def give_to(run: RunRef, new: str) -> None:
-    """Gives a run's outbox to another run: all its entries are to be delivered again, to that one.
+    """Assigns a run's outbox to another run: all its entries will be delivered again, to the other run.
 
     Args:
-        run: whose outbox it is; there may be none yet.
+        run: the run that owns the outbox; there may be no outbox yet.
         new: id of the other run.
     """
     for part in parts(run.outbox):

@@ -1,4 +1,4 @@
-"""The journal of one part of an outbox, held and written by one process."""
+"""The journal of one part of an outbox, locked and written by one process."""
 
 import fcntl
 import json
@@ -28,19 +28,19 @@ from gscnn_platform.tracking.outbox.parts import (
 )
 
 RESERVE: Final = 2**18
-"""Bytes that a full disk still has for how the run ended."""
+"""Bytes set aside to record the end of the run when the disk is full."""
 
 
 class Journal:
-    """One part of an outbox, held by this process alone until `close`.
+    """One part of an outbox, held exclusively by this process until `close`.
 
     Args:
-        folder: the part's; made where it is missing.
-        run: of the entries; None takes the one that the folder names.
+        folder: of the part; created if it is missing.
+        run: of the entries; None: the run that the folder names.
 
     Raises:
-        HeldError: another process holds it.
-        TrackingError: it belongs to another run, or names none.
+        HeldError: another process holds the part.
+        TrackingError: the part belongs to another run, or names no run.
     """
 
     def __init__(self, folder: Path, run: RunRef | None = None) -> None:
@@ -56,22 +56,22 @@ class Journal:
         self._mutex = threading.Lock()
         self._unwritten = b""
         self.fault: OSError | None = None
-        """Why entries wait in memory rather than on disk: the disk is full, say."""
+        """Why entries wait in memory instead of on disk, for example because the disk is full."""
         self._file = os.open(folder / JOURNAL, os.O_RDWR | os.O_CREAT | os.O_APPEND)
         self.size = complete_bytes(folder)
-        """Bytes of whole lines."""
-        # What follows the last whole line is the rest of a write that a crash cut short.
+        """Bytes of complete lines."""
+        # An incomplete last line is left by a crash in the middle of a write.
         os.ftruncate(self._file, self.size)
         _sync_path(folder)
         self._synced = self.size
         self.delivered = delivered_bytes(folder)
         if self.delivered == 0:
-            # What a wrong count says would come true as the journal grows.
+            # A wrong count beyond the journal's end would become valid as the journal grows.
             (folder / "delivered.json").unlink(missing_ok=True)
         self._tidy()
 
     def _tidy(self) -> None:
-        """Removes files that a crash kept from being entered, and sets space aside for the run's end."""
+        """Removes files without an entry, which a crash left, and sets space aside for the run's end."""
         wanted = {Path(entry["kept"]).parts[1] for entry, _ in self.pending() if entry is not None and "kept" in entry}
         for place in (self.folder / "files").iterdir():
             if place.name not in wanted:
@@ -82,14 +82,14 @@ class Journal:
                 reserve.write_bytes(b"\0" * RESERVE)
 
     def use_reserve(self) -> None:
-        """Writes what waits in memory into the space that was set aside, on a disk that is full."""
+        """Writes the entries that wait in memory into the space that was set aside for a full disk."""
         (self.folder / "reserve").unlink(missing_ok=True)
         self.sync()
 
     def append(self, *entries: Entry) -> None:
-        """Writes entries that stay together; they outlive this process, and a second later the machine.
+        """Writes entries in one piece. They survive a crash of this process, and after `sync` also one of the machine.
 
-        Where the disk takes no more they wait in memory and go out with the next ones: see `fault`.
+        If the disk is full, they wait in memory and are written with the next ones: see `fault`.
         """
         written = "".join(json.dumps(entry, separators=(",", ":")) + "\n" for entry in entries).encode()
         with self._mutex:
@@ -109,7 +109,7 @@ class Journal:
         self._unwritten, self.fault = b"", None
 
     def sync(self) -> None:
-        """Brings what was appended onto the disk."""
+        """Flushes appended entries to the disk."""
         with self._mutex:
             if self._unwritten:
                 self._write()
@@ -119,19 +119,19 @@ class Journal:
             self._synced = size
 
     def pending(self) -> Iterator[tuple[Entry | None, int]]:
-        """Entries after the delivered ones, each with the position behind it; None for a line that is damaged."""
+        """Yields undelivered entries, each with the position after it; None instead of an entry for a damaged line."""
         yield from lines(self.folder, self.delivered, self.size)
 
     def mark_delivered(self, position: int) -> None:
-        """The journal is delivered up to `position`, as `pending` gave it."""
+        """Marks the journal as delivered up to `position`, which `pending` yielded."""
         self.delivered = position
         write_json(self.folder / "delivered.json", {"bytes": position})
 
     def keep(self, source: Path | bytes, name: str) -> str:
-        """Keeps a file or a folder until it is delivered, as a link where the file system allows it.
+        """Keeps a file or a folder until it is delivered, as a hard link if the file system allows it.
 
         Returns:
-            Its path below the part's folder.
+            Its path relative to the part's folder.
         """
         place = self.folder / "files" / uuid.uuid4().hex / name
         place.parent.mkdir()
@@ -146,11 +146,11 @@ class Journal:
         return str(place.relative_to(self.folder))
 
     def drop(self, kept: str) -> None:
-        """Removes what `keep` kept."""
+        """Removes a file or folder that `keep` kept."""
         shutil.rmtree((self.folder / kept).parent, ignore_errors=True)
 
     def refuse(self, entry: Entry | None, reason: str) -> None:
-        """Sets an entry aside that will never be taken, so that those behind it get through."""
+        """Sets aside an entry that the server will never accept, so that later entries can be delivered."""
         line = json.dumps({"reason": reason, "entry": entry}) + "\n"
         with (self.folder / "refused.jsonl").open("a+", encoding="utf-8") as file:
             file.seek(0)
@@ -158,7 +158,7 @@ class Journal:
                 file.write(line)
 
     def close(self) -> None:
-        """Lets go of it, after a last try to write what waits in memory."""
+        """Releases the part, after a last attempt to write the entries that wait in memory."""
         if self in _held:
             self.sync()
             _held.discard(self)
@@ -171,7 +171,7 @@ _held: "weakref.WeakSet[Journal]" = weakref.WeakSet()
 
 
 def _forget() -> None:
-    # Data loading processes are forked from a run's worker: one that outlived it would keep holding its outbox.
+    # Data loading processes are forked from a run's worker; if one outlived it, it would keep the outbox locked.
     for journal in _held:
         os.close(journal._lock)
     _held.clear()
@@ -181,10 +181,12 @@ os.register_at_fork(after_in_child=_forget)
 
 
 def open_part(run: RunRef) -> Journal:
-    """The first part of its outbox that no other process holds: on a network disk a dead node's lock persists a while.
+    """Returns the first part of a run's outbox that no other process holds.
+
+    On a network disk, the lock of a lost node persists for a while, and the run then resumes in the next part.
 
     Raises:
-        TrackingError: it belongs to another run.
+        TrackingError: the outbox belongs to another run.
     """
     outbox, number = run.outbox.absolute(), 0
     while True:
@@ -204,7 +206,7 @@ def _locked(folder: Path) -> int:
             raise HeldError(
                 f"{folder} is in use by a run or by another jobs.sync-tracking, which delivers it"
             ) from None
-        raise TrackingError(f"{folder} lies on a file system without locks ({error}): choose another") from error
+        raise TrackingError(f"{folder} is on a file system without locks ({error}): choose another") from error
     return lock
 
 

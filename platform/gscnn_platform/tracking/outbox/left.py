@@ -1,4 +1,4 @@
-"""What an outbox still holds, as counts and as text."""
+"""The undelivered content of an outbox, as counts and as text."""
 
 import shlex
 import socket
@@ -12,27 +12,27 @@ from gscnn_platform.tracking.outbox.parts import ROWS, parts, refused, run_of, u
 
 @dataclass(frozen=True)
 class Left:
-    """What an outbox still holds, and how to deliver it; false if it is empty."""
+    """The undelivered content of an outbox, and how to deliver it; false if there is none."""
 
     outbox: Path
     tracking_uri: str
     steps: int = 0
-    """Steps, epochs and samples of the machine's load whose metrics wait."""
+    """Undelivered steps, epochs and samples of the machine's load."""
     others: Mapping[str, int] = field(default_factory=dict)
-    """Kind of entry -> count."""
+    """Kind of other undelivered entries -> count."""
     refused: Sequence[str] = ()
-    """The server's reasons, for entries that it will never take."""
+    """The server's reason for each rejected entry."""
     lost: str | None = None
-    """Entries that could not be written to the disk."""
+    """Message about entries that could not be written to the disk."""
     error: str | None = None
-    """Why it was not delivered, where that is known."""
+    """Why the entries were not delivered, if known."""
 
     def __bool__(self) -> bool:
         return bool(self.steps or self.others or self.refused or self.lost)
 
     @property
     def waiting(self) -> str:
-        """The undelivered entries as text: `metrics of 120 steps, artifact (2), status`; empty if that is nothing."""
+        """The undelivered entries as text: `metrics of 120 steps, artifact (2), status`; empty if there are none."""
         what = [f"metrics of {self.steps} steps"] if self.steps else []
         return ", ".join(what + [f"{kind} ({number})" if number > 1 else kind for kind, number in self.others.items()])
 
@@ -47,14 +47,14 @@ class Left:
             ]
         if self.refused:
             lines.append(
-                f"refused by {self.tracking_uri}, see {self.outbox}/*/refused.jsonl: {len(self.refused)} entries, the "
+                f"rejected by {self.tracking_uri}, see {self.outbox}/*/refused.jsonl: {len(self.refused)} entries, the "
                 f"first one with: {self.refused[0]}"
             )
         return "\n".join([*lines, *([self.lost] if self.lost else [])])
 
 
 def left_in(outbox: Path, error: str | None = None, lost: str | None = None) -> Left:
-    """The undelivered entries of all parts of an outbox, whichever process holds them."""
+    """Returns the undelivered entries of all parts of an outbox, whichever process holds them."""
     folders = parts(outbox)
     waiting = [entry for folder in folders for entry in undelivered(folder)]
     return Left(

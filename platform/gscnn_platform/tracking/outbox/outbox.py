@@ -1,4 +1,4 @@
-"""Accepts metrics, pictures and models at once, and delivers them in the background when the server answers."""
+"""Accepts metrics, pictures and models without waiting, and delivers them in the background."""
 
 import threading
 import time
@@ -14,27 +14,27 @@ from gscnn_platform.tracking.outbox.left import Left, left_in
 from gscnn_platform.tracking.outbox.parts import Entry, entries, parts
 
 POLL: Final = 1.0
-"""Seconds between looks at the journal, and so between its trips to the disk."""
+"""Seconds between checks of the journal, and between its flushes to the disk."""
 PAUSES: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-"""Seconds before the next attempt, after so many failed ones; the last holds from then on."""
+"""Seconds to wait after the first, second, ... failed attempt; the last value applies from then on."""
 NOISE: Final = 2
-"""Failed attempts in a row before the user hears of them: SQLite is locked now and then."""
+"""Consecutive failed attempts before the user is notified: a SQLite file is occasionally locked."""
 
 Say = Callable[[str], None]
 Steps = Sequence[tuple[int, Mapping[str, float]]]
 
 
 def silent(line: str) -> None:
-    """Says nothing."""
+    """Prints nothing."""
 
 
 class Delivery(Protocol):
     """Sends a journal to the server."""
 
     def some(self) -> bool:
-        """Sends one request's worth of entries and marks them as delivered; returns whether there was anything to send.
+        """Sends the entries that fit into one request and marks them as delivered; returns whether there were any.
 
-        Any error means: try again later. A TrackingError is told as it is.
+        After any error the outbox retries later. It reports a TrackingError without its class name.
         """
         ...
 
@@ -49,8 +49,8 @@ class Outbox:
 
     Args:
         journal: the part of an outbox to write to and to deliver.
-        connect: opens the journal's delivery; called before the first entry is sent, in the outbox's thread.
-        say: hears, in a line, when the server stops answering and when it answers again.
+        connect: returns the journal's delivery; called in the outbox's thread before the first entry is sent.
+        say: prints a line, when the server stops answering and when it answers again.
     """
 
     def __init__(self, journal: Journal, connect: Connect, say: Say = silent) -> None:
@@ -64,19 +64,19 @@ class Outbox:
         self._thread = threading.Thread(target=self._deliver, name="outbox", daemon=True)
 
     def start(self) -> Self:
-        """Starts to deliver."""
+        """Starts the delivery; returns the outbox."""
         self._thread.start()
         return self
 
     def metrics(self, steps: Steps) -> None:
-        """Values of steps, in order. Of each key, steps up to the highest that it has had are left out as redone."""
+        """Adds values of steps, in order. A key's steps up to its highest known one are repeated and are skipped."""
         new = self._new(steps)
         if new:
             self._append({"kind": "metrics", "time": _now(), "steps": new})
 
     @cached_property
     def _reached(self) -> dict[str, int]:
-        """Highest step of each key in all parts."""
+        """Highest step per key in all parts."""
         reached: dict[str, int] = {}
         for part in parts(self.folder):
             for entry in entries(part, "metrics"):
@@ -94,38 +94,38 @@ class Outbox:
         return new
 
     def system(self, values: Mapping[str, float]) -> None:
-        """The machine's load now; its step is the seconds since the run was created."""
+        """Adds the machine's current load; its step is the number of seconds since the run was created."""
         self._append({"kind": "system", "time": _now(), "values": dict(values)})
 
     def tags(self, tags: Mapping[str, str]) -> None:
         self._append({"kind": "tags", "tags": dict(tags)})
 
     def artifact(self, source: Path | bytes, to: str, name: str, note: str | None = None) -> None:
-        """A file, a folder's content, or bytes, into an artifact folder.
+        """Adds a file, a folder's content, or bytes, to an artifact folder.
 
         Args:
-            source: copied or linked, so that it may be deleted.
+            source: is copied or linked, and may be deleted afterwards.
             to: artifact folder.
-            name: of the file; of a folder it does not matter.
-            note: the run's description from then on, in Markdown.
+            name: of the file; ignored for a folder.
+            note: new description of the run, in Markdown.
 
         Raises:
-            OSError: the disk is full, say.
+            OSError: the outbox cannot be written, for example because the disk is full.
         """
         described: list[Entry] = [] if note is None else [{"kind": "note", "text": note}]
         self._append({"kind": "artifact", "kept": self.journal.keep(source, name), "to": to}, *described)
 
     def summary(self, values: Mapping[str, float]) -> None:
-        """Metrics of the run as a whole."""
+        """Adds metrics of the whole run."""
         self._append(
             {"kind": "summary", "time": _now(), "values": {key: float(value) for key, value in values.items()}}
         )
 
     def best(self, values: Mapping[str, float], checkpoint: Path, to: str, model: Path) -> None:
-        """The best checkpoint's metrics, its files, and its model as a folder.
+        """Adds the best checkpoint's metrics, its files, and its model as a folder.
 
         Raises:
-            OSError: the disk is full, say.
+            OSError: the outbox cannot be written, for example because the disk is full.
         """
         numbers, when = {key: float(value) for key, value in values.items()}, _now()
         kept = self.journal.keep(model, "model")
@@ -136,7 +136,7 @@ class Outbox:
         )
 
     def knows_best(self, values: Mapping[str, float]) -> bool:
-        """Whether `best` took a model with these values before, as of a driver that was killed right after."""
+        """Returns whether the outbox has a model with these values, as after a driver was killed right after `best`."""
         name = self._model_id(values)
         return any(entry["id"] == name for part in parts(self.folder) for entry in entries(part, "model"))
 
@@ -145,7 +145,7 @@ class Outbox:
         return f"{self.journal.run.run_id}-{zlib.crc32(named.encode()):08x}"
 
     def status(self, status: str, tags: Mapping[str, str]) -> None:
-        """RUNNING, FINISHED, FAILED or KILLED from now on, and the reason as tag `failure` or `stopped`."""
+        """Sets the status, RUNNING, FINISHED, FAILED or KILLED, and the reason as tag `failure` or `stopped`."""
         self._append({"kind": "status", "time": _now(), "status": status, "tags": dict(tags)})
         if self.journal.fault is not None:
             self.journal.use_reserve()
@@ -157,11 +157,11 @@ class Outbox:
             self._say(f"tracking: metrics wait in memory until {self.folder} can be written: {self.journal.fault}")
 
     def close(self, patience: float, limit: float = float("inf")) -> Left:
-        """Delivers what is left, where it was started, and lets go of the folder.
+        """Delivers what is left, if the outbox was started, and releases the folder.
 
         Args:
-            patience: seconds to wait while nothing gets through.
-            limit: seconds to wait in all.
+            patience: seconds to wait while nothing can be delivered.
+            limit: maximum seconds to wait in total.
 
         Returns:
             What the outbox still holds.
@@ -175,7 +175,7 @@ class Outbox:
             if self.journal.delivered != position:
                 position, moved = self.journal.delivered, now
             if now - moved > patience or now - began > limit:
-                # The thread ends, and lets go of the folder, after the request that it is in.
+                # The thread ends, and releases the folder, after its current request.
                 self._given_up.set()
                 self._thread.join(0.2)
                 break
@@ -209,7 +209,7 @@ class Outbox:
             self.journal.close()
 
     def _attempt(self) -> bool:
-        """Sends what one request takes; returns whether it sent anything, and sets `error`."""
+        """Sends one request; returns whether there was anything to send, and sets `error`."""
         try:
             self.journal.sync()
             if self._delivery is None:
@@ -217,8 +217,8 @@ class Outbox:
                     return False
                 self._delivery = self._connect(self.journal)
             sent = self._delivery.some()
-        # Stores of artifacts raise classes of their own that are not installed everywhere, such as botocore's.
-        # Whatever it is, the entry stays first in line and is sent again.
+        # Artifact stores raise error classes that are not installed everywhere, such as botocore's. After any error the
+        # entry stays first in line and is sent again.
         except Exception as error:
             kind = "" if isinstance(error, TrackingError) else f"{type(error).__name__}: "
             self.error = f"{kind}{error}".splitlines()[0][:300]
@@ -228,5 +228,5 @@ class Outbox:
 
 
 def _now() -> int:
-    """Milliseconds since 1970."""
+    """Returns the time in milliseconds since 1970."""
     return int(time.time() * 1000)

@@ -20,12 +20,12 @@ Entry = dict[str, Any]
 
 
 def parts(outbox: Path) -> list[Path]:
-    """Folders of an outbox's parts, in order."""
+    """Returns the folders of an outbox's parts, in order."""
     return sorted((path.parent for path in outbox.glob(f"*/{HEADER}")), key=lambda part: int(part.name))
 
 
 def entries(part: Path, kind: str) -> Iterator[Entry]:
-    """All entries of one kind, delivered or not, whoever holds the part."""
+    """Yields all entries of one kind, delivered or not, whichever process holds the part."""
     start = f'{{"kind":"{kind}"'.encode()
     for entry, _ in lines(part, 0, None, start):
         if entry is not None:
@@ -33,12 +33,12 @@ def entries(part: Path, kind: str) -> Iterator[Entry]:
 
 
 def undelivered(part: Path) -> list[Entry]:
-    """Entries that are still to be delivered, whoever holds the part."""
+    """Returns the undelivered entries, whichever process holds the part."""
     return [entry for entry, _ in lines(part, delivered_bytes(part), None) if entry is not None]
 
 
 def refused(part: Path) -> list[str]:
-    """Reasons of the server, one for each entry that it refused."""
+    """Returns the server's reason for each rejected entry."""
     file = part / "refused.jsonl"
     return (
         [json.loads(line)["reason"] for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
@@ -46,10 +46,10 @@ def refused(part: Path) -> list[str]:
 
 
 def run_of(part: Path) -> RunRef:
-    """The run of a part's entries, and where they are delivered.
+    """Returns the run of a part's entries, and where they are delivered.
 
     Raises:
-        TrackingError: a crash left the file damaged; the run itself writes it anew when it is resumed.
+        TrackingError: a crash left the file damaged; resuming the run writes it again.
     """
     known = read_json(part / HEADER)
     if known is None:
@@ -58,12 +58,12 @@ def run_of(part: Path) -> RunRef:
 
 
 def write_run(part: Path, run: RunRef) -> None:
-    """Makes the part's entries those of a run."""
+    """Assigns the part's entries to a run."""
     write_json(part / HEADER, {"tracking_uri": run.tracking_uri, "run_id": run.run_id})
 
 
 def complete_bytes(part: Path) -> int:
-    """Bytes of the journal up to the end of its last whole line."""
+    """Returns the size of the journal's complete lines, in bytes."""
     size = 0
     with (part / JOURNAL).open("rb") as file:
         for line in file:
@@ -72,7 +72,7 @@ def complete_bytes(part: Path) -> int:
 
 
 def delivered_bytes(part: Path) -> int:
-    """0 where it is not known: to deliver an entry again changes nothing."""
+    """Returns the delivered bytes of the journal; 0 if unknown, since delivering an entry again changes nothing."""
     position = (read_json(part / "delivered.json") or {}).get("bytes", 0)
     try:
         with (part / JOURNAL).open("rb") as file:
@@ -83,7 +83,7 @@ def delivered_bytes(part: Path) -> int:
 
 
 def read_json(file: Path) -> Mapping[str, Any] | None:
-    """None if there is no such file, or if a crash left it damaged."""
+    """Returns the file's content; None if there is no such file, or if a crash left it damaged."""
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
@@ -91,7 +91,7 @@ def read_json(file: Path) -> Mapping[str, Any] | None:
 
 
 def write_json(file: Path, data: Mapping[str, Any], over: bool = True) -> None:
-    """Wholly or not at all; where `over` is false, only if there is no such file."""
+    """Writes a file atomically; if `over` is false, only if there is no such file."""
     new = file.with_name(f"{file.stem}-{uuid.uuid4().hex[:8]}.new")
     try:
         new.write_text(json.dumps(data), encoding="utf-8")
@@ -106,10 +106,10 @@ def write_json(file: Path, data: Mapping[str, Any], over: bool = True) -> None:
 
 
 def lines(part: Path, start: int, end: int | None, prefix: bytes = b"") -> Iterator[tuple[Entry | None, int]]:
-    """Entries between two positions whose lines begin with `prefix`, each with the position behind it."""
+    """Yields the entries between two positions whose lines begin with `prefix`, each with the position after it."""
     position = start
     if not (part / JOURNAL).exists():
-        return  # The process that made the part was killed before it had anything to enter.
+        return  # The process that created the part was killed before its first entry.
     with (part / JOURNAL).open("rb") as file:
         file.seek(start)
         for line in file:
