@@ -1,1 +1,1 @@
-"""A run on disk: its folder with all that is in it, and where it is tracked. Knows nothing of Ray and MLflow."""
+"""Runs on disk: a run's folder and its content, and where it is tracked. Knows nothing of Ray and MLflow."""

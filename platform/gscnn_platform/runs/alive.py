@@ -1,4 +1,4 @@
-"""Whether a run's driver still runs: it touches alive.json in the run's folder."""
+"""Tracks whether a run's driver is still running: the driver touches alive.json in the run's folder."""
 
 import os
 import socket
@@ -15,19 +15,19 @@ from gscnn_platform.runs.folder import ALIVE, RunFolder, usable
 
 BEAT_SECONDS: Final = 5.0
 DEAD_SECONDS: Final = 20.0
-"""Seconds without a sign of life after which a driver on another host counts as dead; on this host its process id is
+"""Seconds without a heartbeat after which a driver on another host counts as dead; on this host its process id is
 checked."""
 
 
 @contextmanager
 def alive(folder: RunFolder) -> Iterator[None]:
-    """Says, while open, that this process drives the run; a folder that has got nothing else by then is removed."""
+    """Writes heartbeats of this process, the run's driver, while open; removes the folder if nothing else is in it."""
     owner = {"host": socket.gethostname(), "pid": os.getpid(), "began": psutil.Process().create_time()}
     ended = threading.Event()
 
     def beat() -> None:
         while not ended.wait(BEAT_SECONDS):
-            # A full disk must not end the signs of life.
+            # A full disk must not end the heartbeats.
             with suppress(OSError):
                 folder.write_json(ALIVE, {**owner, "at": time.time()})
 
@@ -40,14 +40,14 @@ def alive(folder: RunFolder) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-        # Where the storage does not answer, silence tells.
+        # If the storage does not answer, the missing heartbeats show that the driver has ended.
         with suppress(OSError):
             (folder.path / ALIVE).unlink()
             remove_if_empty(folder.location)
 
 
 def is_driven(folder: RunFolder) -> bool:
-    """Whether a run's or a sweep's driver still runs; for another host, after waiting for a sign of life."""
+    """Returns whether a run's or a sweep's driver is still running; on another host, after waiting for a heartbeat."""
     while True:
         try:
             owner = folder.read_json(ALIVE)
@@ -68,7 +68,7 @@ def is_driven(folder: RunFolder) -> bool:
 
 
 def owner_of(folder: RunFolder) -> str:
-    """`process 123 on HOST`, for messages."""
+    """Returns the driver for messages: `process 123 on HOST`."""
     try:
         owner = folder.read_json(ALIVE)
     except (FileNotFoundError, ValueError):
@@ -77,8 +77,8 @@ def owner_of(folder: RunFolder) -> str:
 
 
 def _lives(pid: int, began: float) -> bool:
-    """Whether this process of this host runs; one that was killed and that nobody waits for, as in a container whose
-    first process is no init, keeps its number and does not."""
+    """Returns whether a process is running on this host. A zombie is not: a killed process keeps its id if its parent
+    does not wait for it, as in a container without an init process."""
     try:
         process = psutil.Process(pid)
         return process.create_time() == began and process.status() != psutil.STATUS_ZOMBIE

@@ -1,9 +1,9 @@
-"""A checkpoint on disk: weights to use, and the state to resume from.
+"""Writes and checks checkpoints: the weights to use, and the state to resume from.
 
-A checkpoint is a folder: config.json and dataset.json (what was trained, on what), model.pt (the weights to use:
-averaged if an average is kept), metrics.json, run.json (the MLflow run), training.pt (state to resume from) and
-checksums.json of all of these, written last: a folder without it is not a checkpoint. All are read without unpickling
-code. runs/folder.py says which checkpoints a run keeps, runs/loading.py reads them.
+A checkpoint is a folder: config.json, dataset.json, model.pt (the weights to use: averaged if an average is kept),
+metrics.json, run.json (the MLflow run), training.pt (the state to resume from) and checksums.json of all of these. The
+checksums are written last: a folder without them is not a checkpoint. No file is unpickled. runs/folder.py decides
+which checkpoints a run keeps, and runs/loading.py reads them.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from gscnn_platform.data.store import Identity
 MODEL, TRAINING = "model.pt", "training.pt"
 CONFIG, DATASET, METRICS, RUN = "config.json", "dataset.json", "metrics.json", "run.json"
 EVALUATED = (MODEL, CONFIG, DATASET, METRICS, RUN)
-"""Files that evaluation needs, and MLflow keeps."""
+"""Files that evaluation needs and MLflow keeps."""
 CHECKSUMS = "checksums.json"
 
 
@@ -42,12 +42,12 @@ class Content:
 
 
 def save(folder: Path, content: Content, resumable: bool = True) -> None:
-    """Writes a checkpoint into an empty folder; one that is not `resumable` has no state to resume from."""
+    """Writes a checkpoint into an empty folder, without the state to resume from unless `resumable`."""
     import torch
 
     for name, state in ((MODEL, content.weights), (TRAINING, content.training_state if resumable else None)):
         if state is not None:
-            # Into an open file: by path, torch does not say that a disk is full.
+            # Into an open file: given a path, torch does not report a full disk.
             with (folder / name).open("wb") as file:
                 torch.save(state, file)
     (folder / CONFIG).write_text(content.config.model_dump_json(indent=1), encoding="utf-8")
@@ -59,13 +59,13 @@ def save(folder: Path, content: Content, resumable: bool = True) -> None:
 
 
 def copy(files: list[str], source: FileSystem, folder: str, filesystem: FileSystem) -> None:
-    """Copies a checkpoint's files. The checksums come last: a copy that was cut short has none."""
+    """Copies a checkpoint's files, the checksums last, so that an interrupted copy is not a checkpoint."""
     for file in sorted(files, key=lambda each: each.endswith(CHECKSUMS)):
         copy_files(file, f"{folder}/{file.rpartition('/')[2]}", source, filesystem)
 
 
 def faults(folder: Path) -> list[str]:
-    """The missing or changed files of a checkpoint; empty for an intact one."""
+    """Returns a message for each missing or damaged file of a checkpoint; empty if it is intact."""
     try:
         sums: dict[str, str] = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -1,17 +1,17 @@
-"""The folder of a run or of a sweep, by path or URI: all that is in it, by name.
+"""The folder of a run or of a sweep, by path or URI, with the names of its content.
 
-RUN/record.json      its config, data and MLflow run, and how it ended
+RUN/record.json      config, data and MLflow run, and how the run ended
 RUN/alive.json       touched by the driver while it runs
 RUN/step-NNNNNNNN/   the last checkpoints, to resume from; the number is the step
 RUN/best-NNNNNNNN/   the best checkpoint, without the state to resume from
-RUN/tracking/        the outbox; of a run on a remote storage it is in the home folder
-RUN/log.txt          what a trial of a sweep prints
-SWEEP/sweep.json     as record.json; alive.json and tracking/ are as those of a run
-SWEEP/trials.json    the trials' table
-SWEEP/tune/          Ray Tune's own state
-SWEEP/trial-NNN/     a run each
+RUN/tracking/        the outbox; for remote storage it is in the home folder instead
+RUN/log.txt          output of a sweep's trial
+SWEEP/sweep.json     like record.json; alive.json and tracking/ are like those of a run
+SWEEP/trials.json    table of the trials
+SWEEP/tune/          Ray Tune's state
+SWEEP/trial-NNN/     run of a trial
 
-Ray Train does not manage the checkpoints: a written one counts at once, and nothing else deletes any.
+Ray Train does not manage the checkpoints: they count as soon as they are written, and only this module deletes them.
 """
 
 import hashlib
@@ -39,30 +39,30 @@ OUTBOX: Final = "tracking"
 LOG: Final = "log.txt"
 TRIALS: Final = "trials.json"
 TUNE: Final = "tune"
-"""Resuming a sweep unpickles it: trust who can write there."""
+"""Resuming a sweep unpickles this folder: only trusted users may have write access to it."""
 STEP, BEST = "step-", "best-"
 """Prefixes of the names of a run's checkpoints; the step number follows."""
 KEPT: Final = 2
-"""Number of last checkpoints that a run keeps, so that there is a previous one if the newest is damaged."""
+"""Number of last checkpoints that a run keeps, so that it can resume from the previous one if the newest is damaged."""
 
 R = TypeVar("R", bound=Record)
 
 
 def checkpoint_name(prefix: str, step: int) -> str:
-    """`step-00001200`: names sort by their steps."""
+    """Returns a checkpoint's name, such as `step-00001200`; names sort by step."""
     return f"{prefix}{step:08d}"
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder of a run or of a sweep; there may be none yet."""
+    """The folder of a run or of a sweep; it need not exist yet."""
 
     location: str
-    """Absolute path or URI, without a slash at its end."""
+    """Absolute path or URI, without a trailing slash."""
 
     @classmethod
     def of(cls, storage: str, name: str) -> Self:
-        """That of a run in a storage folder, a path or URI."""
+        """Returns the folder of a run in a storage folder, which is a path or URI."""
         return cls(f"{storage}/{name}")
 
     def __str__(self) -> str:
@@ -70,7 +70,7 @@ class RunFolder:
 
     @property
     def storage(self) -> str:
-        """The folder that it is in; of a trial that is the sweep's."""
+        """The parent folder: the storage folder of a run, or the sweep's folder for a trial."""
         return self.location.rpartition("/")[0]
 
     @property
@@ -87,7 +87,7 @@ class RunFolder:
 
     @property
     def outbox(self) -> Path:
-        """Folder of the outbox: beside the checkpoints, or in the home folder if these are remote."""
+        """Folder of the outbox: beside the checkpoints, or in the home folder if the checkpoints are remote."""
         if not self.is_remote:
             return Path(self.location) / OUTBOX
         # Another storage may have another run of the same name.
@@ -95,26 +95,26 @@ class RunFolder:
         return machine.lasting_folder() / "outbox" / f"{self.name}-{which}"
 
     def trial(self, name: str) -> "RunFolder":
-        """Folder of a trial's run in this sweep's."""
+        """Returns the folder of a trial's run in this sweep's folder."""
         return RunFolder.of(self.location, name)
 
     def read(self, kind: type[R]) -> R | None:
-        """The record; None if there is none of this kind that this code reads."""
+        """Returns the record; None if there is none of this kind, or if this version cannot read it."""
         try:
             return kind.model_validate(self.read_json(kind.FILE))
         except (FileNotFoundError, ValueError):
             return None
 
     def write(self, record: Record) -> None:
-        """Replaces the record at once: a reader sees the old one or the new one."""
+        """Replaces the record atomically: a reader sees the old or the new one."""
         self.write_json(record.FILE, record.model_dump(mode="json"))
 
     def ref(self, record: Record) -> RunRef:
-        """What the run of this record is tracked by."""
+        """Returns the MLflow run and the outbox of the run with this record."""
         return RunRef(self.outbox, record.tracking_uri, record.run_id)
 
     def tracked_as(self) -> tuple[str, str] | None:
-        """Tracking URI and MLflow run id of the run or sweep; None where the folder is of neither."""
+        """Returns tracking URI and MLflow run id of the run or sweep; None if the folder belongs to neither."""
         for name in (RECORD, SWEEP_RECORD):
             try:
                 record = self.read_json(name)
@@ -124,37 +124,38 @@ class RunFolder:
         return None
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """Raises FileNotFoundError, and ValueError where it is no JSON."""
+        """Returns the content of a JSON file. Raises FileNotFoundError, or ValueError if it is not JSON."""
         return json.loads((self.path / name).read_bytes())
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
-        """Replaces the file at once: a reader sees the old one or the new one."""
+        """Replaces a JSON file atomically: a reader sees the old or the new one."""
         self.path.mkdir(parents=True, exist_ok=True)
         write_whole(self.path / name, json.dumps(content, indent=1).encode())
 
     def at(self, name: str) -> str:
-        """Path or URI of what is in it by this name."""
+        """Returns the path or URI of a file or folder in this folder."""
         return f"{self.location}/{name}"
 
     def steps(self) -> list[str]:
-        """Names of the checkpoints that a run may resume from, newest first; an interrupted write is not one."""
+        """Returns the names of the checkpoints to resume from, newest first, without incompletely written ones."""
         return self._whole(STEP)[::-1]
 
     def last(self) -> str:
-        """Path or URI of the newest of them; there is one."""
+        """Returns the path or URI of the newest of these checkpoints; there must be one."""
         return self.at(self.steps()[0])
 
     def best(self) -> str | None:
-        """Path or URI of the best checkpoint; None before there is one."""
+        """Returns the path or URI of the best checkpoint; None if there is none yet."""
         names = self._whole(BEST)
         return self.at(names[-1]) if names else None
 
     def keep(self, step: int, content: Content, best: bool) -> None:
-        """Writes the checkpoint of a step, also as the best one where it is, and removes those that it supersedes.
+        """Writes the checkpoint of a step, also as the best one if `best`; removes the checkpoints that it replaces.
 
         Raises:
-            StorageError: the disk is full. Other errors of a write may be temporary: Ray Train restarts the workers.
-            OSError: of a remote folder, after PATIENCE_SECONDS of further attempts.
+            StorageError: the disk is full.
+            OSError: another error, of a remote folder after PATIENCE_SECONDS of retries. It may be temporary: Ray Train
+                restarts the workers.
         """
         try:
             patiently(lambda: self._keep(step, content, best))
@@ -174,7 +175,7 @@ class RunFolder:
         self.discard(*(other for other in self._names(STEP) if other != name))
 
     def discard(self, *names: str) -> None:
-        """Removes what there is of these checkpoints."""
+        """Removes these checkpoints, complete or not, if they exist."""
         filesystem, root = filesystem_of(self.location)
         for name in names:
             if filesystem.get_file_info(f"{root}/{name}").type == FileType.Directory:
@@ -183,7 +184,7 @@ class RunFolder:
     def _keep(self, step: int, content: Content, best: bool) -> None:
         name = checkpoint_name(STEP, step)
         self._write(name, content, resumable=True)
-        # Checkpoints of later steps were damaged, and the run resumed from an earlier one.
+        # Checkpoints of later steps are damaged: the run resumed from an earlier one.
         last = [other for other in self.steps() if other <= name][:KEPT]
         self.discard(*(other for other in self._names(STEP) if other not in last))
         if best:
@@ -192,7 +193,7 @@ class RunFolder:
             self.discard(*(other for other in self._names(BEST) if other != name))
 
     def _write(self, name: str, content: Content, resumable: bool) -> None:
-        # A step that is done again, after a damaged checkpoint of it say, finds a folder there.
+        # The folder exists if the step is repeated, for example after its checkpoint was damaged.
         self.discard(name)
         place = self.path / name
         place.mkdir(parents=True)
@@ -209,7 +210,7 @@ class RunFolder:
         free = readable(shutil.disk_usage(folder).free)
         return StorageError(
             f"checkpoint {name} cannot be written, the disk of {folder} or its quota is full: {free} are left. The "
-            "checkpoints before it are whole: free space, then rerun the command to resume from the last one"
+            "previous checkpoints are intact: free space, then rerun the command to resume from the last one"
         )
 
     def _whole(self, prefix: str) -> list[str]:
@@ -224,7 +225,7 @@ class RunFolder:
 
 
 def runs_in(storage: str, prefix: str) -> list[RunFolder]:
-    """The folders in `storage`, a path or URI, whose names start with `prefix`, in order; none if it is not there."""
+    """Returns the folders in `storage`, a path or URI, whose names start with `prefix`, in order; it need not exist."""
     return [RunFolder.of(storage, name) for name in _folders_in(storage, prefix)]
 
 
@@ -238,7 +239,7 @@ def _folders_in(location: str, prefix: str) -> list[str]:
 
 @contextmanager
 def usable(storage: str) -> Iterator[None]:
-    """Turns an OSError of the block, which looks for runs or begins one, into a StorageError."""
+    """Turns an OSError in the block, which finds or starts a run, into a StorageError."""
     try:
         yield
     except OSError as error:

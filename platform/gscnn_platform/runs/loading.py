@@ -1,6 +1,6 @@
 """Reads checkpoints, by path or URI: the model to use, or the state to resume from.
 
-Only functions that read tensors import torch: the driver looks for checkpoints without it.
+Only functions that read tensors import torch: the driver finds checkpoints without it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A trained model on the CPU, in evaluation mode, with what it was trained on."""
+    """A trained model on the CPU, in evaluation mode, with its config and dataset."""
 
     model: SegmentationModel
     config: ExperimentConfig
@@ -51,10 +51,10 @@ class LoadedModel:
 
 
 def load_model(path: str | Path) -> LoadedModel:
-    """The model of a checkpoint's folder, or of a run's folder: then of its best checkpoint. Also by URI.
+    """Returns the model of a checkpoint, or of a run's best checkpoint, from the folder's path or URI.
 
     Raises:
-        CheckpointError: naming what is missing.
+        CheckpointError: a file of the checkpoint is missing or damaged.
     """
     with as_folder(str(path)) as folder:
         missing = [file for file in EVALUATED if not (folder / file).is_file()]
@@ -78,7 +78,7 @@ def load_model(path: str | Path) -> LoadedModel:
 
 
 def load_training_state(checkpoint: str) -> dict[str, Any]:
-    """The training_state that `save` was given, on the CPU.
+    """Returns a checkpoint's state to resume from, on the CPU.
 
     Raises:
         CheckpointError: a file of the checkpoint is missing or damaged.
@@ -93,7 +93,7 @@ def load_training_state(checkpoint: str) -> dict[str, Any]:
 
 
 def metrics_of(checkpoint: str) -> dict[str, float]:
-    """The metrics of a checkpoint, a path or URI: step, total_steps, epoch and the scores of the last validation."""
+    """Returns the metrics of a checkpoint, a path or URI: step, total_steps, epoch and the last validation's scores."""
     filesystem, path = filesystem_of(checkpoint)
     with filesystem.open_input_stream(f"{path}/{METRICS}") as stream:
         return json.loads(stream.read())
@@ -101,7 +101,7 @@ def metrics_of(checkpoint: str) -> dict[str, float]:
 
 @contextmanager
 def as_folder(path: str) -> Iterator[Path]:
-    """A checkpoint, or a run's best one, as a local folder; of a path or URI. Raises CheckpointError."""
+    """Yields a checkpoint, or a run's best one, as a local folder; `path` is a path or URI. Raises CheckpointError."""
     is_uri = "://" in path
     if not is_uri and not machine.expanded(path).is_dir():
         raise CheckpointError(f"{path} is not a folder: pass a checkpoint's or a run's folder, or an MLflow run id")

@@ -1,4 +1,4 @@
-"""The record of a run, for other processes: its config, its data, its MLflow run and how it ended."""
+"""The record of a run on disk: its config, its data, its MLflow run and how it ended."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -18,31 +18,31 @@ class ResumeError(ValueError):
 
 
 class Record(Config):
-    """What the records of runs and of sweeps have in common."""
+    """Base class of the records of runs and sweeps."""
 
     FILE: ClassVar[str]
-    """Its name in the folder."""
+    """File name in the folder."""
     NOUN: ClassVar[str]
-    """What it is a record of, for messages."""
+    """`run` or `sweep`, for messages."""
     USED: ClassVar[str]
-    """Message: the name is taken by one that is not to be resumed."""
+    """Message if the name is taken by a run or sweep that is not to be resumed."""
     RUNNING: ClassVar[str]
-    """Message: its driver still runs."""
+    """Message if the driver is still running."""
     ERROR: ClassVar[type[ValueError]]
-    """Raised where the named one cannot be resumed."""
+    """Error class for a named run or sweep that cannot be resumed."""
 
     name: str
     fingerprint: str
     """Fingerprint of the store."""
     tracking_uri: str
     run_id: str
-    """MLflow's."""
+    """MLflow run id."""
     state: State
 
     @property
     @abstractmethod
     def settings(self) -> Mapping[str, Any]:
-        """Dotted key -> value, of all that must be the same to resume it."""
+        """Dotted key -> value, of all settings that must be unchanged to resume."""
 
 
 class RunRecord(Record):
@@ -62,5 +62,5 @@ class RunRecord(Record):
 
 
 def settings_of(config: ExperimentConfig) -> dict[str, Any]:
-    """Dotted key -> value, of all fields but those that say how a run is carried out."""
+    """Returns dotted key -> value for all fields except those that only affect how a run is executed."""
     return {key: value for key, value in flatten(config.model_dump()).items() if key not in EXECUTION}

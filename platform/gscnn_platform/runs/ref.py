@@ -1,4 +1,4 @@
-"""What a run is tracked by."""
+"""The reference to a run's tracking: its MLflow run and its outbox."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,10 +6,10 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class RunRef:
-    """An MLflow run, and the outbox from which it gets its entries."""
+    """An MLflow run, and the outbox whose entries are delivered to it."""
 
     outbox: Path
-    """Folder on a disk of this machine or of all machines; there may be none yet."""
+    """Folder on a local or shared disk; it need not exist yet."""
     tracking_uri: str
     run_id: str
-    """MLflow's."""
+    """MLflow run id."""

@@ -1,6 +1,6 @@
-"""Finds the run or sweep of a command: a new one, or one that was stopped or crashed.
+"""Finds the run or sweep that a command starts or resumes.
 
-A rerun command finds its run by the record in its folder and by alive.json, whatever stopped it.
+A rerun command finds its run by record.json and alive.json in the run's folder, however the run ended.
 """
 
 from collections.abc import Mapping
@@ -22,20 +22,20 @@ R = TypeVar("R", bound=Record)
 
 @dataclass(frozen=True)
 class Wanted(Generic[R]):
-    """The run or sweep that a command means."""
+    """The run or sweep that a command describes."""
 
     kind: type[R]
     run_name: str | None
-    """None: the newest unfinished one of the same settings and data, else a new one."""
+    """None: the newest unfinished run or sweep with the same settings and data, else a new one."""
     prefix: str
-    """What a new name begins with; the time follows."""
+    """Prefix of a new name, before the time."""
     resume: bool
     settings: Mapping[str, Any]
     fingerprint: str
     """Fingerprint of the store."""
 
     def differences(self, record: R) -> list[str]:
-        """A message for each setting that differs from the record's."""
+        """Returns a message for each setting that differs from the record's."""
         theirs, ours = record.settings, self.settings
         found = [f"{key} was {theirs.get(key)}, is {ours[key]}" for key in ours if theirs.get(key) != ours[key]]
         if record.fingerprint != self.fingerprint:
@@ -44,24 +44,24 @@ class Wanted(Generic[R]):
 
 
 def wanted_run(config: ExperimentConfig, fingerprint: str) -> Wanted[RunRecord]:
-    """The run that a config means on data of this fingerprint.
+    """Returns the run that a config describes, on data with this fingerprint.
 
     Raises:
-        NamingError: the name of the run or of the recipe cannot be a folder's.
+        NamingError: the name of the run or of the recipe cannot be used for a folder.
     """
     check_names(config)
     return Wanted(RunRecord, config.run_name, f"{config.name}-", config.resume, settings_of(config), fingerprint)
 
 
 def choose_run(wanted: Wanted[R], storage: str, is_trial: bool = False) -> tuple[RunFolder, R | None]:
-    """Folder of the run or sweep, and its record if it is to be resumed.
+    """Returns the folder of the run or sweep, and its record if it is resumed.
 
-    With `run_name` it is that one; without, the newest unfinished one of the same settings and data in `storage`, else
-    a new one. A sweep answers for its trials: their settings may change on the way, and they may be finished.
+    With `run_name`, that run is chosen; without it, the newest unfinished run in `storage` with the same settings and
+    data, else a new one. A trial's run is not checked: a sweep may change its settings, and it may be finished.
 
     Raises:
-        ResumeError, or what the kind of record raises: the named one is finished, still running, of other settings or
-            data, or its folder is no run's.
+        ResumeError, or the ERROR of the kind of record: the named run is finished, still running, has other settings or
+            data, or its folder does not belong to a run.
     """
     name = wanted.run_name
     if name is None:
@@ -88,7 +88,7 @@ def choose_run(wanted: Wanted[R], storage: str, is_trial: bool = False) -> tuple
 
 
 def _unfinished_like(wanted: Wanted[R], storage: str) -> tuple[RunFolder, R] | None:
-    """The newest one in `storage` that crashed or was stopped, with the same settings and data."""
+    """Returns the newest run in `storage` that crashed or was stopped and has the same settings and data."""
     for folder in reversed(runs_in(storage, wanted.prefix)):
         record = folder.read(wanted.kind)
         if record is None or record.state == "finished" or wanted.differences(record):
@@ -99,7 +99,7 @@ def _unfinished_like(wanted: Wanted[R], storage: str) -> tuple[RunFolder, R] | N
 
 
 def check_names(config: ExperimentConfig) -> None:
-    """Raises NamingError if a name that becomes a folder or an MLflow experiment cannot."""
+    """Raises NamingError if a name cannot be used for a folder or an MLflow experiment."""
     check_name(config.name, "--name")
     check_experiment(config.tracking.experiment, "--tracking.experiment")
     if config.run_name is not None:
@@ -107,15 +107,15 @@ def check_names(config: ExperimentConfig) -> None:
 
 
 def check_free(folder: RunFolder) -> None:
-    """Refuses a folder without a record that has more in it than a failed or killed start leaves.
+    """Checks that a folder without a record holds no more than what a failed or killed start leaves.
 
     Raises:
-        ResumeError: it has something of its own, or another start is under way in it.
+        ResumeError: the folder has other content, or another process is starting a run in it.
     """
     place, name = folder.path, folder.name
     if not place.exists():
         return
-    # An object store lists a folder that has become empty as a file within it, without a name.
+    # An object store lists an emptied folder as a file without a name in it.
     there = {path.name for path in place.iterdir()} - {""} if place.is_dir() else {place.name}
     records = sorted(there & {RECORD, SWEEP_RECORD})
     if records:
