@@ -1,4 +1,4 @@
-"""The results of a sweep's trials, during and after it: a table on disk, figures and links in MLflow."""
+"""Reports the results of a sweep's trials, during and after it: a table on disk, figures and links in MLflow."""
 
 import csv
 import io
@@ -29,7 +29,7 @@ from gscnn_platform.training.progress import duration, say
 from gscnn_platform.training.trainer import log_best
 
 ARTIFACTS: Final = "sweep"
-"""Artifact folder of the parent run."""
+"""Artifact folder in the parent run."""
 
 
 class TrialRow(Config):
@@ -37,20 +37,20 @@ class TrialRow(Config):
 
     number: int
     sampled: dict[str, Any]
-    """Searched key -> value, of the last epoch: PBT changes them on the way."""
+    """Searched key -> value at the last epoch; PBT changes values during a trial."""
     state: Literal["running", "finished", "stopped", "diverged", "failed"] = "running"
-    """`stopped` is by the scheduler, before its last epoch."""
+    """`stopped`: by the scheduler, before the last epoch."""
     score: float | None = None
-    """Highest so far."""
+    """Highest score so far."""
     epochs: int = 0
     first_step: float | None = None
-    """Seconds from the start of the sweep to its first step."""
+    """Seconds from the start of the sweep to the trial's first step."""
     seconds: float = 0.0
-    """From the start of the sweep to its last validation or its end."""
+    """Seconds from the start of the sweep to the trial's last validation or its end."""
     changes: tuple[tuple[int, dict[str, Any]], ...] = ()
-    """Epoch and settings from then on, where PBT changed them."""
+    """Epoch and new settings of each change by PBT."""
     run_id: str | None = None
-    """MLflow's."""
+    """MLflow run id."""
 
     @property
     def name(self) -> str:
@@ -58,14 +58,14 @@ class TrialRow(Config):
 
 
 class Board:
-    """Keeps the trials' table, tells the user of each change, and draws the sweep.
+    """Keeps the table of the trials, prints each change, and draws the sweep.
 
     Args:
         folder: of the sweep.
         record: of the sweep.
-        space: what is searched.
-        count: trials in all.
-        meanwhile: called at each turn of Tune's loop.
+        space: the search space.
+        count: total number of trials.
+        meanwhile: called in each iteration of Tune's loop.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Board:
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Follows Tune's trials while open, and keeps the status of MLflow's parent run correct in the end."""
+        """Follows Tune's trials while open, and sets the status of the parent run in MLflow at the end."""
         global _open
         _open = self
         tracking.reopen_run(self.run)
@@ -112,11 +112,11 @@ class Board:
                 say(f"tracking: {left}")
 
     def rows(self) -> list[TrialRow]:
-        """In the order in which the trials began."""
+        """Returns a row per trial, in the order in which the trials started."""
         return [self._rows[number] for number in sorted(self._rows)]
 
     def best(self) -> TrialRow | None:
-        """Of the trials that have a score and did not diverge."""
+        """Returns the best of the trials that have a score and did not diverge; None if there is none."""
         scored = [row for row in self.rows() if row.score is not None and row.state != "diverged"]
         return max(scored, key=lambda row: row.score or 0.0, default=None)
 
@@ -125,11 +125,11 @@ class Board:
         return sum(row.state != "running" for row in self._rows.values())
 
     def complete(self) -> bool:
-        """Whether all trials have ended, by themselves or stopped by the scheduler."""
+        """Returns whether all trials have ended, including those that the scheduler stopped."""
         return self.ended == self.count
 
     def began(self, sampled: Mapping[str, Any]) -> None:
-        """A trial has been started, or started again."""
+        """Records that a trial has started or restarted."""
         number = sampled[NUMBER]
         settings = _settings(sampled)
         known = self._rows.get(number)
@@ -138,7 +138,7 @@ class Board:
             say(f"{trial_name(number)} begins · {_described(settings)}")
 
     def validated(self, sampled: Mapping[str, Any], result: Mapping[str, Any]) -> None:
-        """A trial has a score after some epoch."""
+        """Records a trial's score after an epoch."""
         row = self._row(sampled)
         settings = _settings(sampled)
         changes = row.changes if settings == row.sampled else (*row.changes, (row.epochs, settings))
@@ -163,7 +163,7 @@ class Board:
         say(f"{row.name} · epoch {row.epochs}/{self.epochs} · {self.record.config.metric} {row.score:.4f}{mark}")
 
     def finished(self, sampled: Mapping[str, Any], failed: bool = False) -> None:
-        """A trial has ended: by itself, by the scheduler or by an error that a restart did not fix."""
+        """Records that a trial has ended, by itself, by the scheduler or with an error that no restart fixed."""
         row = self._row(sampled)
         state = "finished" if row.epochs >= self.epochs else "stopped"
         if failed or row.number in self._diverged:
@@ -200,7 +200,7 @@ class Board:
             outbox.close(patience=5, limit=5)
 
     def close_open_runs(self, reason: str) -> None:
-        """Marks the trials that the end of the sweep interrupted as stopped in MLflow."""
+        """Marks the runs of the trials that the end of the sweep interrupted as stopped, in MLflow too."""
         for row in self.rows():
             folder = self.folder.trial(row.name)
             record = folder.read(RunRecord)
@@ -209,7 +209,7 @@ class Board:
                 tracking.close_run(folder.ref(record), stopped=reason, patience=10)
 
     def draw(self) -> None:
-        """The sweep's figures and its table, as artifacts of the parent run."""
+        """Draws the sweep, and logs figures and tables as artifacts of the parent run."""
         points = [_point(row) for row in self.rows() if row.state != "running"]
         pictures = draw_sweep(points, self.space.parsed(), score_of(self.record.config.metric).title)
         with self._parent() as outbox:
@@ -223,7 +223,7 @@ class Board:
                 outbox.artifact(table.read_bytes(), ARTIFACTS, TRIALS)
 
     def _csv(self) -> str:
-        """A row a trial; times in seconds from the start of the sweep."""
+        """Returns a CSV table with a row per trial; times are in seconds from the start of the sweep."""
         keys = list(self.space.parsed())
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
@@ -259,10 +259,10 @@ class Board:
         return "\n".join(lines)
 
     def finish(self, register_as: str | None, fingerprint: str) -> str | None:
-        """Logs the best trial's model and tag in MLflow, and registers the model if a name is given.
+        """Logs the best trial's model and tags to MLflow, and registers the model if a name is given.
 
         Returns:
-            Reference of the registered model; None where there is none.
+            Reference of the registered model; None if none was registered.
         """
         best, uri = self.best(), self.record.tracking_uri
         if best is None or best.run_id is None:
@@ -305,7 +305,7 @@ def _point(row: TrialRow) -> TrialPoint:
 
 
 _open: Board | None = None
-"""What BoardCallback writes to: Tune pickles its callbacks, and unpickles them when a sweep resumes."""
+"""The board that BoardCallback writes to; global because Tune pickles callbacks, and unpickles them on resume."""
 
 
 def _sampled(trial: Any) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""The values that one key of a sweep may take, as text: `loguniform(1, 50)`.
+"""Domains: the values that one key of a sweep may take, as text such as `loguniform(1, 50)`.
 
-The text is read by this grammar and never evaluated:
+The text is parsed with this grammar and never evaluated:
 
     domain = kind "(" [value ("," value)*] ")"
     value  = number | true | false | none | word | "text in JSON's quotes"
@@ -21,11 +21,11 @@ EXAMPLES: Final = {
     "randint": "randint(2, 9)",
     "choice": 'choice(true, none, 5, imagenet, "a b")',
 }
-"""Each kind with an example. quniform takes the multiples of its third number, both ends included; randint takes whole
-numbers, and 9 is not one of them: its end is left out, as in numpy and Ray Tune."""
+"""Each kind with an example. quniform yields the multiples of its third number, both ends included. randint yields
+whole numbers and excludes its end, 9, as in numpy and Ray Tune."""
 
 MOST_LISTED: Final = 1000
-"""Values of a domain, or combinations of a grid, that are listed one by one; more are as good as a continuum."""
+"""Maximum number of listed values of a domain, or of combinations of a grid; more are treated as continuous."""
 
 Value = float | int | bool | str | None
 
@@ -46,10 +46,10 @@ class SearchSpaceError(ValueError):
 
 @dataclass(frozen=True)
 class Domain:
-    """The values that one key may take. `str(domain)` is its text, which reads as an equal domain.
+    """The values that one key may take. `str(domain)` is its text, which parses to an equal domain.
 
     Raises:
-        SearchSpaceError: arguments that the kind does not take.
+        SearchSpaceError: the arguments do not fit the kind.
     """
 
     kind: Literal["uniform", "loguniform", "quniform", "randint", "choice"]
@@ -64,7 +64,7 @@ class Domain:
         return f"{self.kind}({', '.join(written(value) for value in self.args)})"
 
     def values(self) -> Sequence[Value] | None:
-        """All values, in order; None for a continuum, and for more than MOST_LISTED."""
+        """Returns all values, in order; None for a continuous domain or more than MOST_LISTED values."""
         if self.kind == "choice":
             return self.args
         if self.kind == "randint":
@@ -77,9 +77,9 @@ class Domain:
         return None
 
     def extremes(self) -> Sequence[Value]:
-        """Values that tell whether a config takes the domain.
+        """Returns values that show whether a config accepts the whole domain.
 
-        All that are listed, else both ends and, of floats, one between them: a field of whole numbers refuses it.
+        These are all listed values, or both ends and, for floats, a value between them: an integer field rejects it.
         """
         listed = self.values()
         if listed is not None:
@@ -92,16 +92,16 @@ class Domain:
 
     @property
     def numbers(self) -> tuple[float, ...]:
-        """The arguments of a kind that takes numbers alone: low, high and, of quniform, the step."""
+        """The arguments of a numeric kind: low, high and, for quniform, the step."""
         assert self.kind != "choice"
         return tuple(value for value in self.args if isinstance(value, int | float))
 
 
 def parse_domain(text: str) -> Domain:
-    """The domain that `text` describes, by the grammar at the top of this file.
+    """Returns the domain that `text` describes, by the grammar at the top of this file.
 
     Raises:
-        SearchSpaceError: with the text, the place in it, and the kinds that there are.
+        SearchSpaceError: `text` is invalid; the message shows the position of the error and all kinds.
     """
     tokens = list(_tokens(text))
     (kind, word, start), rest = tokens[0], tokens[1:]
@@ -129,7 +129,7 @@ def parse_domain(text: str) -> Domain:
 
 
 def _fault(kind: str, args: Sequence[Value]) -> tuple[int, str] | None:
-    """Index of the argument that is wrong, or of the closing parenthesis, and why; None if all is well."""
+    """Returns the index of the invalid argument, or of the closing parenthesis, and why; None if all are valid."""
     for index, value in enumerate(args):
         if isinstance(value, float) and not math.isfinite(value):
             return index, f"{value} is not finite"
@@ -162,7 +162,7 @@ def _fault(kind: str, args: Sequence[Value]) -> tuple[int, str] | None:
 
 
 def _tokens(text: str) -> Iterator[tuple[str, str, int]]:
-    """Class, text and place of each token, and at last ("end", "", len(text))."""
+    """Yields class, text and position of each token, and finally ("end", "", len(text))."""
     place = 0
     while place < len(text):
         match = _TOKEN.match(text, place)
@@ -196,7 +196,7 @@ def _read_value(text: str, group: str, token: str, place: int) -> Value:
 
 
 def written(value: Value) -> str:
-    """The value as the grammar reads it."""
+    """Returns the value as text in the grammar."""
     if value is None or isinstance(value, bool):
         return str(value).lower()
     if not isinstance(value, str):

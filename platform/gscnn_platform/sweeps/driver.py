@@ -43,7 +43,7 @@ from gscnn_platform.training.execution import Waiting, check_sync_bn
 from gscnn_platform.training.progress import say
 
 WHEN_THERE: Final = "Trials resume from their last checkpoints once they are available"
-"""What follows on nodes that are lost, for the user."""
+"""Advice to the user after nodes are lost."""
 
 
 @dataclass(frozen=True)
@@ -53,20 +53,20 @@ class SweepResult:
     folder: RunFolder
     tracking_uri: str
     run_id: str
-    """MLflow's, of the parent."""
+    """MLflow run id of the parent run."""
     metric: str
     trials: list[TrialRow]
-    """In the order in which they began."""
+    """In the order in which they started."""
     best: TrialRow | None
-    """None: no trial has a score."""
+    """None if no trial has a score."""
     registered: str | None
     """Reference of the registered model: `models:/NAME@best`."""
 
     comparison: str | None
-    """Variants and seeds held against each other, in words and as a table; None where the space has neither."""
+    """Comparison of variants and seeds, as text and table; None if the space has neither."""
 
     def __str__(self) -> str:
-        """The trials, best first, where the best one is, and the comparison."""
+        """Returns a table of the trials, best first, the location of the best one, and the comparison."""
         keys = list(self.trials[0].sampled) if self.trials else []
         rows = []
         for row in sorted(self.trials, key=lambda each: -(each.score or 0.0)):
@@ -88,7 +88,7 @@ class SweepResult:
 def drive(
     config: SweepConfig, space: SearchSpace, store: Store, folder: RunFolder, before: SweepRecord | None
 ) -> SweepResult:
-    """What `run_sweep` does after its checks: `before` is the record of a sweep that resumes."""
+    """Runs the sweep after `run_sweep`'s checks; `before` is the record of a sweep that is resumed."""
     scheduler(config, space)
     searcher(config, space)
     is_deleted = before is not None and needs_new_run(before, folder, config.recipe.tracking.on_deleted)
@@ -125,7 +125,7 @@ def drive(
             if board.best() is None:
                 folder.write(record.model_copy(update={"state": "failed", "config": config}))
                 raise SweepError(
-                    f"no trial has a score: {folder.trial(trial_name(0)).at(LOG)} may say why. Rerun the command to "
+                    f"no trial has a score: {folder.trial(trial_name(0)).at(LOG)} may show why. Rerun the command to "
                     "retry the failed trials"
                 )
             registered = board.finish(config.register_as, store.manifest.fingerprint)
@@ -145,7 +145,7 @@ def drive(
 
 
 def _nodes_arrive(workers: cluster.Workers, needed: int) -> bool:
-    """Waits for the nodes of a first trial, where the cluster lacks them; False where a signal ended that."""
+    """Waits for the nodes of a first trial if the cluster lacks them; returns False if a signal ended the wait."""
     try:
         cluster.wait_for_nodes(workers, needed)
     except KeyboardInterrupt:
@@ -165,16 +165,17 @@ def _compared(record: SweepRecord) -> str | None:
 
 
 def with_resources(config: SweepConfig, count: int) -> tuple[SweepConfig, cluster.Workers, int]:
-    """The config with what each worker gets, the workers of all trials that run side by side, and how many those are.
+    """Returns the config with each worker's resources, the workers of all parallel trials, and the number of these
+    trials.
 
     Raises:
-        ResourcesError: there is not even room for one trial, and the sweep does not wait for nodes.
-        ValueError: synchronised batch norm without GPUs.
+        ResourcesError: the cluster has no room for a trial, and the sweep does not wait for nodes.
+        ValueError: synchronised batch norm is set and the workers get no GPU.
     """
     workers = cluster.workers_for(config.recipe, None, needed=config.recipe.num_workers)
     check_sync_bn(config.recipe, workers)
     room = max(1, workers.room // config.recipe.num_workers)
-    # Where the cluster grows, no node says how far: as many trials as the user asks nodes for.
+    # An autoscaling cluster does not know its maximum size, so it is asked for the number of trials that the user set.
     side_by_side = config.max_concurrent or room
     if not config.recipe.wait_for_nodes:
         side_by_side = min(side_by_side, room)
@@ -184,7 +185,7 @@ def with_resources(config: SweepConfig, count: int) -> tuple[SweepConfig, cluste
 
 
 def in_new_mlflow_run(record: SweepRecord, folder: RunFolder, store: Store) -> SweepRecord:
-    """The sweep under a new parent run, which gets the deleted run's data and its trials."""
+    """Returns the sweep's record with a new parent run, which gets the deleted run's data and its trials."""
     uri, old = record.tracking_uri, record.run_id
     began = tracking.start_time_of(uri, old)
     new = _parent_run(uri, record.config, record.space, folder, store, began)
@@ -247,13 +248,13 @@ def _tune(
     )
     with_job = tune.with_parameters(SweepTrial, job=job.model_dump(mode="json"))
     trainable = tune.with_resources(with_job, PlacementGroupFactory([_of_a_trial(config)]))
-    # The board tells each thing once; Tune would add boxes, and the whole of Ray's stack of a failure, twice.
+    # The board reports every event. Tune would add tables, and would print Ray's whole stack trace of a failure twice.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     if tune.Tuner.can_restore(folder.at(TUNE)):
         return _restored(folder.at(TUNE), trainable)
     drawn = {key: tune_domain(domain) for key, domain in space.parsed().items()} if config.scheduler == "pbt" else {}
-    np.random.seed(config.recipe.seed)  # What Tune itself draws with.
+    np.random.seed(config.recipe.seed)  # Tune samples with numpy's global generator.
     return tune.Tuner(
         trainable,
         param_space=drawn,
@@ -285,9 +286,9 @@ def _restored(state: str, trainable: Any) -> tune.Tuner:
 
 
 def _of_a_trial(config: SweepConfig) -> dict[str, float]:
-    """What the trial's own process holds; Ray Train's workers, where there are several, come on top."""
+    """Returns the resources of the trial's own process; several Ray Train workers have their own in addition."""
     if config.recipe.num_workers > 1:
-        # Next to nothing, on the head, which outlives the workers' nodes. Of a CPU it would keep a worker from its own.
+        # Almost nothing, on the head node, which outlives the workers' nodes. A CPU would be missing for the workers.
         return {"node:__internal_head__": 0.001}
     assert config.recipe.cpus_per_worker is not None
     return {"CPU": config.recipe.cpus_per_worker, **({"GPU": 1} if config.recipe.use_gpu else {})}
@@ -295,7 +296,7 @@ def _of_a_trial(config: SweepConfig) -> dict[str, float]:
 
 @contextmanager
 def _interrupted_by_sigterm() -> Iterator[list[int]]:
-    """Ends Tune's loop in order at a signal, which it would hear as SIGUSR1; holds the signal's number."""
+    """Ends Tune's loop cleanly at a signal, by sending SIGUSR1, which Tune handles; yields the signal's number."""
     numbers: list[int] = []
     first = 0.0
     if threading.current_thread() is not threading.main_thread():
@@ -316,7 +317,7 @@ def _interrupted_by_sigterm() -> Iterator[list[int]]:
 
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     before = {number: signal.signal(number, stop) for number in heard()}
-    # Until Tune listens.
+    # Until Tune installs its own handler.
     before[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, signal.default_int_handler)
     try:
         yield numbers

@@ -1,4 +1,4 @@
-"""The record of a sweep, by which a command finds the sweep that was stopped or crashed."""
+"""The record of a sweep, which lets a rerun command find a sweep that was stopped or crashed."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -17,7 +17,7 @@ SWEEP_EXECUTION: Final = frozenset(execution_fields(SweepConfig))
 
 
 class SweepRecord(Record):
-    """The record of a sweep, for other processes; its MLflow run is the trials' parent."""
+    """The record of a sweep; its MLflow run is the parent of the trials' runs."""
 
     FILE = SWEEP_RECORD
     NOUN = "sweep"
@@ -36,7 +36,7 @@ class SweepRecord(Record):
 
 
 def wanted_sweep(config: SweepConfig, space: SearchSpace, fingerprint: str) -> Wanted[SweepRecord]:
-    """The sweep that a config means, on a space and data of this fingerprint.
+    """Returns the sweep that a config describes, on a search space and data with this fingerprint.
 
     Raises:
         NamingError: a name cannot be used.
@@ -50,11 +50,12 @@ def wanted_sweep(config: SweepConfig, space: SearchSpace, fingerprint: str) -> W
 
 
 def needs_new_run(record: SweepRecord, folder: RunFolder, on_deleted: OnDeleted) -> bool:
-    """Whether a sweep that resumes needs a new parent run, since its own was deleted in MLflow; where asked to restores
-    that and the runs of the trials that have not finished.
+    """Returns whether a resumed sweep needs a new parent run because its own was deleted in MLflow.
+
+    If requested, restores the parent run, and the deleted runs of unfinished trials.
 
     Raises:
-        DeletedError: the parent or such a trial was deleted, and `on_deleted` is "error".
+        DeletedError: the parent run or the run of an unfinished trial was deleted, and `on_deleted` is "error".
     """
     uri = record.tracking_uri
     if tracking.fate_of(uri, record.run_id) == "unknown":
@@ -67,7 +68,7 @@ def needs_new_run(record: SweepRecord, folder: RunFolder, on_deleted: OnDeleted)
 
 
 def trials_of(folder: RunFolder) -> list[RunRecord]:
-    """Records of the trials that have begun."""
+    """Returns the records of the trials that have started."""
     records = (trial.read(RunRecord) for trial in runs_in(folder.location, "trial-"))
     return [record for record in records if record is not None]
 

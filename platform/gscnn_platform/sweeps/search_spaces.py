@@ -7,7 +7,7 @@ from gscnn_platform.sweeps.space import SearchSpace
 
 SEARCH_SPACES: Final[dict[str, SearchSpace]] = {
     "loss": SearchSpace(
-        description="weights, thresholds and temperature of all terms, class weights, and how wide a boundary is",
+        description="weights, thresholds and temperature of all loss terms, class weights, and the boundary radius",
         domains={
             "loss.edge": "loguniform(1, 50)",
             "loss.attention": "uniform(0, 2)",
@@ -21,7 +21,7 @@ SEARCH_SPACES: Final[dict[str, SearchSpace]] = {
         search="optuna",
     ),
     "loss-small": SearchSpace(
-        description="weights of the boundary loss and of the attention loss",
+        description="weights of the edge loss and of the attention loss",
         domains={"loss.edge": "loguniform(1, 50)", "loss.attention": "uniform(0, 2)"},
         search="optuna",
     ),
@@ -37,12 +37,12 @@ SEARCH_SPACES: Final[dict[str, SearchSpace]] = {
         search="optuna",
     ),
     "seeds": SearchSpace(
-        description="the same settings under five seeds: mean and standard deviation",
+        description="the same settings with five seeds: mean and standard deviation",
         domains={"seed": "choice(0, 1, 2, 3, 4)"},
         search="grid",
     ),
     "ablation": SearchSpace(
-        description="from DeepLabV3+ to the whole of Gated-SCNN, one part more at a time, under three seeds",
+        description="from DeepLabV3+ to the full Gated-SCNN, adding a part at a time, with three seeds",
         domains={"seed": "choice(0, 1, 2)"},
         variants={
             "control": {"model.architecture": "deeplabv3plus", "loss.edge": 0, "loss.attention": 0, "loss.dual": 0},
@@ -57,10 +57,10 @@ SEARCH_SPACES: Final[dict[str, SearchSpace]] = {
 
 
 def find_space(name: str | None) -> SearchSpace | None:
-    """The space of a name; None of none.
+    """Returns the search space with this name; None for None.
 
     Raises:
-        SearchSpaceError: there is none of that name.
+        SearchSpaceError: there is no search space with this name.
     """
     if name is not None and name not in SEARCH_SPACES:
         raise SearchSpaceError(f"--space {name!r}: there is no such space; there are: {', '.join(SEARCH_SPACES)}")

@@ -1,4 +1,4 @@
-"""Chooses the settings of the next trial and the trials that continue: domains for Ray Tune, searchers, schedulers."""
+"""Searchers, schedulers and domains for Ray Tune: choose the next trial's settings and the trials that continue."""
 
 import logging
 from collections.abc import Mapping
@@ -20,21 +20,21 @@ from gscnn_platform.sweeps.domains import Domain
 from gscnn_platform.sweeps.space import SearchSpace
 
 NUMBER: Final = "number"
-"""Key for the number of trials before this one."""
+"""Key of a trial's number: how many trials started before it."""
 SCORE: Final = "score"
-"""The score for searcher and scheduler: the highest validation score so far, in [0, 1]; 0 if the trial diverged."""
+"""Key of the score for searcher and scheduler: the highest validation score so far, in [0, 1]; 0 if it diverged."""
 EPOCH: Final = "epoch"
 
 
 def tune_domain(domain: Domain) -> Any:
-    """The same values as a domain of Ray Tune."""
+    """Returns the Ray Tune domain with the same values."""
     if domain.kind == "choice":
         return tune.choice(list(domain.args))
     return getattr(tune, domain.kind)(*domain.numbers)
 
 
 class Listed(Searcher):
-    """Trials whose settings are known beforehand: a grid, or random samples."""
+    """Searcher over trials that are known in advance: a grid, or random samples."""
 
     def __init__(self, trials: list[dict[str, Any]]) -> None:
         super().__init__(metric=SCORE, mode="max")
@@ -57,7 +57,7 @@ class Listed(Searcher):
 
 
 class Numbered(OptunaSearch):
-    """Optuna's TPE, which learns from each finished trial; trials are numbered as they are given out."""
+    """Optuna's TPE, which learns from each finished trial; numbers the trials in the order of its suggestions."""
 
     given = 0
 
@@ -69,14 +69,14 @@ class Numbered(OptunaSearch):
         return {NUMBER: self.given - 1, **found}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """TPE learns from final results only. Optuna would warn of the epochs that a resumed sweep reports again."""
+        """Ignores results of epochs: TPE needs only the final one, and Optuna warns if a resumed sweep repeats epochs."""
 
 
 def number_of_trials(config: SweepConfig, space: SearchSpace) -> int:
-    """The number of trials of a sweep.
+    """Returns the number of trials of a sweep.
 
     Raises:
-        SearchSpaceError: a grid over a continuum.
+        SearchSpaceError: grid search over a continuous domain.
     """
     if (config.search or space.search) == "grid" and config.scheduler != "pbt":
         return min(len(space.grid()), config.num_trials or len(space.grid()))
@@ -84,19 +84,19 @@ def number_of_trials(config: SweepConfig, space: SearchSpace) -> int:
 
 
 def number_of(trial_id: str, config: Mapping[str, Any]) -> int:
-    """The number of trials before this one: the searcher's count, or under PBT the one in Tune's name of the trial.
+    """Returns a trial's number: from its config, or for PBT from Tune's trial id.
 
-    PBT copies the whole of a good trial's config, a number included.
+    PBT copies the whole config of a good trial, which would include the number.
     """
     return config[NUMBER] if NUMBER in config else int(trial_id.rpartition("_")[2])
 
 
 def searcher(config: SweepConfig, space: SearchSpace) -> Searcher | None:
-    """The searcher that `config` names, or that fits the space; None for PBT, which has Tune draw at random.
+    """Returns the searcher of `config`, or the default of the space; None for PBT, for which Tune samples at random.
 
     Raises:
-        SearchSpaceError: a grid over a continuum.
-        SweepError: a grid or Optuna with PBT, which changes settings on the way.
+        SearchSpaceError: grid search over a continuous domain.
+        SweepError: grid search or Optuna with PBT, which changes settings during a trial.
     """
     if config.scheduler == "pbt":
         if config.search not in (None, "random"):
@@ -115,7 +115,7 @@ def searcher(config: SweepConfig, space: SearchSpace) -> Searcher | None:
 
 
 def scheduler(config: SweepConfig, space: SearchSpace) -> TrialScheduler:
-    """The scheduler that `config` names, by epochs and the best score so far."""
+    """Returns the scheduler of `config`, which compares the best score so far after a number of epochs."""
     if config.scheduler == "fifo":
         return FIFOScheduler()
     if config.scheduler == "asha":
@@ -126,7 +126,7 @@ def scheduler(config: SweepConfig, space: SearchSpace) -> TrialScheduler:
             max_t=config.recipe.training.epochs,
             grace_period=config.grace,
             reduction_factor=2,
-            # The run itself ends after its last checkpoint.
+            # A run ends by itself after its last checkpoint.
             stop_last_trials=False,
         )
     return PopulationBasedTraining(
@@ -140,7 +140,7 @@ def scheduler(config: SweepConfig, space: SearchSpace) -> TrialScheduler:
 
 
 def within(domains: Mapping[str, Domain], sampled: dict[str, Any]) -> dict[str, Any]:
-    """PBT multiplies by 0.8 or 1.2, past the ends of a domain too: a config might refuse that."""
+    """Returns PBT's settings clipped to their domains: PBT multiplies values by 0.8 or 1.2, even beyond the ends."""
     clipped = dict(sampled)
     for key, domain in domains.items():
         if domain.kind != "choice":

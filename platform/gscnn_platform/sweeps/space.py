@@ -13,36 +13,36 @@ from gscnn_platform.invalid_values import explain
 from gscnn_platform.sweeps.domains import MOST_LISTED, Domain, SearchSpaceError, Value, parse_domain, written
 
 VARIANT: Final = "variant"
-"""Key under which a sampled trial names its variant."""
+"""Key of the variant's name in a trial's sampled settings."""
 
 SEARCHABLE: Final = ("seed", "model.", "loss.", "augmentation.", "optimizer.", "training.", "data.boundary_radius")
-"""Prefixes of the keys that can be searched. The others name the run, its data or its machines."""
+"""Prefixes of the keys that can be searched. Other keys describe the run's name, data or machines."""
 
 NOT_SEARCHED: Final = {
     "model.num_classes": "it belongs to the store, and all trials read one store",
     "training.best_metric": "it is the score that the sweep maximizes, --metric",
     **dict.fromkeys(EXECUTION, "it changes how a run is executed, not what it computes"),
 }
-"""Keys under SEARCHABLE that are refused all the same, and why."""
+"""Keys with a SEARCHABLE prefix that cannot be searched, and why."""
 
 
 class SearchSpace(Config):
-    """A search space: every variant with every combination, or sample, of the domains."""
+    """A search space: every variant is combined with every combination, or sample, of the domains."""
 
     description: str
-    """The purpose of the sweep, in a line."""
+    """The purpose of the sweep, in one line."""
     domains: Mapping[str, str]
     """Dotted config key -> text of its domain."""
     variants: Mapping[str, Mapping[str, Any]] = {}
-    """Name -> overrides that belong together; a key that a variant does not mention keeps the recipe's value."""
+    """Name -> overrides that belong together; a key that a variant does not list keeps the recipe's value."""
     search: Literal["random", "optuna", "grid"]
-    """The search that fits, unless the command line names another."""
+    """Default search method."""
 
     def parsed(self) -> dict[str, Domain]:
-        """Key -> Domain, and last VARIANT -> choice of the variants' names, unless `domains` narrows it.
+        """Returns key -> Domain; last is VARIANT -> the variants' names, unless `domains` narrows it.
 
         Raises:
-            SearchSpaceError: a text that is no domain, with its key.
+            SearchSpaceError: a text is not a domain; the message has the key.
         """
         found: dict[str, Domain] = {}
         for key, text in self.domains.items():
@@ -50,44 +50,46 @@ class SearchSpace(Config):
                 found[key] = parse_domain(text)
             except SearchSpaceError as error:
                 raise SearchSpaceError(f"{key}: {error}") from error
-        # Last, so that a grid changes it fastest: a sweep that is cut short has then compared all variants.
+        # Last, so that a grid changes it fastest: an interrupted sweep has then compared all variants.
         names = found.pop(VARIANT, Domain("choice", tuple(self.variants)) if self.variants else None)
         return found if names is None else found | {VARIANT: names}
 
     def overrides(self, sampled: Mapping[str, Any]) -> dict[str, Any]:
-        """The overrides for `with_overrides`: the sampled values, with a variant's name replaced by its overrides."""
+        """Returns the overrides for `with_overrides`: sampled values, with the variant replaced by its overrides."""
         variant = self.variants[sampled[VARIANT]] if VARIANT in sampled else {}
         return {**variant, **{key: value for key, value in sampled.items() if key != VARIANT}}
 
     def grid(self) -> list[dict[str, Any]]:
-        """All combinations, each by key; the last key changes fastest.
+        """Returns all combinations as key -> value; the last key changes fastest.
 
         Raises:
-            SearchSpaceError: a domain whose values cannot be listed, with its key, or more than MOST_LISTED in all.
+            SearchSpaceError: the values of a domain cannot be listed, or there are more than MOST_LISTED combinations.
         """
         listed: dict[str, Sequence[Value]] = {}
         for key, domain in self.parsed().items():
             values = domain.values()
             if values is None:
                 raise SearchSpaceError(
-                    f"{key}: a grid cannot list {domain}: search at random, or choose values, say --set "
+                    f"{key}: a grid cannot list {domain}: pass --search random, or choose values with --set "
                     f"'{key}=choice(...)'"
                 )
             listed[key] = values
         total = math.prod(map(len, listed.values()))
         if total > MOST_LISTED:
             sizes = ", ".join(f"{key} {len(values)}" for key, values in listed.items())
-            raise SearchSpaceError(f"a grid of {total} trials ({sizes}), {MOST_LISTED} at most: search at random")
+            raise SearchSpaceError(
+                f"the grid has {total} trials ({sizes}), more than the maximum of {MOST_LISTED}: pass --search random"
+            )
         return [dict(zip(listed, values, strict=True)) for values in product(*listed.values())]
 
 
 def with_sets(space: SearchSpace | None, sets: Sequence[str]) -> SearchSpace:
-    """`space`, or none, with the command line's `KEY=DOMAIN` added; a later one replaces the key.
+    """Returns `space`, or an empty one, with the command line's `KEY=DOMAIN` added; a later domain replaces a key's.
 
-    A grid stays one as long as what is added are choices; else the search becomes optuna's.
+    A grid search remains one if only choices are added; otherwise the search becomes optuna.
 
     Raises:
-        SearchSpaceError: a text that is not KEY=DOMAIN.
+        SearchSpaceError: a text is not KEY=DOMAIN.
     """
     space = space or SearchSpace(description="set on the command line", domains={}, search="grid")
     added: dict[str, str] = {}
@@ -103,11 +105,11 @@ def with_sets(space: SearchSpace | None, sets: Sequence[str]) -> SearchSpace:
 
 
 def check(space: SearchSpace, config: ExperimentConfig) -> None:
-    """Tries every variant with every extreme value of each key on `config`, and every trial of a space that is finite.
+    """Applies every variant and every extreme value of each key to `config`, and every trial of a finite space.
 
     Raises:
-        SearchSpaceError: a key that is not to be searched or that the config lacks, a value that it refuses, or two
-            variants that are the same on it; each with the way out.
+        SearchSpaceError: a key cannot be searched or is not in the config, the config rejects a value, or two variants
+            are the same on it; the message says what to do.
     """
     domains = space.parsed()
     if not domains:
@@ -116,7 +118,7 @@ def check(space: SearchSpace, config: ExperimentConfig) -> None:
     for name in names:
         if name not in space.variants:
             known = ", ".join(space.variants) or "none in this space"
-            raise SearchSpaceError(f"{VARIANT}: there is none named {name!r}; there are: {known}")
+            raise SearchSpaceError(f"{VARIANT}: there is no variant named {name!r}; there are: {known}")
     variants = {str(name): space.variants[str(name)] for name in names}
     for key in sorted({*domains, *(key for overrides in variants.values() for key in overrides)} - {VARIANT}):
         _check_key(key, config)
@@ -148,7 +150,7 @@ def _check_key(key: str, config: ExperimentConfig) -> None:
     if key in fields and refusal is None:
         return
     if key in fields:
-        raise SearchSpaceError(f"{key} is not searched: {refusal}")
+        raise SearchSpaceError(f"{key} cannot be searched: {refusal}")
     near = get_close_matches(key, [field for field in fields if _refusal(field) is None], n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else "see --help of jobs.train for its fields"
     raise SearchSpaceError(f"{key!r} is not a field of the config: {hint}")

@@ -1,4 +1,4 @@
-"""Start of a sweep: checks what can fail before Ray, torch and MLflow are imported."""
+"""Starts a sweep: checks what can fail before Ray, torch and MLflow are imported."""
 
 from typing import TYPE_CHECKING
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 
 def run_sweep(config: SweepConfig, space: SearchSpace) -> "SweepResult":
-    """Runs the trials of `config` on `space`, in parallel if the cluster has room; blocks until the end.
+    """Runs the trials of `config` on `space`, in parallel if the cluster has room; blocks until the sweep ends.
 
-    The same config, space and data resume a sweep that crashed or was stopped: finished trials are kept, the others
-    continue from their last checkpoints, in their MLflow runs. Errors that can be foreseen are raised first.
+    If a sweep with the same config, space and data crashed or was stopped, it resumes: finished trials are kept, and
+    the others resume from their last checkpoints, in their MLflow runs. Foreseeable errors are raised first.
 
     Raises:
         SearchSpaceError: the space does not fit the recipe.
-        SweepError: the named sweep cannot be resumed, the search does not work with the scheduler, there is nothing to
-            validate on, or no trial has a score in the end.
-        StoreError: the store is missing, damaged or not the one that the recipe expects.
+        SweepError: the named sweep cannot be resumed, the search does not work with the scheduler, there is no
+            validation data, or no trial has a score at the end.
+        StoreError: the store is missing, damaged, or does not match the recipe.
         StorageError: the storage cannot be read.
         ClusterError: there is no cluster to run on.
         ResourcesError: the cluster is too small for one trial.
@@ -37,13 +37,13 @@ def run_sweep(config: SweepConfig, space: SearchSpace) -> "SweepResult":
         raise StoreError("--store is missing: pass the folder that python -m jobs.precompute wrote")
     if not recipe.data.validates:
         raise SweepError(
-            "--data.val-split is None: a sweep chooses by a validation score; set a split, or hold out a share of the "
+            "--data.val-split is None: a sweep needs a validation score; set a split, or hold out a share of the "
             "training split: --data.val-share 0.1"
         )
     store = open_store(cluster.resolve(recipe.store, "--store"), recipe.data, recipe.model.num_classes)
     val = None if recipe.data.val_share else store.manifest.splits[recipe.data.val_split or ""]
     if val is not None and val.all_void == val.samples:
-        raise SweepError(f"every label of split {recipe.data.val_split} is void: there is no score to choose by")
+        raise SweepError(f"every label of split {recipe.data.val_split} is void: there is no validation score")
     storage = cluster.default_storage() if recipe.storage is None else cluster.resolve(recipe.storage, "--storage")
     wanted = wanted_sweep(config, space, store.manifest.fingerprint)
     with usable(storage):

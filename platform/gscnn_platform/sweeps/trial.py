@@ -1,7 +1,7 @@
-"""One trial of a sweep for Ray Tune: a training in a thread, whose validations are the trial's steps.
+"""One trial of a sweep for Ray Tune: a training run in a thread, whose validations are the trial's steps.
 
-A process is reused from trial to trial, so that imports, CUDA and the allocator are initialized once. A trial of one
-worker trains in this process; a trial of several workers starts Ray Train.
+A process is reused from trial to trial, so that imports, CUDA and the allocator are initialized once. A trial with one
+worker trains in this process; a trial with several workers starts Ray Train.
 """
 
 import json
@@ -25,12 +25,12 @@ from gscnn_platform.training.trainer import Trial, run_training
 from gscnn_platform.training.worker import NonFiniteLossError
 
 POINTER: Final = "run.json"
-"""The file that Tune keeps as a trial's checkpoint: it names the folder of the run's checkpoints."""
+"""The file that Tune stores as a trial's checkpoint: it holds the path of the run's folder."""
 STOP_SECONDS: Final = 120.0
 """Seconds that a stopped trial has for its last step, checkpoint and metrics."""
 
 Event = tuple[str, Any]
-"""("scores", metrics), ("end", the best metrics), ("stopped", None) or ("failed", exception)."""
+"""("scores", metrics), ("end", best metrics), ("stopped", None) or ("failed", exception)."""
 
 
 class SweepJob(Config):
@@ -41,32 +41,32 @@ class SweepJob(Config):
     metric: str
     """Key of the validation score: `val/miou`."""
     storage: str
-    """Folder of the sweep, where each trial has one of its own."""
+    """Folder of the sweep, which contains a folder per trial."""
     parent_run_id: str
     space_name: str
     command: str
-    """Of the sweep."""
+    """Command line of the sweep."""
 
 
 def trial_name(number: int) -> str:
-    """`trial-007`: name of the run and of its folder."""
+    """Returns the name of a trial's run and of its folder, such as `trial-007`."""
     return f"trial-{number:03d}"
 
 
 def config_of(job: SweepJob, sampled: dict[str, Any]) -> ExperimentConfig:
-    """The whole config of a trial."""
+    """Returns the full config of a trial."""
     settings = {key: value for key, value in sampled.items() if key != NUMBER}
     named = {"run_name": trial_name(sampled[NUMBER]), "storage": job.storage}
     return with_overrides(job.recipe, {**job.space.overrides(settings), **named})
 
 
 class SweepTrial(tune.Trainable):
-    """Steps from one validation to the next; `job` comes by tune.with_parameters."""
+    """Trainable whose steps end with a validation; tune.with_parameters passes `job`."""
 
     def setup(self, config: dict[str, Any], job: dict[str, Any] | None = None) -> None:
         self.job = SweepJob.model_validate(job)
         for name in ("ray.train", "ray.tune"):
-            logging.getLogger(name).setLevel(logging.WARNING)  # A line for each pointer that Tune keeps or restores.
+            logging.getLogger(name).setLevel(logging.WARNING)  # Else a line for each pointer that Tune saves or loads.
         self._prepare(config)
 
     def _prepare(self, sampled: dict[str, Any]) -> None:
@@ -84,7 +84,7 @@ class SweepTrial(tune.Trainable):
             self._begin()
         kind, value = self.events.get()
         if kind == "failed" and isinstance(value, NonFiniteLossError):
-            # A restart would end the same way, and a sweep's schedulers compare numbers: 0 is the worst.
+            # A restart would end the same way, and schedulers compare numbers: 0 is the lowest score.
             return {**self.scores, SCORE: 0.0, "diverged": True, "done": True}
         if kind == "failed":
             raise value
@@ -92,7 +92,7 @@ class SweepTrial(tune.Trainable):
             best = max(value.get(self.job.metric, 0.0), self.scores[SCORE])
             self.scores = {**value, EPOCH: round(value["epoch"]), SCORE: best}
         if kind == "end":
-            # A run that was finished before, or resumes from another's last step, has reported no scores.
+            # A run that was already finished, or resumes from another run's last step, has reported no scores.
             best = max(value.get(self.job.metric, 0.0), self.scores[SCORE])
             self.scores = {**self.scores, EPOCH: self.epochs, SCORE: best}
         return {**self.scores, "done": kind != "scores"}
@@ -127,7 +127,7 @@ class SweepTrial(tune.Trainable):
             with ExitStack() as stack:
                 place = self.folder.path
                 if isinstance(place, Path):
-                    # The sweep says how its trials get on; what each of them says is kept beside its checkpoints.
+                    # The sweep prints the progress of its trials; the output of a trial goes to a file in its folder.
                     place.mkdir(parents=True, exist_ok=True)
                     log = stack.enter_context((place / LOG).open("a", buffering=1, encoding="utf-8"))
                     stack.enter_context(redirect_stdout(log))

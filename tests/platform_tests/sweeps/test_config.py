@@ -34,7 +34,7 @@ def test_a_second_metric_is_refused_and_the_way_to_name_it_is_said(
     with pytest.raises(SystemExit):
         sweep.main()
     assert capsys.readouterr().err.startswith(
-        "--training.best-metric is boundary_f_3px: a sweep chooses checkpoints by --metric, which is miou: "
+        "--training.best-metric is boundary_f_3px: a sweep selects checkpoints by --metric, which is miou: "
         "pass --metric boundary_f_3px instead"
     )
 

@@ -1,4 +1,4 @@
-"""How much each key of a sweep affects its metric: shares of variance by Optuna's fANOVA."""
+"""Importance of each key of a sweep for its metric: shares of variance, by Optuna's fANOVA."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,24 +16,25 @@ from gscnn_platform.sweeps.domains import Domain
 from gscnn_platform.sweeps.figures.points import BLUE, EndedTrials, to_array
 
 TRIALS_PER_KEY: Final = 2
-"""Trials for each key that varies, below which shares are noise."""
+"""Minimum trials per varying key; with fewer, shares are noise."""
 RESAMPLES: Final = 10
 TREES: Final = 64
 RESAMPLE_TREES: Final = 16
-"""Fewer than TREES, for time: the draw of the trials moves a share by more than the trees do."""
+"""Fewer than TREES, to save time: a share varies more with the resampled trials than with the trees."""
 
 
 def importances(sweep: EndedTrials) -> dict[str, list[float]]:
-    """Key -> its share of the variance that keys explain by themselves, the largest first, of those that vary.
+    """Returns key -> shares of the variance that single keys explain, for the keys that vary, largest first.
 
-    The first number is that of all scored trials, the others those of RESAMPLES draws of as many with replacement.
-    Empty where shares mean nothing: for fewer than two keys that vary or TRIALS_PER_KEY trials for each of them, and
-    where all scores are equal. Scores of trials that were stopped early count as they are: in 12 made-up ASHA sweeps of
-    50 trials and 6 keys this ranked the dominant key first in 11, the finished trials alone in 1, and with the epochs
-    taken as a further key in 3.
+    The first share of a key is computed on all scored trials, the others on RESAMPLES bootstrap samples of them. Empty
+    if shares are meaningless: fewer than two keys vary, there are fewer than TRIALS_PER_KEY trials per varying key, or
+    all scores are equal. Scores of trials that were stopped early are used unchanged: in 12 synthetic ASHA sweeps of 50
+    trials and 6 keys this ranked the dominant key first in 11; with only the finished trials it did in 1, and with the
+    epochs as an additional key in 3.
 
-    fANOVA rather than optuna's default, PED-ANOVA, which compares the best tenth with the rest: on 8 random quadratics
-    of 6 keys at 50 trials it ranked the dominant key first in 4, fANOVA in 8; at 16 trials both did in 4.
+    Uses fANOVA instead of Optuna's default, PED-ANOVA, which compares the best tenth with the rest: on 8 random
+    quadratics of 6 keys with 50 trials PED-ANOVA ranked the dominant key first in 4, fANOVA in 8; with 16 trials both
+    did in 4.
     """
     varying = [key for key in sweep.domains if len({trial.params[key] for trial in sweep.scored}) > 1]
     if len(varying) < 2 or len(sweep.scored) < TRIALS_PER_KEY * len(varying) or len(set(sweep.scores)) < 2:
@@ -59,7 +60,7 @@ def importances(sweep: EndedTrials) -> dict[str, list[float]]:
 
 
 def draw_importance(sweep: EndedTrials, shares: Mapping[str, Sequence[float]]) -> UInt8[np.ndarray, "H W 3"]:
-    """One bar per key, with the spread over the resamples as a line."""
+    """Draws a bar per key, with the spread over the bootstrap samples as a line; returns an RGB picture."""
     figure = Figure(figsize=(8, 0.42 * len(shares) + 1.6), dpi=110, layout="constrained")
     axes = figure.subplots()
     rows = range(len(shares))
@@ -88,13 +89,13 @@ def _fanova(trials: Sequence[optuna.trial.FrozenTrial], keys: list[str], trees: 
     try:
         return get_param_importances(study, evaluator=FanovaImportanceEvaluator(n_trees=trees, seed=0), params=keys)
     except RuntimeError:
-        # optuna's word for trees that find nothing to split: scores that are all but equal, or one trial drawn again.
+        # Raised by Optuna if the trees cannot split: nearly equal scores, or a sample of a single repeated trial.
         return {}
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """optuna announces every new study on stderr."""
+    """Silences Optuna, which logs every new study to stderr."""
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
@@ -104,7 +105,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _distribution(domain: Domain) -> BaseDistribution:
-    """fANOVA integrates evenly from end to end: a key that was sampled evenly in its logarithm goes in as that."""
+    """Returns the Optuna distribution of `_encoded` values: fANOVA integrates uniformly over each key's range."""
     if domain.kind == "choice":
         return CategoricalDistribution(domain.args)
     low, high = (_encoded(domain, end) for end in domain.numbers[:2])
@@ -115,6 +116,6 @@ def _encoded(domain: Domain, value: Any) -> Any:
     if domain.kind == "choice":
         return value
     low, high = domain.numbers[:2]
-    # A logarithmic draw may miss its ends by a rounding, which optuna refuses.
+    # A log-uniform sample may exceed its ends by a rounding error, which Optuna rejects.
     inside = min(max(value, low), high)
     return math.log(inside) if domain.kind == "loguniform" else float(inside)

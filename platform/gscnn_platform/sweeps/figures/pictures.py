@@ -1,7 +1,7 @@
-"""Best so far against time, one slice per key, and parallel coordinates.
+"""Draws the best score over time, one slice per key, and parallel coordinates.
 
-Drawn here and not by optuna.visualization.matplotlib, which goes through pyplot, changes its global style, does not
-mark trials that ended early, and lets the labels of more than a few keys overlap.
+optuna.visualization.matplotlib is not used: it changes pyplot's global style, does not mark trials that were stopped
+early, and its labels overlap for more than a few keys.
 """
 
 import math
@@ -25,16 +25,16 @@ from gscnn_platform.sweeps.figures.points import LOOK, ORANGE, EndedTrials, Tria
 
 DASHES: Final = (0, (4, 2))
 MOST_LABELS: Final = 12
-"""Categories of an axis that are labelled each; of more, every second, third and so on."""
+"""Maximum number of labelled categories on an axis; with more, every second, third, ... is labelled."""
 
 
 def draw_sweep(
     trials: Sequence[TrialPoint], domains: Mapping[str, Domain], metric: str
 ) -> dict[str, UInt8[np.ndarray, "H W 3"]]:
-    """RGB pictures by name: best_so_far, slices, parallel_coordinates, importance.
+    """Returns RGB pictures by name: best_so_far, slices, parallel_coordinates, importance.
 
-    A picture that would say nothing is left out: all where no trial has a score, parallel_coordinates of one trial,
-    and importance as `importances` says.
+    Pictures without information are left out: all if no trial has a score, parallel_coordinates for a single trial, and
+    importance if `importances` returns nothing.
     """
     sweep = EndedTrials(trials, domains, metric)
     if not sweep.scored:
@@ -79,12 +79,12 @@ def _slices(sweep: EndedTrials) -> UInt8[np.ndarray, "H W 3"]:
     for axes in panels[len(keys) :]:
         axes.set_visible(False)
     figure.suptitle(sweep.title, x=0.01, ha="left", fontsize=10)
-    sweep.legend(figure, [Line2D([], [], color="black", label="mean of the finished")] if any(means) else [])
+    sweep.legend(figure, [Line2D([], [], color="black", label="mean of finished trials")] if any(means) else [])
     return to_array(figure)
 
 
 def _slice(axes: Axes, sweep: EndedTrials, key: str, width: float) -> bool:
-    """The metric against one key; whether means were drawn, which is over two finished trials of a category or more."""
+    """Plots the metric against a key; returns whether means were drawn, of categories with two finished trials."""
     domain = sweep.domains[key]
     axes.set_xlabel(key)
     values, lost = ([trial.params[key] for trial in trials] for trials in (sweep.scored, sweep.lost))
@@ -115,7 +115,7 @@ def _slice(axes: Axes, sweep: EndedTrials, key: str, width: float) -> bool:
 
 
 def _label_categories(axes: Axes, domain: Domain, width: float) -> None:
-    """Slanted where they would not fit side by side into `width` inches, at about 13 letters an inch."""
+    """Labels the categories, slanted if they do not fit into `width` inches at about 13 letters per inch."""
     labels = [fill(_label(value), 14) for value in domain.args]
     step = math.ceil(len(labels) / MOST_LABELS)
     axes.set_xticks(range(0, len(labels), step), labels[::step])
@@ -164,7 +164,7 @@ def _parallel_coordinates(sweep: EndedTrials) -> UInt8[np.ndarray, "H W 3"]:
 
 
 def _heights(sweep: EndedTrials, key: str) -> np.ndarray:
-    """Heights at which the trials cross the key's axis, about 0 to 1; sorted by score within a category."""
+    """Returns the heights at which the trials cross the key's axis, about 0 to 1; sorted by score within a category."""
     domain = sweep.domains[key]
     heights = np.array([_height(domain, trial.params[key]) for trial in sweep.scored])
     if domain.kind == "choice":
@@ -186,7 +186,7 @@ def _height(domain: Domain, value: Any) -> float:
 
 
 def _upright_ticks(domain: Domain) -> list[tuple[float, str]]:
-    """Height and label of each tick."""
+    """Returns height and label of each tick."""
     if domain.kind == "choice":
         step = math.ceil(len(domain.args) / MOST_LABELS)
         return [(_height(domain, value), fill(_label(value), 24)) for value in domain.args[::step]]
@@ -206,7 +206,7 @@ def _upright(axes: Axes, column: int, title: str, ticks: Sequence[tuple[float, s
 
 
 def _eased(heights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A curve through the heights that crosses each axis level, so that a line can be followed across it."""
+    """Returns a curve through the heights that is horizontal at each axis, so that it can be followed across it."""
     part = np.linspace(0, 1, 25)
     ease = 0.5 - 0.5 * np.cos(math.pi * part)
     along = np.concatenate([column + part for column in range(len(heights) - 1)])
@@ -214,7 +214,7 @@ def _eased(heights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _side_by_side(categories: Sequence[int]) -> list[float]:
-    """Places on a categorical axis at which the points of one category do not hide each other."""
+    """Returns positions on a categorical axis at which the points of a category do not hide each other."""
     counts = {category: categories.count(category) for category in set(categories)}
     seen = dict.fromkeys(counts, 0)
     places = []

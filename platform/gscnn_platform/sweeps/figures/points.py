@@ -28,7 +28,7 @@ LOOK: Final[dict[Any, Any]] = {
     "axes.titlelocation": "left",
     "legend.frameon": False,
 }
-"""matplotlib's settings for all figures of a sweep; it types the keys as a literal of all its names."""
+"""matplotlib settings for all figures of a sweep; typed as Any because matplotlib types the keys as a Literal."""
 
 BLUE: Final = "#0072B2"
 ORANGE: Final = "#E69F00"
@@ -38,7 +38,7 @@ MARKS: Final[dict[str, dict[str, Any]]] = {
     "failed": {"marker": "x", "color": "#D55E00", "s": 30, "linewidth": 1.4},
     "best": {"marker": "*", "facecolor": ORANGE, "edgecolor": "black", "s": 190, "linewidth": 0.7},
 }
-"""The marker of each trial state: differs in shape as well as in colour."""
+"""Marker of each trial state; the markers differ in shape as well as in colour."""
 
 
 @dataclass(frozen=True)
@@ -49,19 +49,19 @@ class TrialPoint:
     params: Mapping[str, Any]
     """Searched key -> value."""
     score: float | None
-    """The metric at its end; None: failed, diverged or nothing reported."""
+    """Score at the end of the trial; None: it failed, diverged or reported nothing."""
     ended: float
-    """Seconds since the sweep began."""
+    """Seconds from the start of the sweep to the end of the trial."""
     epochs: int
-    """Epochs that it ran."""
+    """Number of epochs that the trial ran."""
     state: State
-    """`stopped` is by the scheduler, before its last epoch."""
+    """`stopped`: by the scheduler, before the last epoch."""
 
 
 class EndedTrials:
-    """The trials in the order in which they ended, those with a score apart from the others.
+    """The trials in the order in which they ended, split into those with a score and the others.
 
-    A score that is not finite is none, nor is that of a trial that failed: it left no checkpoint to keep.
+    Non-finite scores and scores of failed trials do not count: those trials left no checkpoint to keep.
     """
 
     def __init__(self, trials: Sequence[TrialPoint], domains: Mapping[str, Domain], metric: str) -> None:
@@ -79,12 +79,12 @@ class EndedTrials:
 
     @property
     def winner(self) -> int:
-        """Index of the best among the scored."""
+        """Index of the best trial in `scored`."""
         return int(np.argmax(self.scores))
 
     @property
     def title(self) -> str:
-        """How the trials ended and which one is the best, on two lines."""
+        """Two lines: how the trials ended, and which trial is the best."""
         states = [trial.state for trial in self.scored]
         ends = {
             "finished": states.count("finished"),
@@ -99,7 +99,7 @@ class EndedTrials:
         return f"{number} trial{'s' if number > 1 else ''}: {counts}\n{best}"
 
     def scatter(self, axes: Axes, scored: Sequence[float], lost: Sequence[float]) -> None:
-        """Each scored trial at its score and the horizontal place given; the lost ones along the lower edge."""
+        """Draws each scored trial at its score and the given horizontal position; lost trials along the lower edge."""
         x, y = np.array(scored), np.array(self.scores)
         alpha = 1.0 if len(x) <= 60 else 0.6
         for state in ("stopped", "finished"):
@@ -111,7 +111,7 @@ class EndedTrials:
         axes.scatter(lost, [0.025] * len(lost), transform=bottom, clip_on=False, zorder=3, **MARKS["failed"])
 
     def legend(self, figure: Figure, more: Sequence[Line2D]) -> None:
-        """Explains, below the figure, the marks of `scatter` that it has."""
+        """Adds a legend below the figure for the markers of `scatter` that occur in it."""
         stopped = [trial.epochs for trial in self.scored if trial.state == "stopped"]
         finished = any(trial.state == "finished" for trial in self.scored)
         early = f"stopped after {_range(stopped)}" if stopped else ""
@@ -130,7 +130,7 @@ def _range(epochs: Sequence[int]) -> str:
 
 
 def to_array(figure: Figure) -> UInt8[np.ndarray, "H W 3"]:
-    """The figure as an RGB picture."""
+    """Returns the figure as an RGB picture."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
