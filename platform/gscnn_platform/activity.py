@@ -1,4 +1,4 @@
-"""Says what a job is doing before it can show progress: one line at once, with seconds once three have passed."""
+"""Prints what a job is doing before it can show progress: one line at once, with its duration after three seconds."""
 
 import sys
 import threading
@@ -13,7 +13,7 @@ PATIENCE_SECONDS: Final = 3.0
 
 @contextmanager
 def doing(what: str) -> Iterator[None]:
-    """Prints `what` at once, and its duration: in a terminal continuously, elsewhere at the end.
+    """Prints `what` at once, and its duration, continuously in a terminal and otherwise at the end.
 
     Other output stays intact: in a terminal it appears above the line with the elapsed time.
     """

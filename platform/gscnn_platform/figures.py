@@ -1,4 +1,4 @@
-"""Pictures of a model's view: image, ground truth, prediction, predicted edge and edge prior side by side."""
+"""Pictures of a model's predictions: image, ground truth, prediction, predicted edge and edge prior side by side."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Panels:
 
 
 def predict_panels(model: nn.Module, batch: SegBatch, inference: InferenceConfig | None = None) -> list[Panels]:
-    """The model's view of each sample of a batch on its device; without `inference`, by one plain forward pass."""
+    """Returns the model's predictions for each sample of a batch on its device; by default from one forward pass."""
     was_training = model.training
     model.eval()
     prediction = infer(model, batch.image, batch.gradient, inference or InferenceConfig())
@@ -51,13 +51,13 @@ def predict_panels(model: nn.Module, batch: SegBatch, inference: InferenceConfig
 
 
 def denormalize(image: Float[Tensor, "3 H W"]) -> UInt8[np.ndarray, "H W 3"]:
-    """A normalised image as uint8 RGB, to look at."""
+    """Returns a normalised image as uint8 RGB, for display."""
     pixels = image.float().cpu() * torch.tensor(IMAGE_STD).view(3, 1, 1) + torch.tensor(IMAGE_MEAN).view(3, 1, 1)
     return (pixels.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
 
 
 def colourise(label: UInt8[np.ndarray, "H W"], colours: Sequence[tuple[int, int, int]]) -> UInt8[np.ndarray, "H W 3"]:
-    """Train ids in the dataset's colours; void is black."""
+    """Returns train ids in the dataset's colours; void is black."""
     palette = np.full((256, 3), VOID_COLOUR, np.uint8)
     palette[: len(colours)] = colours
     return palette[label]
@@ -68,7 +68,7 @@ def overlay(
     label: UInt8[np.ndarray, "H W"],
     colours: Sequence[tuple[int, int, int]],
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """The image under half-transparent class colours, with a white line where the class changes."""
+    """Returns the image under half-transparent class colours, with white lines at class boundaries."""
     picture = cv2.addWeighted(image, 0.5, colourise(label, colours), 0.5, 0)
     picture[boundary_map(label, 1) > 0] = 255
     return picture
@@ -81,8 +81,8 @@ def draw_panels(
     colours: Sequence[tuple[int, int, int]],
     title: str,
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """One row per sample under column titles, with the classes' legend below, as an RGB picture."""
-    # Imported here: matplotlib takes 2 s of a core, and prediction and the start of a training do not need it.
+    """Returns an RGB picture with a row per sample under column titles, and the legend of the classes below."""
+    # Imported here: it takes 2 s of a core, and neither prediction nor the start of training needs matplotlib.
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

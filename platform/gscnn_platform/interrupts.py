@@ -1,7 +1,7 @@
 """Handles Ctrl-C, SIGTERM and a closed terminal at any time: one line, the usual exit status, no partial output.
 
 A job that is not writing ends at once, without unwinding. Output is written inside `leaving_nothing_behind`, where a
-signal raises an exception, so that the block cleans up. A training stops after a checkpoint instead
+signal raises an exception, so that the block cleans up. A training run stops after a checkpoint instead
 (gscnn_platform.training.stopping).
 """
 
@@ -19,8 +19,8 @@ from typing import Final, NoReturn
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C; what `kill`, `ray job stop` and Kubernetes send first; and the signal of a closed terminal or ssh session."""
 SAME_SECONDS: Final = 1.0
-"""A signal that repeats within this time is the same one: `timeout` sends SIGTERM to a job and to its group, and a
-closed terminal sends SIGHUP to both."""
+"""A signal that repeats within this time counts as the same one: `timeout` sends SIGTERM to a job and to its group, and
+a closed terminal sends SIGHUP to both."""
 NOTHING_MADE: Final = "nothing was made or changed; rerun the command to start again"
 
 
@@ -43,15 +43,15 @@ class TrainingStoppedError(Exception):
 
 
 def exit_status(number: int) -> int:
-    """128 plus the signal's number, as in shells."""
+    """Returns 128 plus the signal's number, as in shells."""
     return 128 + number
 
 
 def end_at_once() -> None:
-    """From now on a signal ends the process at once, with one line.
+    """Installs handlers that end the process at once, with one line.
 
-    An exception would not do: during an import, Python prints its traceback, or drops it in a callback of the import
-    system, and the job continues as if nothing had been pressed.
+    An exception is not enough: during an import, Python prints its traceback, or drops it in a callback of the import
+    system, and the job continues as if there had been no signal.
     """
     for number in heard():
         signal.signal(number, _end)
@@ -67,12 +67,12 @@ def from_now_on(says: str) -> None:
 
 
 def heard() -> list[signal.Signals]:
-    """The SIGNALS that end a job: under `nohup`, a job ignores a closed terminal."""
+    """Returns the SIGNALS that end a job: under `nohup`, a job ignores a closed terminal."""
     return [each for each in SIGNALS if each != signal.SIGHUP or signal.getsignal(each) != signal.SIG_IGN]
 
 
 def is_again(number: int, first: float) -> bool:
-    """Whether a signal is a second request, to end at once; the first one came at `first` by time.monotonic."""
+    """Returns whether a signal is a second request, to end at once; the first came at `first` of time.monotonic."""
     return number != signal.SIGHUP and time.monotonic() - first > SAME_SECONDS
 
 

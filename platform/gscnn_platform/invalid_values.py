@@ -1,4 +1,4 @@
-"""Rewords pydantic's errors: field, value, rule.
+"""Rewords pydantic's errors as field, value and rule.
 
 Our field validators give only the rule, "a side needs 32 pixels or more"; our model validators give a sentence with
 field names in backticks: "`min_workers` is 3: must be at most `num_workers`, 1".
@@ -44,7 +44,7 @@ ABSENT: Final = ("missing", "extra_forbidden")
 
 
 def explain(error: ValidationError, spelled: Callable[[str], str] = str) -> str:
-    """One line per rejected field: `training.epochs is 0: must be 1 or more`.
+    """Returns one line per rejected field: `training.epochs is 0: must be 1 or more`.
 
     Args:
         error: pydantic's, for a config, a file or a search space.
@@ -55,7 +55,7 @@ def explain(error: ValidationError, spelled: Callable[[str], str] = str) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as a user would type it."""
+    """Returns a value as a user would type it."""
     if isinstance(value, tuple | list):
         return " ".join(map(shown, value))
     if isinstance(value, float):
@@ -64,7 +64,7 @@ def shown(value: Any) -> str:
 
 
 def did_you_mean(name: str, known: Mapping[str, object] | set[str] | tuple[str, ...] | list[str]) -> str:
-    """`did you mean A or B?`, or nothing if no known name is similar."""
+    """Returns `did you mean A or B?`, or an empty text if no known name is similar."""
     near = get_close_matches(name, list(known), n=2, cutoff=0.6)
     return f"did you mean {' or '.join(near)}?" if near else ""
 
@@ -92,14 +92,14 @@ def _line(found: Any, spelled: Callable[[str], str]) -> str:
 
 
 def _of_validator(message: str, key: str, value: Any, spelled: Callable[[str], str]) -> str:
-    """A validator's own message: a field's is the rule, a model's is a sentence with its fields in backticks."""
+    """Returns a validator's message: field validators give the rule, model validators a sentence with backticks."""
     if not isinstance(value, Mapping):
         return f"{spelled(key)} is {shown(value)}: {message}"
     return re.sub(r"`([\w.]+)`", lambda match: spelled(f"{key}.{match[1]}" if key else match[1]), message)
 
 
 def _key(loc: tuple[int | str, ...]) -> str:
-    """The dotted key, up to the first part that is not a field: a place in a tuple, or a branch of a union."""
+    """Returns the dotted key, up to the first part that is not a field: an index in a tuple, or a branch of a union."""
     names: list[str] = []
     for part in loc:
         if not isinstance(part, str) or not part.isidentifier():

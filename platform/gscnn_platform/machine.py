@@ -23,7 +23,7 @@ class MachineError(ValueError):
 
 
 def user_name() -> str:
-    """The user's name, or `uid-4242` if the user id has none."""
+    """Returns the user's name, or `uid-4242` if the user id has none."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -31,7 +31,7 @@ def user_name() -> str:
 
 
 def home() -> Path:
-    """HOME, else what /etc/passwd says, else a folder of this user in the folder for temporary files."""
+    """Returns HOME, else the home in /etc/passwd, else a folder of this user in the folder for temporary files."""
     named = os.environ.get("HOME")
     if named:
         return Path(named)
@@ -42,7 +42,7 @@ def home() -> Path:
 
 
 def temporary_folder() -> Path:
-    """`/tmp/gscnn-NAME`: a folder for temporary files that belongs to this user alone; created if it is missing.
+    """Returns `/tmp/gscnn-NAME`, a folder for temporary files of this user only; created if it is missing.
 
     Raises:
         MachineError: it belongs to another user, or cannot be created.
@@ -60,10 +60,10 @@ def temporary_folder() -> Path:
 
 
 def lasting_folder() -> Path:
-    """`~/gscnn-runs`: what a run keeps on this machine if its storage is elsewhere; created if it is missing.
+    """Returns `~/gscnn-runs`, which holds a run's local files if its storage is elsewhere; created if it is missing.
 
     Raises:
-        MachineError: home cannot be written.
+        MachineError: home is not writable.
     """
     folder = home() / "gscnn-runs"
     if not can_write(folder):
@@ -76,20 +76,20 @@ def lasting_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """`~/.cache/gscnn`, or below XDG_CACHE_HOME; a temporary folder if home is not writable. Not created here."""
+    """Returns `~/.cache/gscnn`, or a folder in XDG_CACHE_HOME, or a temporary one; does not create it."""
     named = os.environ.get("XDG_CACHE_HOME")
     folder = (Path(named) if named else home() / ".cache") / "gscnn"
     return folder if named or can_write(folder) else temporary_folder() / "cache"
 
 
 def can_write(folder: Path) -> bool:
-    """Whether files can be created in a folder, or the folder itself in the nearest one that exists."""
+    """Returns whether files can be created in a folder, or the folder itself in its nearest existing parent."""
     there = next((parent for parent in (folder, *folder.parents) if parent.exists()), Path("/"))
     return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 
 def name_of(uid: int) -> str:
-    """Name of a user id, or `uid-4242`."""
+    """Returns the name of a user id, or `uid-4242`."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -97,10 +97,10 @@ def name_of(uid: int) -> str:
 
 
 def expanded(path: str) -> Path:
-    """The path, with `~` and `~NAME` replaced.
+    """Returns the path, with `~` and `~NAME` replaced.
 
     Raises:
-        MachineError: there is no user of that name.
+        MachineError: there is no user with this name.
     """
     if path == "~" or path.startswith("~/"):
         return home() / path[2:]
@@ -111,7 +111,7 @@ def expanded(path: str) -> Path:
 
 
 def cores(cgroups: Path = CGROUPS) -> int:
-    """CPU cores that this process may use, at least 1, from its affinity and its container's limit.
+    """Returns the CPU cores that this process may use, at least 1, from its affinity and its container's limit.
 
     Args:
         cgroups: where the kernel shows the container's limits (cpu.max of version 2, cpu.cfs_* of version 1).
@@ -122,7 +122,7 @@ def cores(cgroups: Path = CGROUPS) -> int:
 
 
 def _limit(cgroups: Path) -> float | None:
-    """The container's CPU limit in cores; None without a limit."""
+    """Returns the container's CPU limit in cores; None without a limit."""
     try:
         quota, period = (cgroups / "cpu.max").read_text(encoding="ascii").split()
     except (OSError, ValueError):
@@ -168,6 +168,6 @@ def _open_streams() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # It gets the lowest number that is free: this one.
+            os.open(os.devnull, os.O_RDWR)  # It gets the lowest free number, which is this one.
     sys.stdout = sys.stdout or os.fdopen(1, "w", encoding="utf-8", closefd=False)
     sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8", closefd=False)

@@ -20,7 +20,7 @@ MOST_PART: Final = 60
 """Maximum bytes of each text in a file name made of several."""
 ALLOWED: Final = "letters, digits, spaces and _ - . + = , @"
 RESERVED: Final = ("mlartifacts", "evaluation", "outbox", "mlflow.db")
-"""Names that a storage folder uses for other things than runs."""
+"""Names that a storage folder uses for other purposes than runs."""
 MOST_EXPERIMENT: Final = 500
 """Maximum length of an experiment's name in MLflow, in characters."""
 MOST_KEY: Final = 250
@@ -89,12 +89,12 @@ def _wrong(name: str) -> str | None:
 
 
 def _is_allowed(character: str) -> bool:
-    # Category M: the dots of an umlaut, as macOS writes it, are a character of their own.
+    # Category M: on macOS, the dots of an umlaut are a separate character.
     return character.isalnum() or character in "_-.+=,@ " or unicodedata.category(character).startswith("M")
 
 
 def check_experiment(name: str, option: str) -> str:
-    """An MLflow experiment's name, which is not a path: any printable text.
+    """Returns an MLflow experiment's name if it is valid. It is not a path, so any printable text is.
 
     Raises:
         NamingError: it is empty, has a control character, or is longer than MLflow allows.
@@ -105,13 +105,13 @@ def check_experiment(name: str, option: str) -> str:
 
 
 def near_misses(text: str, known: Iterable[str]) -> str:
-    """`; did you mean A or B?` for similar names; empty if there are none."""
+    """Returns `; did you mean A or B?` for similar names; empty if there are none."""
     found = difflib.get_close_matches(text, list(known), n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(found)}?" if found else ""
 
 
 def file_name(text: str) -> str:
-    """Any text as a part of a file name, at most 60 bytes; different texts may get the same name.
+    """Returns any text as a part of a file name, at most 60 bytes; different texts may get the same name.
 
     A longer text ends with a digest, so that long texts that differ only at their end get different names.
     """
@@ -127,12 +127,11 @@ def _cut(text: str, most: int) -> str:
 
 
 def metric_key(key: str) -> str:
-    """A metric's key in a form that MLflow accepts; `original_key` returns the key.
+    """Returns a metric's key in a form that MLflow accepts; `original_key` reverses it.
 
     MLflow accepts letters of any alphabet, digits, `_ - . : /` and space, and only normalized paths. Other characters
     become a word or their number between colons: `val_iou/road (paved)` becomes `val_iou/road :lpar:paved:rpar:`.
-    Different keys stay different. A key that gets longer than MOST_KEY ends with a digest, and can only be recognized
-    from its original.
+    Different keys stay different. A key that gets longer than MOST_KEY ends with a digest, which cannot be reversed.
     """
     escaped = "".join(character if _is_plain(character) else _escape(character) for character in key)
     if posixpath.normpath(escaped) != escaped or escaped.startswith((".", "/")):
@@ -144,7 +143,7 @@ def metric_key(key: str) -> str:
 
 
 def original_key(escaped: str) -> str:
-    """The original of a key from `metric_key`; any other key is returned unchanged."""
+    """Returns the original of a key from `metric_key`; other keys are returned unchanged."""
     return re.sub(r":(\w+):", _unescape, escaped)
 
 
@@ -165,7 +164,7 @@ def _unescape(match: re.Match[str]) -> str:
 
 
 def filter_pattern(text: str) -> str:
-    """A quoted pattern for LIKE in MLflow's filter language that matches `text`, and hardly anything else.
+    """Returns a quoted pattern for LIKE in MLflow's filter language that matches `text` and hardly anything else.
 
     That language has no escapes: a value with both kinds of quotes, or with a backslash at its end, cannot be written.
     So each character that might be special becomes `_`, which matches any character; compare the results with `text`.
@@ -175,7 +174,7 @@ def filter_pattern(text: str) -> str:
 
 
 def sqlite_uri(database: Path) -> str:
-    """The tracking URI of a SQLite file.
+    """Returns the tracking URI of a SQLite file.
 
     SQLAlchemy ends the path at `?` and decodes `%20`. If the path has either, it is encoded, with a scheme for which
     MLflow does not also create the encoded path's folder.
@@ -187,7 +186,7 @@ def sqlite_uri(database: Path) -> str:
 
 
 def sqlite_path(uri: str) -> Path | None:
-    """The file of a SQLite tracking URI; None for another kind of URI."""
+    """Returns the file of a SQLite tracking URI; None for another kind of URI."""
     scheme, _, rest = uri.partition(":///")
     if scheme not in ("sqlite", "sqlite+pysqlite"):
         return None

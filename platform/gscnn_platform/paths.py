@@ -84,7 +84,7 @@ class RemotePath:
 
     @property
     def path(self) -> str:
-        """The file system's name for it."""
+        """The path within the file system."""
         return filesystem_of(self.uri)[1]
 
     def exists(self) -> bool:
@@ -104,7 +104,7 @@ class RemotePath:
         return RemoteStat(info.size or 0)
 
     def files(self) -> dict["RemotePath", int]:
-        """All files below, with their bytes; none if there is no such folder."""
+        """Returns all files below this folder with their sizes in bytes; none if the folder does not exist."""
         root = self.path
         selector = FileSelector(root, allow_not_found=True, recursive=True)
         with naming(self.uri):
@@ -116,13 +116,13 @@ class RemotePath:
         }
 
     def iterdir(self) -> Iterator["RemotePath"]:
-        """Files and folders directly in it, sorted; none if there is no such folder."""
+        """Yields the files and folders directly in this folder, sorted; none if it does not exist."""
         with naming(self.uri):
             found: list[FileInfo] = self.filesystem.get_file_info(FileSelector(self.path, allow_not_found=True))
         return (self / info.base_name for info in sorted(found, key=lambda info: info.path))
 
     def glob(self, pattern: str) -> Iterator["RemotePath"]:
-        """The files below that match, sorted; `**/` stands for any number of folders, as in pathlib."""
+        """Yields the files below that match, sorted; `**/` stands for any number of folders, as in pathlib."""
         expression = re.compile(glob_pattern(pattern))
         return (file for file in self.files() if expression.fullmatch(file.uri[len(self.uri) + 1 :]))
 
@@ -140,7 +140,7 @@ class RemotePath:
         return self.read_bytes().decode(encoding)
 
     def write_bytes(self, content: bytes) -> None:
-        """On an object store the file appears whole or not at all."""
+        """Writes the file; on an object store it appears completely or not at all."""
         with naming(self.uri), self.filesystem.open_output_stream(self.path) as stream:
             stream.write(content)
 
@@ -174,13 +174,13 @@ AnyPath = Path | RemotePath
 
 
 def as_path(location: str | AnyPath) -> AnyPath:
-    """The RemotePath of a URI, or the Path of a path on this machine; path objects are returned unchanged.
+    """Returns the RemotePath of a URI, or the Path of a local path; path objects are returned unchanged.
 
     The part after the bucket is taken literally, as in the AWS CLI: %20 is not a space.
 
     Raises:
-        LocationError: an unknown kind of URI, or one with a secret or options in it; a path that is not UTF-8, which no
-            store, picture or page could name.
+        LocationError: the kind of URI is unknown, the URI contains a secret or options, or the path is not UTF-8, so
+            that no store, picture or page could name it.
     """
     if not isinstance(location, str):
         return location
@@ -194,7 +194,7 @@ def as_path(location: str | AnyPath) -> AnyPath:
         raise LocationError(f"{location}: a URI has two slashes after its scheme: {meant}")
     location = location.removeprefix("file://")
     if "://" not in location:
-        # Two slashes, as in `$FOLDER//frames` if FOLDER is not set, mean another root than one slash.
+        # A path with two leading slashes, such as `$FOLDER//frames` if FOLDER is not set, has another root in pathlib.
         return Path(re.sub("^//+", "/", location))
     _check(location)
     scheme, _, rest = location.partition("://")
@@ -206,7 +206,7 @@ def as_path(location: str | AnyPath) -> AnyPath:
 
 
 def filesystem_of(location: str) -> tuple[FileSystem, str]:
-    """Arrow's file system of an absolute path or a URI, and the name that the file system has for it.
+    """Returns Arrow's file system of an absolute path or a URI, and the path within that file system.
 
     Raises:
         LocationError: as for `as_path`.
@@ -223,17 +223,17 @@ def filesystem_of(location: str) -> tuple[FileSystem, str]:
 
 
 def below(file: AnyPath, folder: AnyPath) -> PurePosixPath:
-    """The relative path from a folder to a file below it. Raises ValueError if the file is not below it."""
+    """Returns the relative path from a folder to a file below it. Raises ValueError if the file is not below it."""
     return pure(file).relative_to(pure(folder))
 
 
 def pure(path: AnyPath) -> PurePosixPath:
-    """The path, or the part of a URI after its scheme."""
+    """Returns the path, or the part of a URI after its scheme."""
     return PurePosixPath(path.uri.partition("://")[2] if isinstance(path, RemotePath) else path)
 
 
 def upload(file: Path, to: RemotePath) -> None:
-    """Copies a local file. Raises OSError; an object store then has nothing new."""
+    """Copies a local file. If it raises OSError, an object store is unchanged."""
     copy_files(str(file), to.path, LocalFileSystem(), to.filesystem)
 
 
@@ -256,7 +256,7 @@ def write_whole(file: AnyPath, content: bytes) -> None:
 
 
 def remove_if_empty(folder: str) -> None:
-    """Removes an empty folder, a path or URI; leaves any other alone.
+    """Removes a folder, a path or URI, if it is empty.
 
     Raises:
         OSError: it cannot be removed.
@@ -269,13 +269,13 @@ def remove_if_empty(folder: str) -> None:
 def _check(location: str) -> None:
     if has_password(location):
         hidden = f"{location.partition('://')[0]}://...@{location.rpartition('@')[2]}"
-        raise LocationError(f"{hidden}: a URI is logged: put the secret into the environment instead")
+        raise LocationError(f"{hidden}: URIs are logged: put the secret into the environment instead")
     if re.search(r"\?\w+=", location):
         raise LocationError(f"{location}: options in a URI are not supported: set an endpoint in AWS_ENDPOINT_URL")
 
 
 def _anchor(uri: str) -> str:
-    """`s3://bucket`, which identifies a file system."""
+    """Returns the part of a URI that identifies its file system, such as `s3://bucket`."""
     scheme, _, rest = uri.partition("://")
     return f"{scheme}://{rest.partition('/')[0]}"
 
@@ -283,12 +283,12 @@ def _anchor(uri: str) -> str:
 @cache
 def _filesystem(anchor: str, _process: int) -> tuple[FileSystem, str]:
     # One per process: Arrow's clients lose their threads in a fork.
-    # A file of less than 5 MB then is one request to S3 instead of three.
+    # With delayed open, a file of less than 5 MB takes one request to S3 instead of three.
     options = "?allow_delayed_open=true" if anchor.startswith("s3://") else ""
     try:
         filesystem, root = FileSystem.from_uri(anchor + options)
     except pa.ArrowInvalid as unknown:
-        import fsspec  # Only for schemes that Arrow does not know: nobody else waits for it.
+        import fsspec  # Slow to import, and only needed for schemes that Arrow does not know.
 
         try:
             found, root = fsspec.core.url_to_fs(anchor)
@@ -299,7 +299,7 @@ def _filesystem(anchor: str, _process: int) -> tuple[FileSystem, str]:
 
 
 def glob_pattern(pattern: str) -> str:
-    """A glob pattern as a regular expression."""
+    """Returns a glob pattern as a regular expression."""
     translated = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     parts = re.split(r"(\*\*/|\*\*|\*|\?|\[[^]/]+\])", pattern)
     parts = [f"[^{part[2:]}" if part.startswith("[!") else part for part in parts]

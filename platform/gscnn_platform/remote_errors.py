@@ -38,7 +38,7 @@ class RemoteError(OSError):
 
 @contextmanager
 def naming(uri: str) -> Iterator[None]:
-    """Adds the URI to Arrow's network and server errors; those with an errno have a class that says what they are.
+    """Adds the URI to Arrow's network and server errors; errors with an errno already have a specific class.
 
     Raises:
         RemoteError: in place of an OSError without an errno.
@@ -70,7 +70,7 @@ def patiently(action: Callable[[], Result], seconds: float = PATIENCE_SECONDS) -
 
 
 def may_pass(error: OSError) -> bool:
-    """Whether an error is transient: of a network, or of an overloaded server."""
+    """Returns whether an error is transient: from a network or an overloaded server."""
     if error.errno is not None:
         return isinstance(error, ConnectionError | TimeoutError)
     return bool(PASSING.search(str(error)))

@@ -133,7 +133,7 @@ def test_fsspec_reads_what_arrow_does_not_know() -> None:
         ("nope://x/y", "nope://x/y cannot be used: .*nope"),
         (
             "s3://key:secret@bucket/x",
-            r"s3://\.\.\.@bucket/x: a URI is logged: put the secret into the environment instead",
+            r"s3://\.\.\.@bucket/x: URIs are logged: put the secret into the environment instead",
         ),
         ("s3://bucket/x?endpoint_override=localhost:1", "options in a URI are not supported: .* AWS_ENDPOINT_URL"),
     ],

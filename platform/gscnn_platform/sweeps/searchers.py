@@ -69,7 +69,7 @@ class Numbered(OptunaSearch):
         return {NUMBER: self.given - 1, **found}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Ignores results of epochs: TPE needs only the final one, and Optuna warns if a resumed sweep repeats epochs."""
+        """Ignores results of epochs: TPE uses the final one, and Optuna warns if a resumed sweep repeats epochs."""
 
 
 def number_of_trials(config: SweepConfig, space: SearchSpace) -> int:
