@@ -24,7 +24,7 @@ def good(tmp_path: Path, home: Path) -> Path:
     return filled("cluster.yaml", tmp_path)
 
 
-def test_the_file_as_it_is_committed_lacks_what_is_to_be_filled_in_and_nothing_else(home: Path) -> None:
+def test_the_committed_file_lacks_only_the_values_to_fill_in(home: Path) -> None:
     report = check(str(ROOT / "cluster.yaml"))
     assert not report.faults
     named = Counter(word for fault in report.placeholders for word in fault.what.replace(",", "").split())
@@ -34,7 +34,7 @@ def test_the_file_as_it_is_committed_lacks_what_is_to_be_filled_in_and_nothing_e
     assert str(report).endswith("cluster.yaml: no fault, 8 places to fill in")
 
 
-def test_a_filled_in_file_has_no_fault_and_its_cost_while_idle_is_said(good: Path) -> None:
+def test_a_filled_in_file_is_valid_and_its_idle_cost_is_reported(good: Path) -> None:
     assert str(check(str(good))) == (
         f"{good}: no fault. AWS us-west-2: head m7i.xlarge that runs no tasks, 0 to 4 workers "
         "(gpu_on_demand g5.2xlarge up to 0, gpu_spot g5.2xlarge up to 4). "
@@ -164,7 +164,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_named_by_line_field_and_way_out(mistake: str, good: Path) -> None:
+def test_a_mistake_is_reported_with_line_field_and_remedy(mistake: str, good: Path) -> None:
     old, new, place, what = MISTAKES[mistake]
     replace(good, old, new)
     report = check(str(good))
@@ -172,7 +172,7 @@ def test_a_mistake_is_named_by_line_field_and_way_out(mistake: str, good: Path) 
     assert any(line.startswith(f"{good}:{line_of(good, place)}: {what}") for line in lines), lines
 
 
-def test_a_file_that_an_editor_saved_in_its_own_way_is_read_where_ray_reads_it_too(good: Path) -> None:
+def test_files_with_an_editors_peculiarities_are_read_if_ray_reads_them(good: Path) -> None:
     text, said = good.read_text(), str(check(str(good)))
     good.write_bytes(text.replace("\n", "\r\n").encode("utf-8-sig"))
     assert str(check(str(good))) == said
@@ -184,7 +184,7 @@ def test_a_file_that_an_editor_saved_in_its_own_way_is_read_where_ray_reads_it_t
     assert str(fault).startswith(f"{good}:{text.count(chr(10)) + 1}: byte 0xdf is not UTF-8")
 
 
-def test_all_mistakes_are_told_at_once(good: Path) -> None:
+def test_all_mistakes_are_reported_together(good: Path) -> None:
     for mistake in ("a misspelt field of Ray", "a wrong type in node_config", "token mode off"):
         replace(good, *MISTAKES[mistake][:2])
     said = str(check(str(good)))
@@ -192,9 +192,7 @@ def test_all_mistakes_are_told_at_once(good: Path) -> None:
     assert said.endswith("4 faults, no place to fill in")
 
 
-def test_a_secret_that_others_can_read_or_that_is_missing_is_found_before_a_machine_is_started(
-    good: Path, home: Path
-) -> None:
+def test_a_missing_or_readable_secret_is_found_before_a_machine_is_started(good: Path, home: Path) -> None:
     (home / ".ray/auth_token").chmod(0o644)
     (home / ".mlflow/credentials").unlink()
     said = [fault.what for fault in check(str(good)).faults]
@@ -205,7 +203,7 @@ def test_a_secret_that_others_can_read_or_that_is_missing_is_found_before_a_mach
     ]
 
 
-def test_the_command_ends_with_a_status_and_imports_neither_torch_nor_ray_where_it_can_do_without(good: Path) -> None:
+def test_the_command_returns_a_status_and_imports_neither_torch_nor_ray_unnecessarily(good: Path) -> None:
     """Importing gscnn takes 8 s and Ray one, so a file that does not fit Ray's schema is told of before either."""
     done = _run("-m", "jobs.check_cluster", str(good))
     assert done.returncode == 0, done.stderr
@@ -220,7 +218,7 @@ def test_the_command_ends_with_a_status_and_imports_neither_torch_nor_ray_where_
     assert _run("-m", "jobs.check_cluster", str(good)).returncode == 1
 
 
-def test_without_boto3_the_check_says_what_to_install(good: Path) -> None:
+def test_without_boto3_the_check_reports_what_to_install(good: Path) -> None:
     hidden = (
         "import importlib.util, sys; find = importlib.util.find_spec; "
         "importlib.util.find_spec = lambda name: None if name == 'botocore' else find(name); "
@@ -230,7 +228,7 @@ def test_without_boto3_the_check_says_what_to_install(good: Path) -> None:
     assert "is aws, which needs boto3, here and for ray up: pip install -c constraints.txt -e '.[aws]'" in said
 
 
-def test_machines_of_ones_own_are_held_to_the_same_rules(tmp_path: Path, home: Path) -> None:
+def test_on_premises_machines_follow_the_same_rules(tmp_path: Path, home: Path) -> None:
     config = yaml.safe_load((ROOT / "deploy/on-premises.yaml").read_text())
     key = home / "cluster_key"
     key.write_text("")
@@ -266,7 +264,7 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("name", ["cluster.yaml", "deploy/kuberay.yaml"])
-def test_every_image_of_this_checkout_names_the_versions_of_its_dockerfile(name: str) -> None:
+def test_every_image_tag_has_the_versions_of_the_dockerfile(name: str) -> None:
     python = next(
         line.split(":")[1].split("-")[0]
         for line in (ROOT / "deploy/Dockerfile").read_text().splitlines()

@@ -32,14 +32,14 @@ def installation() -> list[str]:
     return shlex.split(next(command for command in commands if command.startswith("uv pip install")))
 
 
-def test_every_instruction_is_one_and_every_command_parses() -> None:
+def test_every_instruction_is_valid_and_every_command_parses() -> None:
     assert {name for name, _ in instructions()} == KNOWN
     for command in arguments("RUN"):
         checked = subprocess.run(["bash", "-n", "-c", command], capture_output=True, text=True)
         assert checked.returncode == 0, checked.stderr
 
 
-def test_the_base_is_pinned_to_a_python_that_the_project_takes() -> None:
+def test_the_base_is_pinned_to_a_python_that_the_project_supports() -> None:
     base = arguments("FROM")
     assert len(base) == 1
     version = re.fullmatch(r"python:(3\.\d+)-slim-\w+", base[0])
@@ -49,7 +49,7 @@ def test_the_base_is_pinned_to_a_python_that_the_project_takes() -> None:
     assert int(low) <= int(version[1].split(".")[1]) < int(high)
 
 
-def test_the_image_holds_dependencies_and_nothing_of_the_project() -> None:
+def test_the_image_contains_dependencies_and_nothing_of_the_project() -> None:
     sources = [word for copy in arguments("COPY") for word in copy.split()[:-1]]
     assert sorted(sources) == ["constraints.txt", "pyproject.toml"]
     assert all((ROOT / source).is_file() for source in sources)
@@ -60,7 +60,7 @@ def test_the_image_holds_dependencies_and_nothing_of_the_project() -> None:
     assert not any(word.startswith(".[") for word in command)
 
 
-def test_docker_is_sent_no_history_no_data_and_no_env_file() -> None:
+def test_the_build_context_excludes_history_data_and_env_files() -> None:
     kept = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
     assert kept == ["*", "!pyproject.toml", "!constraints.txt"]
 
@@ -76,7 +76,7 @@ def test_ray_up_finds_what_it_needs_in_the_container() -> None:
     assert any(package.startswith("boto3") for package in extras[installation()[installation().index("--extra") + 1]])
 
 
-def test_what_the_image_installs_is_what_constraints_pin(tmp_path: Path) -> None:
+def test_the_image_installs_the_pinned_versions(tmp_path: Path) -> None:
     """Resolves the very command, installing nothing."""
     uv = Path(sys.executable).with_name("uv")
     if not uv.is_file():

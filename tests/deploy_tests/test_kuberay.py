@@ -20,7 +20,7 @@ def good(tmp_path: Path) -> Path:
     return filled(FILE, tmp_path)
 
 
-def test_the_file_as_it_is_committed_lacks_what_is_to_be_filled_in_and_nothing_else() -> None:
+def test_the_committed_file_lacks_only_the_values_to_fill_in() -> None:
     report = check(str(ROOT / FILE))
     assert not report.faults
     start, end = (line_of(ROOT / FILE, text) for text in ("# ---- Fill in", "# ---- The rest"))
@@ -28,7 +28,7 @@ def test_the_file_as_it_is_committed_lacks_what_is_to_be_filled_in_and_nothing_e
     assert str(report).endswith("kuberay.yaml: no fault, 4 places to fill in")
 
 
-def test_a_filled_in_file_has_no_fault_and_says_when_it_ends(good: Path) -> None:
+def test_a_filled_in_file_is_valid_and_its_end_is_reported(good: Path) -> None:
     assert str(check(str(good))) == (
         f"{good}: no fault. RayJob gscnn: head of 4 CPUs and 16Gi that runs no tasks, workers gpu up to 4, "
         "removed after 900 s without work; it ends with its job."
@@ -145,7 +145,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_named_by_line_field_and_way_out(mistake: str, good: Path) -> None:
+def test_a_mistake_is_reported_with_line_field_and_remedy(mistake: str, good: Path) -> None:
     old, new, place, what = MISTAKES[mistake]
     report = check(str(replace(good, old, new)))
     lines = [str(fault) for fault in (*report.placeholders, *report.faults)]
@@ -154,7 +154,7 @@ def test_a_mistake_is_named_by_line_field_and_way_out(mistake: str, good: Path) 
         assert any(line.startswith(f"{good}:{line_of(good, place)}: {what}") for line in lines), lines
 
 
-def test_a_letter_too_many_in_any_field_of_the_file_is_found(good: Path) -> None:
+def test_an_extra_letter_in_any_field_of_the_file_is_found(good: Path) -> None:
     """Each key below `spec` in turn; those that a user may choose freely are left out."""
     document, schema = yaml.safe_load(good.read_text()), jsonschema.Draft7Validator(kuberay.schema())
     slips = [(holder, key) for holder, key, of in _keys(document["spec"], "spec") if of not in FREE]
@@ -180,7 +180,7 @@ def _keys(value: Any, name: str) -> Iterator[tuple[dict[str, Any], str, str]]:
             yield from _keys(value[key], key)
 
 
-def test_the_schema_refuses_unknown_fields_everywhere_but_where_names_are_free() -> None:
+def test_the_schema_rejects_unknown_fields_except_where_names_are_free() -> None:
     open_objects = Counter(_open_objects(kuberay.schema(), ()))
     assert open_objects.keys() <= {
         "affinity",
@@ -212,7 +212,7 @@ def test_each_pod_has_the_same_variables_and_its_secrets_come_from_secrets(good:
             assert variables[name] == {"name": name, "valueFrom": reference}
 
 
-def test_the_code_that_a_pod_runs_before_it_ends_is_as_long_as_its_notice(good: Path) -> None:
+def test_a_pods_pre_stop_hook_takes_as_long_as_its_notice(good: Path) -> None:
     """Ray is told of as many seconds as the pod then waits, and both fit into Kubernetes' own limit."""
     cluster = yaml.safe_load(good.read_text())["spec"]["rayClusterSpec"]
     spec = cluster["workerGroupSpecs"][0]["template"]["spec"]

@@ -77,7 +77,7 @@ def run_of_alice(be: Callable[..., None], server: TeamServer, tiny_run: Experime
     ("user", "status"),
     [(None, 401), (("alice", "wrong"), 401), (("nobody", ALICE[1]), 401), (ALICE, 200), (ADMIN, 200)],
 )
-def test_only_who_knows_a_users_password_gets_in(server: TeamServer, user: User | None, status: int) -> None:
+def test_only_users_with_their_password_have_access(server: TeamServer, user: User | None, status: int) -> None:
     assert server.answer(SEARCH, user) == status
 
 
@@ -99,7 +99,7 @@ def test_without_a_password_there_is_no_page_and_no_artifact(server: TeamServer,
         ("evil.example.org", 403),
     ],
 )
-def test_a_host_name_that_is_not_allowed_is_refused_whatever_the_password(
+def test_a_host_name_that_is_not_allowed_is_rejected_whatever_the_password(
     server: TeamServer, host: str, status: int
 ) -> None:
     assert server.answer(SEARCH, ALICE, Host=host) == status
@@ -122,7 +122,7 @@ def test_the_servers_own_pages_may_post_and_other_sites_pages_may_not(
     assert server.answer("/ajax-api/2.0/mlflow/runs/search", ALICE, posted, Origin=origin, Host=host) == status
 
 
-def test_only_the_admin_makes_users(server: TeamServer) -> None:
+def test_only_the_admin_creates_users(server: TeamServer) -> None:
     eve = ("eve-1", "the password of eve")
     assert server.answer(CREATE_USER, ALICE, body={"username": eve[0], "password": eve[1]}) == 403
     assert server.answer(SEARCH, eve) == 401
@@ -142,7 +142,7 @@ def opened() -> Iterator[list[str]]:
     active = False
 
 
-def test_a_users_run_arrives_whole_and_its_files_by_the_server_alone(
+def test_a_users_run_arrives_completely_and_its_files_only_through_the_server(
     server: TeamServer, run_of_alice: str, tiny_run: ExperimentConfig, tmp_path: Path, opened: list[str]
 ) -> None:
     run_id, outbox = run_of_alice, tmp_path / "run" / "tracking"
@@ -176,7 +176,7 @@ def test_a_users_run_arrives_whole_and_its_files_by_the_server_alone(
     assert opened and not [path for path in opened if path.startswith(str(artifacts))]
 
 
-def test_another_user_reads_a_run_and_can_neither_change_nor_delete_it(
+def test_another_user_can_read_a_run_but_neither_change_nor_delete_it(
     server: TeamServer, run_of_alice: str, be: Callable[..., None], tmp_path: Path
 ) -> None:
     client = mlflow.MlflowClient(server.uri)
@@ -202,7 +202,7 @@ def test_another_user_reads_a_run_and_can_neither_change_nor_delete_it(
     assert [file.path for file in client.list_artifacts(run_of_alice, "dataset")] == ["dataset/manifest.json"]
 
 
-def test_a_run_in_anothers_experiment_is_refused_in_a_line_that_says_what_to_do(
+def test_a_run_in_another_users_experiment_is_rejected_with_what_to_do(
     server: TeamServer, run_of_alice: str, be: Callable[..., None], tiny_run: ExperimentConfig, streets_store: Store
 ) -> None:
     be(BOB)
@@ -216,7 +216,7 @@ def test_a_run_in_anothers_experiment_is_refused_in_a_line_that_says_what_to_do(
     ("user", "message"),
     [(None, "requires a user and a password"), (("alice", "wrong"), "rejects this password of user 'alice'")],
 )
-def test_a_run_without_the_right_password_is_refused_in_a_line_that_names_the_credentials(
+def test_a_run_without_the_right_password_is_rejected_with_where_to_set_it(
     server: TeamServer,
     user: User | None,
     message: str,
@@ -231,7 +231,7 @@ def test_a_run_without_the_right_password_is_refused_in_a_line_that_names_the_cr
     assert "\n" not in str(refused.value) and "wrong" not in str(refused.value)
 
 
-def test_a_password_that_stops_working_is_said_and_loses_nothing(
+def test_a_password_that_stops_working_is_reported_and_loses_nothing(
     server: TeamServer, run_of_alice: str, be: Callable[..., None], tmp_path: Path
 ) -> None:
     be(("alice", "wrong"))

@@ -40,7 +40,7 @@ def start(*arguments: Path, settings: Mapping[str, str] | None = None) -> subpro
         ({"MLFLOW_FLASK_SERVER_SECRET_KEY": "short"}, "MLFLOW_FLASK_SERVER_SECRET_KEY has fewer than 32"),
     ],
 )
-def test_a_missing_or_unsafe_setting_is_refused_in_one_line(
+def test_a_missing_or_unsafe_setting_is_rejected_in_one_line(
     changed: Mapping[str, str], message: str, tmp_path: Path
 ) -> None:
     refused = start(write_env_file(tmp_path / "env", {**GOOD, **changed}))
@@ -57,7 +57,9 @@ def test_a_missing_or_unsafe_setting_is_refused_in_one_line(
         ("postgresql://mlflow:%zzsecret@127.0.0.1:1/mlflow", "write % of the password as %25"),
     ],
 )
-def test_a_database_that_does_not_answer_is_one_line_at_once(database: str, message: str, tmp_path: Path) -> None:
+def test_a_database_that_does_not_answer_is_reported_at_once_in_one_line(
+    database: str, message: str, tmp_path: Path
+) -> None:
     pytest.importorskip("psycopg2", reason="psycopg2 is missing: pip install '.[server]'")
     pytest.importorskip("flask_wtf", reason="Flask-WTF is missing: pip install '.[server]'")
     refused = start(write_env_file(tmp_path / "env", {**GOOD, "MLFLOW_BACKEND_STORE_URI": database}))
@@ -66,13 +68,13 @@ def test_a_database_that_does_not_answer_is_one_line_at_once(database: str, mess
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604])
-def test_an_env_file_that_others_can_read_is_refused(mode: int, tmp_path: Path) -> None:
+def test_an_env_file_that_others_can_read_is_rejected(mode: int, tmp_path: Path) -> None:
     refused = start(write_env_file(tmp_path / "env", GOOD, mode))
     assert refused.returncode == 2
     assert f"{tmp_path}/env holds passwords and has mode {mode:o}: chmod 600 {tmp_path}/env" in refused.stderr
 
 
-def test_an_env_file_is_read_and_never_run(tmp_path: Path) -> None:
+def test_an_env_file_is_read_but_never_executed(tmp_path: Path) -> None:
     odd = f"$HOME `touch {tmp_path}/ran` $(touch {tmp_path}/ran) = x"
     from_file = start(write_env_file(tmp_path / "env", {**GOOD, "MLFLOW_ARTIFACTS_DESTINATION": odd}))
     assert f"MLFLOW_ARTIFACTS_DESTINATION is {odd}: " in from_file.stderr
@@ -80,7 +82,7 @@ def test_an_env_file_is_read_and_never_run(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_line_that_is_no_setting_is_refused_and_not_shown(tmp_path: Path) -> None:
+def test_a_line_that_is_not_a_setting_is_rejected_without_showing_it(tmp_path: Path) -> None:
     file = write_env_file(tmp_path / "env", GOOD)
     file.write_text(file.read_text() + "export PASSWORD=secret\n")
     refused = start(file)

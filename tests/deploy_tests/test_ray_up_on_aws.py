@@ -84,13 +84,13 @@ def test_ray_up_starts_the_machines_of_this_file_and_opens_nothing(
     assert (home / ".ssh/ray-autoscaler_us-west-2.pem").stat().st_mode & 0o777 == 0o600
 
 
-def test_spot_machines_come_first_up_to_their_number(tmp_path: Path) -> None:
+def test_spot_machines_are_started_first_up_to_their_maximum(tmp_path: Path) -> None:
     config = _config(tmp_path, gpu_spot=4, gpu_on_demand=4)
     assert _launched(config, CloudResourceMonitor(), gpus=3) == {"gpu_spot": 3}
     assert _launched(config, CloudResourceMonitor(), gpus=6) == {"gpu_spot": 4, "gpu_on_demand": 2}
 
 
-def test_where_spot_is_refused_the_user_swaps_two_numbers_for_ray_does_not(tmp_path: Path) -> None:
+def test_without_spot_capacity_the_user_must_swap_two_numbers_because_ray_does_not(tmp_path: Path) -> None:
     """What cluster.yaml says of spot_workers. Should Ray learn to change over by itself, that comment must change."""
     monitor = CloudResourceMonitor()
     refused = {"instance_type": "gpu_spot", "new_instance_status": telling.Instance.ALLOCATION_FAILED}

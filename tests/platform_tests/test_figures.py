@@ -12,18 +12,18 @@ from gscnn_platform.figures import colourise, denormalize, draw_panels, predict_
 COLOURS = ((255, 0, 0), (0, 255, 0))
 
 
-def test_labels_take_their_classes_colours_and_void_is_black() -> None:
+def test_labels_get_the_colours_of_their_classes_and_void_is_black() -> None:
     picture = colourise(np.array([[0, 1], [IGNORE_INDEX, 0]], np.uint8), COLOURS)
     assert picture.tolist() == [[[255, 0, 0], [0, 255, 0]], [[0, 0, 0], [255, 0, 0]]]
 
 
-def test_a_normalised_image_comes_back_as_it_was() -> None:
+def test_a_normalised_image_is_restored() -> None:
     image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     np.testing.assert_array_equal(denormalize(normalize(torch.from_numpy(image).permute(2, 0, 1))), image)
 
 
 @pytest.mark.parametrize(("architecture", "columns"), [(GatedSCNN, 5), (DeepLabV3Plus, 4)])
-def test_panels_show_the_sample_and_what_the_model_says(
+def test_panels_show_the_sample_and_the_prediction(
     streets_store: Store, architecture: type[GatedSCNN | DeepLabV3Plus], columns: int
 ) -> None:
     model = architecture(backbone="resnet18", num_classes=9, aspp_channels=8).eval()

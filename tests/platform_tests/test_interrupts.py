@@ -44,9 +44,7 @@ STATUS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 
 
 @pytest.mark.parametrize(("number", "status"), STATUS)
-def test_before_anything_is_made_a_signal_ends_a_job_at_once_with_one_line(
-    number: int, status: int, tmp_path: Path
-) -> None:
+def test_before_any_output_a_signal_ends_a_job_at_once_with_one_line(number: int, status: int, tmp_path: Path) -> None:
     # Nothing that stands in the way of an exception keeps it: it ends while one is swallowed.
     code = """
         print("ready", flush=True)
@@ -62,7 +60,7 @@ def test_before_anything_is_made_a_signal_ends_a_job_at_once_with_one_line(
 
 
 @pytest.mark.parametrize(("number", "status"), STATUS)
-def test_what_would_be_left_half_made_is_cleaned_up(number: int, status: int, tmp_path: Path) -> None:
+def test_partial_output_is_cleaned_up(number: int, status: int, tmp_path: Path) -> None:
     code = """
         with user_errors(), leaving_nothing_behind("nothing partial is left"):
             Path("partial").touch()
@@ -79,7 +77,7 @@ def test_what_would_be_left_half_made_is_cleaned_up(number: int, status: int, tm
     assert not list(tmp_path.iterdir())
 
 
-def test_a_second_signal_ends_a_clean_up_that_hangs(tmp_path: Path) -> None:
+def test_a_second_signal_ends_a_hanging_clean_up(tmp_path: Path) -> None:
     code = """
         with leaving_nothing_behind("nothing is left"):
             try:
@@ -96,7 +94,7 @@ def test_a_second_signal_ends_a_clean_up_that_hangs(tmp_path: Path) -> None:
     assert time.monotonic() - began < 15
 
 
-def test_a_signal_that_arrives_twice_as_from_timeout_leaves_a_clean_up_its_time(tmp_path: Path) -> None:
+def test_a_signal_that_arrives_twice_as_from_timeout_does_not_end_the_clean_up(tmp_path: Path) -> None:
     code = """
         with user_errors(), leaving_nothing_behind("nothing is left"):
             try:
@@ -117,7 +115,7 @@ def test_signal_handlers_are_as_before_after_the_block() -> None:
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
-def test_once_something_is_made_a_signal_says_that_it_is_whole(tmp_path: Path) -> None:
+def test_after_output_was_written_a_signal_reports_that_it_is_complete(tmp_path: Path) -> None:
     code = """
         from_now_on("the store is whole")
         print("ready", flush=True)
@@ -126,7 +124,7 @@ def test_once_something_is_made_a_signal_says_that_it_is_whole(tmp_path: Path) -
     assert interrupted(code, tmp_path, signal.SIGTERM) == (143, "\nSIGTERM: the store is whole\n")
 
 
-def test_a_job_under_nohup_does_not_hear_that_the_terminal_is_closed(tmp_path: Path) -> None:
+def test_a_job_under_nohup_ignores_a_closed_terminal(tmp_path: Path) -> None:
     code = """
         import signal
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -138,7 +136,7 @@ def test_a_job_under_nohup_does_not_hear_that_the_terminal_is_closed(tmp_path: P
     assert interrupted(code, tmp_path, signal.SIGHUP) == (0, "")
 
 
-def test_a_closed_terminal_does_not_keep_a_job_from_its_clean_up(tmp_path: Path) -> None:
+def test_a_closed_terminal_does_not_prevent_the_clean_up(tmp_path: Path) -> None:
     code = """
         with user_errors(), leaving_nothing_behind("nothing is left"):
             try:
@@ -158,7 +156,7 @@ def test_a_closed_terminal_does_not_keep_a_job_from_its_clean_up(tmp_path: Path)
     assert (tmp_path / "cleaned").exists()
 
 
-def test_ctrl_c_that_ends_tee_as_well_does_not_keep_a_run_from_its_checkpoint(tmp_path: Path) -> None:
+def test_ctrl_c_that_also_ends_tee_does_not_prevent_the_checkpoint(tmp_path: Path) -> None:
     """The reader may be gone as the signal arrives, or a moment later."""
     code = """
         from gscnn_platform.training.stopping import Stopper
@@ -187,7 +185,7 @@ def test_ctrl_c_that_ends_tee_as_well_does_not_keep_a_run_from_its_checkpoint(tm
         (tmp_path / "checkpoint").unlink()
 
 
-def test_an_interrupt_that_a_library_makes_its_own_keeps_the_signal_and_the_message() -> None:
+def test_an_interrupt_that_a_library_reraises_keeps_signal_and_message() -> None:
     """As Ray does of a handler's exception, out of a call of its core."""
     with pytest.raises(InterruptedJobError, match="SIGTERM: all is well"), leaving_nothing_behind("all is well"):
         try:

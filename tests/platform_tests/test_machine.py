@@ -25,12 +25,12 @@ def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(machine.tempfile, "gettempdir", lambda: str(tmp_path))
 
 
-def test_a_user_without_a_name_is_called_by_the_id(nobody: None) -> None:
+def test_a_user_without_a_name_is_named_by_the_id(nobody: None) -> None:
     assert machine.user_name() == f"uid-{os.getuid()}"
     assert machine.name_of(4242) == "uid-4242"
 
 
-def test_a_user_without_a_home_has_a_folder_of_its_own_for_temporary_files(nobody: None, tmp_path: Path) -> None:
+def test_a_user_without_a_home_has_a_private_folder_for_temporary_files(nobody: None, tmp_path: Path) -> None:
     folder = tmp_path / f"gscnn-uid-{os.getuid()}"
     assert machine.home() == folder
     assert folder.stat().st_mode & 0o777 == 0o700
@@ -38,7 +38,7 @@ def test_a_user_without_a_home_has_a_folder_of_its_own_for_temporary_files(nobod
     assert machine.expanded("~/runs") == folder / "runs"
 
 
-def test_home_is_what_the_variable_says_then_what_the_system_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_home_is_from_the_variable_then_from_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/somewhere")
     assert machine.home() == Path("/somewhere")
     for empty in (lambda: monkeypatch.setenv("HOME", ""), lambda: monkeypatch.delenv("HOME")):
@@ -55,9 +55,7 @@ def test_a_folder_of_another_user_is_not_used(nobody: None, tmp_path: Path, monk
         machine.temporary_folder()
 
 
-def test_a_home_that_cannot_be_written_is_named_where_files_must_last(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unwritable_home_is_an_error_if_files_must_persist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "home").touch()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
@@ -67,7 +65,7 @@ def test_a_home_that_cannot_be_written_is_named_where_files_must_last(
     assert machine.cache_folder() == tmp_path / f"gscnn-{machine.user_name()}" / "cache", "copies need not last"
 
 
-def test_a_home_of_an_unknown_user_is_refused() -> None:
+def test_the_home_of_an_unknown_user_is_an_error() -> None:
     with pytest.raises(MachineError, match="~nobody-of-this-name/x: there is no user 'nobody-of-this-name'"):
         machine.expanded("~nobody-of-this-name/x")
     assert machine.expanded("runs/~x") == Path("runs/~x")
@@ -85,7 +83,7 @@ def test_a_home_of_an_unknown_user_is_refused() -> None:
         ({}, 6),
     ],
 )
-def test_cores_are_those_of_the_containers_limit(
+def test_cores_respect_the_containers_limit(
     files: dict[str, str], cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(6)))
@@ -95,14 +93,14 @@ def test_cores_are_those_of_the_containers_limit(
     assert machine.cores(tmp_path) == cores
 
 
-def test_a_job_prints_what_the_terminals_encoding_lacks() -> None:
+def test_a_job_prints_characters_that_the_terminals_encoding_lacks() -> None:
     code = "import jobs; print('run x · 1 → 2')"
     environment = {**os.environ, "PYTHONPATH": ".:platform", "PYTHONIOENCODING": "ascii"}
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, check=False)
     assert (run.returncode, run.stdout) == (0, rb"run x \xb7 1 \u2192 2" + b"\n"), run.stderr
 
 
-def test_a_process_without_home_or_name_gets_both_for_the_libraries_that_ask() -> None:
+def test_a_process_without_home_or_user_name_gets_both_for_libraries() -> None:
     code = "import pathlib, os, pwd, jobs; print(pathlib.Path.home() == pathlib.Path(pwd.getpwuid(os.getuid()).pw_dir))"
     environment = {"PYTHONPATH": ".:platform", "PATH": os.environ["PATH"]}
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, check=False)
@@ -110,7 +108,7 @@ def test_a_process_without_home_or_name_gets_both_for_the_libraries_that_ask() -
 
 
 @pytest.mark.parametrize(("given", "expected"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
-def test_openmp_waits_without_spinning_in_every_job_unless_the_user_says_otherwise(
+def test_openmp_waits_without_spinning_in_every_job_unless_the_user_sets_it(
     given: dict[str, str], expected: str
 ) -> None:
     paths = {"PYTHONPATH": f"{ROOT}:{ROOT / 'platform'}", "PATH": os.environ["PATH"]}

@@ -46,7 +46,7 @@ CLASSES = [
 
 
 @pytest.mark.parametrize("name", ["baseline", "lr 0.05", "a+b=c,d@e", "Straße_1.2", "道路", "u\u0308ber", "x" * 200])
-def test_a_name_that_works_everywhere_is_taken_as_it_is(name: str, tmp_path: Path) -> None:
+def test_a_name_that_works_everywhere_is_accepted_unchanged(name: str, tmp_path: Path) -> None:
     assert names.check_name(name, "--run-name") == name
     (tmp_path / name).mkdir()
     _validate_model_name(name)
@@ -85,7 +85,7 @@ def test_a_name_that_works_everywhere_is_taken_as_it_is(name: str, tmp_path: Pat
         ),
     ],
 )
-def test_a_name_that_would_leave_its_folder_or_a_url_is_refused_with_the_letters_allowed(name: str) -> None:
+def test_a_name_unfit_for_a_folder_or_url_is_rejected_with_the_allowed_characters(name: str) -> None:
     with pytest.raises(NamingError, match=r"--run-name .* cannot be used: ") as refused:
         names.check_name(name, "--run-name")
     assert "Allowed are letters, digits, spaces and _ - . + = , @" in str(refused.value)
@@ -100,14 +100,14 @@ def test_an_experiment_may_have_any_printable_name(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_mlflow_takes_the_key_of_any_class(name: str) -> None:
+def test_mlflow_accepts_the_key_of_any_class(name: str) -> None:
     key = names.metric_key(f"val_iou/{name}")
     _validate_metric(key, 0.5, 0, 0)
     if len(name) < 80:
         assert names.original_key(key) == f"val_iou/{name}"
 
 
-def test_keys_of_different_classes_are_different_and_plain_ones_stay_as_they_are() -> None:
+def test_keys_of_different_classes_differ_and_plain_keys_are_unchanged() -> None:
     keys = {names.metric_key(f"val_iou/{name}") for name in CLASSES}
     assert len(keys) == len(CLASSES)
     assert names.metric_key("val_iou/road (paved)") == "val_iou/road :lpar:paved:rpar:"
@@ -118,7 +118,7 @@ def test_keys_of_different_classes_are_different_and_plain_ones_stay_as_they_are
 
 
 @pytest.mark.parametrize("text", ["plain", "o'brien", 'a"b', "both ' and \"", "50%_x", "back\\", "a;b", "道路"])
-def test_a_filter_takes_any_text_and_its_pattern_matches_that(text: str) -> None:
+def test_a_filter_accepts_any_text_and_its_pattern_matches_it(text: str) -> None:
     [clause] = SearchUtils.parse_search_filter(f"attributes.run_name LIKE {names.filter_pattern(text)}")
     assert clause["comparator"] == "LIKE"
     assert SearchUtils.get_comparison_func("LIKE")(text, clause["value"])
@@ -126,7 +126,7 @@ def test_a_filter_takes_any_text_and_its_pattern_matches_that(text: str) -> None
 
 
 @pytest.mark.parametrize("folder", ["a b", "o'brien", "what? now", "50% #x", "a%20b", 'q"x', "Straße", "a&b=c", "x;y"])
-def test_a_sqlite_uri_leads_to_its_file_whatever_the_folders_letters(folder: str) -> None:
+def test_a_sqlite_uri_leads_to_its_file_whatever_the_folders_name(folder: str) -> None:
     database = Path("/runs") / folder / "mlflow.db"
     uri = names.sqlite_uri(database)
     assert make_url(uri).database == str(database)
@@ -169,7 +169,7 @@ def test_matplotlib_draws_any_text_as_it_is(text: str) -> None:
     assert entry.get_text().strip("\N{HAIR SPACE}").replace(r"\$", "$") == text
 
 
-def test_near_misses_are_suggested() -> None:
+def test_similar_names_are_suggested() -> None:
     assert names.near_misses("val/miuo", ["val/miou", "val/pixel_accuracy"]) == "; did you mean val/miou?"
     assert names.near_misses("zzz", ["val/miou"]) == ""
 

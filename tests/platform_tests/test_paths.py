@@ -21,7 +21,7 @@ def folder(remote: str) -> RemotePath:
     return found
 
 
-def test_a_path_and_a_file_uri_are_files_of_this_machine() -> None:
+def test_a_path_and_a_file_uri_are_local_files() -> None:
     assert as_path("/a b/c%20d") == Path("/a b/c%20d")
     assert as_path("file:///a b/c%20d") == Path("/a b/c%20d")
 
@@ -39,19 +39,19 @@ def test_two_slashes_before_a_path_are_one(tmp_path: Path) -> None:
         ("s3:///frames", r"s3:///frames: names no bucket"),
     ],
 )
-def test_a_slip_in_a_uri_is_no_folder_of_that_name(uri: str, message: str) -> None:
+def test_a_mistyped_uri_does_not_become_a_folder(uri: str, message: str) -> None:
     with pytest.raises(LocationError, match=message):
         as_path(uri)
 
 
-def test_a_file_of_the_longest_name_is_written(tmp_path: Path) -> None:
+def test_a_file_with_the_longest_name_is_written(tmp_path: Path) -> None:
     for name in ("a" * 255, "道" * 85):
         write_whole(tmp_path / name, b"1")
         assert (tmp_path / name).read_bytes() == b"1"
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_an_error_of_a_server_names_the_uri_and_can_be_sent_by_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_error_names_the_uri_and_can_be_pickled_by_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*args: object, **options: object) -> object:
         raise OSError("AWS Error NETWORK_CONNECTION during HeadObject operation")
 
@@ -68,7 +68,7 @@ def test_an_error_of_a_server_names_the_uri_and_can_be_sent_by_ray(monkeypatch: 
         assert (str(again), again.filename) == (str(caught.value), "s3://bucket/a")
 
 
-def test_a_remote_file_has_pathlibs_parts_and_its_uri_comes_back(folder: RemotePath) -> None:
+def test_a_remote_file_has_pathlibs_parts_and_keeps_its_uri(folder: RemotePath) -> None:
     file = folder / "train" / "50% é.tar.PNG"
     as_pure = PurePosixPath(file.uri)
     assert (file.name, file.stem, file.suffix) == (as_pure.name, as_pure.stem, as_pure.suffix)
@@ -92,7 +92,7 @@ def test_files_are_found_as_pathlib_finds_them(folder: RemotePath, tmp_path: Pat
     assert list((folder / "nothing").iterdir()) == []
 
 
-def test_what_is_there_is_told_from_what_is_not(folder: RemotePath) -> None:
+def test_existing_and_missing_files_are_distinguished(folder: RemotePath) -> None:
     (folder / "x/a").write_text("grüß")
     assert ((folder / "x").is_dir(), (folder / "x").is_file()) == (True, False)
     assert ((folder / "x/a").is_file(), (folder / "x/a").stat().st_size) == (True, 6)
@@ -107,7 +107,7 @@ def test_what_is_there_is_told_from_what_is_not(folder: RemotePath) -> None:
     assert not (folder / "x/a").exists()
 
 
-def test_what_is_written_is_what_another_client_reads(folder: RemotePath, tmp_path: Path) -> None:
+def test_another_client_reads_what_is_written(folder: RemotePath, tmp_path: Path) -> None:
     content = bytes(range(256)) * 60_000  # Of 15 MB, more than one part of an upload.
     (tmp_path / "big").write_bytes(content)
     upload(tmp_path / "big", folder / "big")
@@ -120,7 +120,7 @@ def test_what_is_written_is_what_another_client_reads(folder: RemotePath, tmp_pa
     assert read == {"big": content, "small": b"3"}
 
 
-def test_fsspec_reads_what_arrow_does_not_know() -> None:
+def test_fsspec_reads_schemes_that_arrow_does_not_know() -> None:
     folder = as_path("memory://somewhere/below")
     folder.mkdir()
     write_whole(folder / "a", b"1")
@@ -138,13 +138,13 @@ def test_fsspec_reads_what_arrow_does_not_know() -> None:
         ("s3://bucket/x?endpoint_override=localhost:1", "options in a URI are not supported: .* AWS_ENDPOINT_URL"),
     ],
 )
-def test_a_uri_that_cannot_be_used_is_refused_and_no_secret_repeated(uri: str, message: str) -> None:
+def test_an_unusable_uri_is_rejected_without_repeating_its_secret(uri: str, message: str) -> None:
     with pytest.raises(LocationError, match=message) as refused:
         as_path(uri)
     assert "secret@" not in str(refused.value)
 
 
-def test_a_local_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_local_file_is_replaced_atomically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "a"
     write_whole(file, b"old")
 
@@ -158,7 +158,7 @@ def test_a_local_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatc
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_patience_outlives_an_endpoint_that_fails_for_a_while(
+def test_retries_outlast_an_endpoint_that_fails_for_a_while(
     s3: Endpoint, folder: RemotePath, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(remote_errors, "FIRST_PAUSE", 0.2)
@@ -170,7 +170,7 @@ def test_patience_outlives_an_endpoint_that_fails_for_a_while(
     assert "trying again in 0 s: " in capfd.readouterr().err
 
 
-def test_what_comes_again_is_raised_at_once(s3: Endpoint, folder: RemotePath, tmp_path: Path) -> None:
+def test_permanent_errors_are_raised_at_once(s3: Endpoint, folder: RemotePath, tmp_path: Path) -> None:
     for action in (
         (folder / "nothing").read_bytes,
         (tmp_path / "nothing").read_bytes,

@@ -33,7 +33,7 @@ def test_a_run_keeps_its_last_two_checkpoints_and_its_best_one(
     assert not (run / "best-00000006" / TRAINING).exists()
 
 
-def test_what_followed_a_damaged_checkpoint_is_superseded_by_the_step_that_is_done_again(
+def test_checkpoints_after_a_damaged_one_are_replaced_by_the_repeated_step(
     tmp_path: Path, tiny_run: ExperimentConfig, streets_store: Store
 ) -> None:
     for step in (4, 8, 12):
@@ -43,7 +43,7 @@ def test_what_followed_a_damaged_checkpoint_is_superseded_by_the_step_that_is_do
     assert names(tmp_path) == ["step-00000004", "step-00000008"]
 
 
-def test_a_write_that_was_cut_short_counts_for_nothing(
+def test_an_interrupted_write_is_not_a_checkpoint(
     tmp_path: Path, tiny_run: ExperimentConfig, streets_store: Store
 ) -> None:
     for name in ("step-00000003", "best-00000003"):
@@ -59,7 +59,7 @@ def test_a_write_that_was_cut_short_counts_for_nothing(
     assert faults(tmp_path / "step-00000006") == []
 
 
-def test_a_remote_storage_gets_the_same_files(tmp_path: Path, tiny_run: ExperimentConfig, streets_store: Store) -> None:
+def test_remote_storage_gets_the_same_files(tmp_path: Path, tiny_run: ExperimentConfig, streets_store: Store) -> None:
     content = content_of(build_model(tiny_run.model), tiny_run, streets_store)
     RunFolder(str(tmp_path / "here")).keep(3, content, best=True)
     RunFolder((tmp_path / "there").as_uri()).keep(3, content, best=True)
@@ -68,7 +68,7 @@ def test_a_remote_storage_gets_the_same_files(tmp_path: Path, tiny_run: Experime
         assert faults(tmp_path / "there" / name) == []
 
 
-def test_a_clone_goes_on_from_the_other_runs_checkpoint_alone(
+def test_a_clone_resumes_only_from_the_other_runs_checkpoint(
     tmp_path: Path, tiny_run: ExperimentConfig, streets_store: Store
 ) -> None:
     save_checkpoint(tmp_path / "donor" / "step-00000006", tiny_run, streets_store, miou=0.5)
@@ -81,7 +81,7 @@ def test_a_clone_goes_on_from_the_other_runs_checkpoint_alone(
 
 
 @pytest.mark.parametrize("look", [lambda uri: RunFolder(uri).best(), lambda uri: runs_in(uri, "")])
-def test_a_store_that_does_not_answer_is_named_where_a_run_is_looked_for(
+def test_storage_that_does_not_answer_is_reported_when_looking_for_a_run(
     look: Callable[[str], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*args: object) -> object:
@@ -93,14 +93,14 @@ def test_a_store_that_does_not_answer_is_named_where_a_run_is_looked_for(
     assert caught.value.filename == "s3://bucket/runs/a"
 
 
-def test_a_folders_storage_and_name_are_those_it_was_made_of() -> None:
+def test_a_folder_has_the_storage_and_name_that_it_was_created_with() -> None:
     for storage in ("/data/runs", "s3://bucket/runs", "s3://bucket"):
         folder = RunFolder.of(storage, "a run")
         assert (folder.storage, folder.name, str(folder)) == (storage, "a run", f"{storage}/a run")
         assert folder.trial("trial-000").storage == folder.location
 
 
-def test_an_outbox_lies_beside_the_checkpoints_or_in_the_home_folder_by_its_storage(
+def test_an_outbox_is_beside_local_checkpoints_or_in_the_home_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -28,7 +28,7 @@ def test_a_loaded_model_gives_the_logits_of_the_saved_one(
     assert not loaded.model.training
 
 
-def test_a_full_disk_is_known_for_one_however_torch_says_it(
+def test_a_full_disk_is_recognized_in_all_of_torchs_errors(
     tmp_path: Path, tiny_run: ExperimentConfig, streets_store: Store, small_disk: Callable[[int], Path]
 ) -> None:
     with pytest.raises((OSError, RuntimeError)) as caught:
@@ -54,7 +54,7 @@ def test_a_flipped_bit_and_a_missing_file_are_found_by_name(
     assert faults(folder) == ["checksums.json is missing"], "as of a checkpoint that is half written"
 
 
-def test_the_state_of_a_damaged_checkpoint_is_refused(
+def test_the_state_of_a_damaged_checkpoint_is_rejected(
     tmp_path: Path, tiny_run: ExperimentConfig, streets_store: Store
 ) -> None:
     save_checkpoint(tmp_path / "step-00000006", tiny_run, streets_store)
@@ -73,7 +73,7 @@ def test_a_checkpoint_is_not_unpickled(tmp_path: Path, tiny_run: ExperimentConfi
         load_model(tmp_path / "checkpoint")
 
 
-def test_a_folder_that_is_no_checkpoint_is_an_error_that_names_what_is_missing(
+def test_a_folder_that_is_not_a_checkpoint_is_an_error_with_the_missing_files(
     tmp_path: Path, tiny_run: ExperimentConfig, streets_store: Store
 ) -> None:
     with pytest.raises(CheckpointError, match="is not a folder"):

@@ -38,14 +38,14 @@ def chosen(storage: Path, config: ExperimentConfig, data: str = DATA) -> str | N
 
 
 @pytest.mark.parametrize("state", ["running", "stopped", "failed"])
-def test_the_same_command_goes_on_with_its_newest_unfinished_run(tmp_path: Path, state: State) -> None:
+def test_the_same_command_resumes_its_newest_unfinished_run(tmp_path: Path, state: State) -> None:
     leave(tmp_path, "streets-20260101-000000", state=state)
     leave(tmp_path, "streets-20260102-000000", state=state)
     leave(tmp_path, "streets-20260103-000000", state="finished")
     assert chosen(tmp_path, STREETS) == "streets-20260102-000000"
 
 
-def test_other_settings_other_data_and_no_resume_start_anew(tmp_path: Path) -> None:
+def test_other_settings_other_data_and_no_resume_start_a_new_run(tmp_path: Path) -> None:
     leave(tmp_path, "streets-20260101-000000")
     assert chosen(tmp_path, with_overrides(STREETS, {"optimizer.lr": 0.5})) is None
     assert chosen(tmp_path, STREETS, data="f" * 16) is None
@@ -53,17 +53,17 @@ def test_other_settings_other_data_and_no_resume_start_anew(tmp_path: Path) -> N
     assert chosen(tmp_path / "elsewhere", STREETS) is None
 
 
-def test_how_a_run_is_carried_out_may_change(tmp_path: Path) -> None:
+def test_execution_settings_may_change(tmp_path: Path) -> None:
     leave(tmp_path, "streets-20260101-000000")
     other = {"num_workers": 2, "training.log_every": 1, "store": "/moved", "training.checkpoint_steps": 5}
     assert chosen(tmp_path, with_overrides(STREETS, other)) == "streets-20260101-000000"
 
 
-def test_every_field_of_execution_is_a_field_of_the_config() -> None:
+def test_every_execution_field_is_a_field_of_the_config() -> None:
     assert set(flatten(STREETS.model_dump())) >= EXECUTION
 
 
-def test_a_named_run_of_other_settings_is_refused_with_both_values(tmp_path: Path) -> None:
+def test_a_named_run_with_other_settings_is_rejected_with_both_values(tmp_path: Path) -> None:
     leave(tmp_path, "mine", with_overrides(STREETS, {"run_name": "mine"}))
     changed = with_overrides(STREETS, {"run_name": "mine", "optimizer.lr": 0.5, "loss.edge": 7.0})
     with pytest.raises(ResumeError, match=r"loss\.edge was 5\.0, is 7\.0; optimizer\.lr was 0\.05, is 0\.5\. Pass the"):
@@ -74,7 +74,7 @@ def test_a_named_run_of_other_settings_is_refused_with_both_values(tmp_path: Pat
     assert chosen(tmp_path, same) == "mine"
 
 
-def test_a_finished_name_and_a_folder_that_is_no_run_are_refused(tmp_path: Path) -> None:
+def test_the_name_of_a_finished_run_and_of_a_folder_that_is_not_a_run_are_rejected(tmp_path: Path) -> None:
     leave(tmp_path, "done", state="finished")
     with pytest.raises(ResumeError, match=r"is already used in .* by a run that is finished"):
         chosen(tmp_path, with_overrides(STREETS, {"run_name": "done"}))
@@ -85,7 +85,7 @@ def test_a_finished_name_and_a_folder_that_is_no_run_are_refused(tmp_path: Path)
     assert chosen(tmp_path, with_overrides(STREETS, {"run_name": "new"})) is None
 
 
-def test_a_run_whose_driver_lives_is_left_alone(tmp_path: Path) -> None:
+def test_a_run_whose_driver_is_running_is_not_resumed(tmp_path: Path) -> None:
     leave(tmp_path, "streets-20260101-000000")
     named = with_overrides(STREETS, {"run_name": "streets-20260101-000000"})
     with alive(RunFolder.of(str(tmp_path), "streets-20260101-000000")):
@@ -95,7 +95,7 @@ def test_a_run_whose_driver_lives_is_left_alone(tmp_path: Path) -> None:
     assert chosen(tmp_path, named) == "streets-20260101-000000"
 
 
-def test_a_run_whose_driver_was_killed_on_this_host_is_free_at_once(tmp_path: Path) -> None:
+def test_a_run_whose_driver_was_killed_on_this_host_can_be_resumed_at_once(tmp_path: Path) -> None:
     leave(tmp_path, "streets-20260101-000000")
     code = (
         "import os, signal, sys\n"
@@ -114,7 +114,9 @@ def test_a_run_whose_driver_was_killed_on_this_host_is_free_at_once(tmp_path: Pa
     assert chosen(tmp_path, STREETS) == "streets-20260101-000000"
 
 
-def test_a_driver_on_another_host_counts_as_dead_after_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_driver_on_another_host_counts_as_dead_without_heartbeats(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     leave(tmp_path, "streets-20260101-000000")
     monkeypatch.setattr(signs, "BEAT_SECONDS", 0.05)
     beat = tmp_path / "streets-20260101-000000" / ALIVE
@@ -132,7 +134,7 @@ def test_a_driver_on_another_host_counts_as_dead_after_silence(tmp_path: Path, m
         assert chosen(tmp_path, STREETS) == (None if beats else "streets-20260101-000000")
 
 
-def test_a_record_is_replaced_whole_and_a_torn_one_is_no_record(tmp_path: Path) -> None:
+def test_a_record_is_replaced_atomically_and_a_truncated_one_is_not_a_record(tmp_path: Path) -> None:
     leave(tmp_path, "mine")
     leave(tmp_path, "mine", state="stopped")
     found = RunFolder.of(str(tmp_path), "mine").read(RunRecord)
@@ -143,7 +145,7 @@ def test_a_record_is_replaced_whole_and_a_torn_one_is_no_record(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", ["../outside", "exp/lr 0.05", "", "..", "a\nb", "x" * 201])
-def test_a_name_that_cannot_be_a_folder_is_refused_before_anything_is_written(tmp_path: Path, name: str) -> None:
+def test_a_name_that_cannot_be_a_folder_is_rejected_before_anything_is_written(tmp_path: Path, name: str) -> None:
     storage = tmp_path / "runs"
     with pytest.raises(NamingError, match="--run-name"):
         chosen(storage, with_overrides(STREETS, {"run_name": name}))
@@ -154,7 +156,7 @@ def test_a_name_that_cannot_be_a_folder_is_refused_before_anything_is_written(tm
     assert not list(tmp_path.iterdir())
 
 
-def test_a_start_that_fails_leaves_nothing_and_what_a_kill_leaves_is_taken(tmp_path: Path) -> None:
+def test_a_failed_start_leaves_nothing_and_leftovers_of_a_killed_start_are_reused(tmp_path: Path) -> None:
     named = with_overrides(STREETS, {"run_name": "x"})
     with pytest.raises(OSError, match="no server"), alive(RunFolder.of(str(tmp_path), "x")):
         raise OSError("no server")
@@ -168,12 +170,12 @@ def test_a_start_that_fails_leaves_nothing_and_what_a_kill_leaves_is_taken(tmp_p
         chosen(tmp_path, named)
 
 
-def test_a_start_that_is_under_way_keeps_its_folder(tmp_path: Path) -> None:
+def test_a_start_in_progress_keeps_its_folder(tmp_path: Path) -> None:
     with alive(RunFolder.of(str(tmp_path), "x")), pytest.raises(ResumeError, match="is running: process"):
         chosen(tmp_path, with_overrides(STREETS, {"run_name": "x"}))
 
 
-def test_a_folder_on_an_object_store_that_a_failed_start_has_left_is_free(remote: str) -> None:
+def test_a_folder_on_an_object_store_left_by_a_failed_start_can_be_used(remote: str) -> None:
     with pytest.raises(OSError, match="no server"), alive(RunFolder.of(remote, "x")):
         raise OSError("no server")
     wanted = wanted_run(with_overrides(STREETS, {"run_name": "x"}), DATA)

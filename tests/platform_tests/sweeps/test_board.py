@@ -65,7 +65,7 @@ def four_trials(board: Board) -> None:
     board.finished(sampled(3, edge=4.0), failed=True)
 
 
-def test_trials_end_as_what_became_of_them_and_survive_the_driver(
+def test_trial_states_are_recorded_and_survive_the_driver(
     tmp_path: Path, record: SweepRecord, capsys: pytest.CaptureFixture[str]
 ) -> None:
     board = board_of(tmp_path, record)
@@ -109,7 +109,7 @@ def test_the_parent_run_has_the_table_the_figures_and_the_best_score_by_trial(
     ]
 
 
-def test_a_sweep_that_is_stopped_or_fails_says_so_in_mlflow(tmp_path: Path, record: SweepRecord) -> None:
+def test_a_stopped_or_failed_sweep_has_that_status_in_mlflow(tmp_path: Path, record: SweepRecord) -> None:
     client = mlflow.MlflowClient(record.tracking_uri)
     for error, status in ((TrainingStoppedError("stopped", 15), "KILLED"), (ValueError("broken"), "FAILED")):
         with pytest.raises(type(error)), board_of(tmp_path, record).open():
@@ -118,7 +118,7 @@ def test_a_sweep_that_is_stopped_or_fails_says_so_in_mlflow(tmp_path: Path, reco
         assert client.get_run(record.run_id).info.status == status
 
 
-def test_settings_that_pbt_changes_are_kept_with_their_epochs(tmp_path: Path, record: SweepRecord) -> None:
+def test_settings_changed_by_pbt_are_kept_with_their_epochs(tmp_path: Path, record: SweepRecord) -> None:
     board = board_of(tmp_path, record)
     board.began(sampled(0, edge=2.0))
     board.validated(sampled(0, edge=2.0), {SCORE: 0.1, EPOCH: 1})
@@ -128,7 +128,7 @@ def test_settings_that_pbt_changes_are_kept_with_their_epochs(tmp_path: Path, re
     assert row.changes == ((1, {"loss.edge": 5.0, "loss.attention": 1.0}),)
 
 
-def test_the_same_sweep_is_found_again_and_another_is_not(tmp_path: Path, record: SweepRecord) -> None:
+def test_only_the_same_sweep_is_resumed(tmp_path: Path, record: SweepRecord) -> None:
     storage, config = str(tmp_path), record.config
     found = record.model_copy(update={"name": "sweep-streets-1", "state": "stopped"})
     folder = RunFolder.of(storage, "sweep-streets-1")
@@ -180,7 +180,7 @@ def test_a_sweep_whose_parent_was_deleted_resumes_under_a_new_one_with_its_trial
     assert client.get_run(trial).info.lifecycle_stage == "active"
 
 
-def test_a_sweeps_failed_start_and_names_that_only_begin_alike_leave_its_name_free(
+def test_a_sweeps_failed_start_and_names_with_the_same_prefix_leave_its_name_free(
     tmp_path: Path, record: SweepRecord
 ) -> None:
     config = with_overrides(record.config, {"run_name": "a"})

@@ -27,7 +27,7 @@ def sweep_of(run: ExperimentConfig, **changes: object) -> SweepConfig:
     return config
 
 
-def test_a_second_metric_is_refused_and_the_way_to_name_it_is_said(
+def test_a_second_metric_is_rejected_with_the_option_to_use(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["sweep.py", "streets", "--training.best-metric", "boundary_f_3px"])
@@ -39,7 +39,7 @@ def test_a_second_metric_is_refused_and_the_way_to_name_it_is_said(
     )
 
 
-def test_trials_choose_their_checkpoints_by_the_sweeps_metric(tiny_run: ExperimentConfig) -> None:
+def test_trials_select_checkpoints_by_the_sweeps_metric(tiny_run: ExperimentConfig) -> None:
     assert SweepConfig.of(tiny_run).trial_config.training.best_metric == "miou"
     assert sweep_of(tiny_run, metric="boundary_f_5px").trial_config.training.best_metric == "boundary_f_5px"
     both = {"metric": "boundary_f_5px", "training.best_metric": "boundary_f_5px"}
@@ -50,17 +50,17 @@ def test_trials_choose_their_checkpoints_by_the_sweeps_metric(tiny_run: Experime
     assert changed.trial_config.training.best_metric == "miou"
 
 
-def test_trials_validate_untrained_models_where_asked_to(tiny_run: ExperimentConfig) -> None:
+def test_trials_validate_untrained_models_on_request(tiny_run: ExperimentConfig) -> None:
     assert tiny_run.training.validate_at_start
     assert not SweepConfig.of(tiny_run).trial_config.training.validate_at_start
     assert sweep_of(tiny_run, **{"training.validate_at_start": True}).trial_config.training.validate_at_start
 
 
-def test_the_rest_of_a_recipe_is_what_trials_start_from(tiny_run: ExperimentConfig) -> None:
+def test_trials_keep_the_other_settings_of_the_recipe(tiny_run: ExperimentConfig) -> None:
     assert with_overrides(SweepConfig.of(tiny_run).recipe, {"training.validate_at_start": True}) == tiny_run
 
 
-def test_a_record_has_the_fields_of_the_recipe_beside_the_sweeps_own(tiny_run: ExperimentConfig) -> None:
+def test_a_record_has_the_recipes_fields_next_to_the_sweeps_own(tiny_run: ExperimentConfig) -> None:
     config = sweep_of(tiny_run, num_trials=3, **{"loss.edge": 7.0})
     written = json.loads(config.model_dump_json())
     assert set(written) == {*ExperimentConfig.model_fields, *SweepConfig.model_fields} - {"recipe"}
@@ -70,7 +70,7 @@ def test_a_record_has_the_fields_of_the_recipe_beside_the_sweeps_own(tiny_run: E
         SweepConfig.model_validate({**written, "num_trial": 3})
 
 
-def test_every_option_of_a_recipe_is_one_of_a_sweep_by_the_same_name(
+def test_every_option_of_a_recipe_is_an_option_of_a_sweep_with_the_same_name(
     tiny_run: ExperimentConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert set(Options.of(tiny_run).flags()) < set(Options.of(SweepConfig.of(tiny_run)).flags())
@@ -101,7 +101,7 @@ def test_every_option_of_a_recipe_is_one_of_a_sweep_by_the_same_name(
         (["--num-trials", "0"], "--num-trials is 0: must be 1 or more"),
     ],
 )
-def test_a_refused_value_is_told_by_its_option(
+def test_an_invalid_value_is_reported_with_its_option(
     typed: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["sweep.py", "streets", *typed])
@@ -110,7 +110,7 @@ def test_a_refused_value_is_told_by_its_option(
     assert capsys.readouterr().err.strip() == said
 
 
-def test_a_sweep_by_another_metric_is_found_again(
+def test_a_sweep_with_another_metric_is_found_to_resume(
     tmp_path: Path, tiny_run: ExperimentConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there(monkeypatch, [Node(2)])
@@ -144,7 +144,7 @@ def test_a_sweep_by_another_metric_is_found_again(
         ([], {"wait_for_nodes": True, "max_concurrent": 3, "num_workers": 2, "training.batch_size": 4}, 3, 6),
     ],
 )
-def test_trials_run_side_by_side_as_far_as_there_is_room_or_nodes_are_asked_for(
+def test_trials_run_in_parallel_as_far_as_they_fit_or_nodes_are_requested(
     nodes: list[Node],
     changes: dict[str, object],
     side_by_side: int,

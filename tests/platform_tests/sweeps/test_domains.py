@@ -18,9 +18,7 @@ from gscnn_platform.sweeps.domains import Domain, SearchSpaceError, parse_domain
         (r'choice("true", "5", "say \"x\", (y)", resnet-18.b)', "choice", ("true", "5", 'say "x", (y)', "resnet-18.b")),
     ],
 )
-def test_a_domain_reads_as_it_is_written_and_its_own_text_reads_as_the_same(
-    text: str, kind: str, args: tuple[Any, ...]
-) -> None:
+def test_a_domain_is_parsed_and_its_own_text_parses_to_the_same(text: str, kind: str, args: tuple[Any, ...]) -> None:
     domain = parse_domain(text)
     assert (domain.kind, domain.args) == (kind, args)
     assert [type(value) for value in domain.args] == [type(value) for value in args]
@@ -58,7 +56,7 @@ def test_a_domain_reads_as_it_is_written_and_its_own_text_reads_as_the_same(
         ("(lambda: 1)()", 7, "is not expected"),
     ],
 )
-def test_a_fault_is_shown_at_its_place_with_the_kinds_that_there_are(text: str, place: int, reason: str) -> None:
+def test_an_error_is_shown_at_its_position_with_all_kinds(text: str, place: int, reason: str) -> None:
     with pytest.raises(SearchSpaceError, match=reason) as caught:
         parse_domain(text)
     first, shown, caret = str(caught.value).split("\n")
@@ -67,14 +65,14 @@ def test_a_fault_is_shown_at_its_place_with_the_kinds_that_there_are(text: str, 
     assert "loguniform(1, 50)" in first
 
 
-def test_a_domain_made_in_code_is_checked_as_well() -> None:
+def test_a_domain_created_in_code_is_checked_too() -> None:
     with pytest.raises(SearchSpaceError, match=r"uniform\(2, 1\): the upper end 1 is not above the lower end 2"):
         Domain("uniform", (2, 1))
     with pytest.raises(SearchSpaceError, match="nan is not finite"):
         Domain("choice", (1, float("nan")))
 
 
-def test_finite_domains_list_their_values_and_continua_do_not() -> None:
+def test_finite_domains_list_their_values_and_continuous_ones_do_not() -> None:
     assert parse_domain("quniform(0, 0.5, 0.1)").values() == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
     assert list(parse_domain("randint(2, 9)").values() or ()) == [2, 3, 4, 5, 6, 7, 8]
     assert parse_domain("choice(true, none)").values() == (True, None)
@@ -83,7 +81,7 @@ def test_finite_domains_list_their_values_and_continua_do_not() -> None:
     assert len(parse_domain("randint(0, 1000)").values() or ()) == 1000
 
 
-def test_extremes_hold_both_ends_and_of_floats_a_fraction_between() -> None:
+def test_extremes_contain_both_ends_and_for_floats_a_fraction_between() -> None:
     low, between, high = parse_domain("uniform(1, 5)").extremes()
     assert (low, high) == (1, 5)
     assert isinstance(between, float)

@@ -23,7 +23,7 @@ def sweep_of(tiny_run: ExperimentConfig, storage: Path, **changes: object) -> Sw
     return config
 
 
-def test_what_cannot_work_is_found_before_a_cluster_is_busy(tiny_run: ExperimentConfig, storage: Path) -> None:
+def test_invalid_sweeps_are_rejected_before_a_cluster_is_used(tiny_run: ExperimentConfig, storage: Path) -> None:
     space = SEARCH_SPACES["loss-small"]
     with pytest.raises(SearchSpaceError, match=r"loss\.edge = -1.*does not fit streets"):
         run_sweep(
@@ -38,7 +38,7 @@ def test_what_cannot_work_is_found_before_a_cluster_is_busy(tiny_run: Experiment
         run_sweep(sweep_of(tiny_run, storage), space)
 
 
-def test_tunes_state_of_another_version_is_refused_with_the_way_out(tmp_path: Path) -> None:
+def test_tunes_state_of_another_version_is_rejected_with_a_remedy(tmp_path: Path) -> None:
     # What pickle writes for a class of a module that is gone.
     (tmp_path / "tuner.pkl").write_bytes(b"cgscnn_platform.gone\nBoardCallback\n.")
     with pytest.raises(SweepError, match=r"was written by another version .*gone.* --no-resume"):
@@ -46,13 +46,13 @@ def test_tunes_state_of_another_version_is_refused_with_the_way_out(tmp_path: Pa
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_one_trial_that_is_too_large_is_refused(tiny_run: ExperimentConfig, storage: Path) -> None:
+def test_a_trial_that_is_too_large_is_rejected(tiny_run: ExperimentConfig, storage: Path) -> None:
     with pytest.raises(ResourcesError, match="1 x 999 CPU"):
         run_sweep(sweep_of(tiny_run, storage, cpus_per_worker=999), SEARCH_SPACES["loss-small"])
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_trials_are_runs_below_the_sweeps_and_the_best_one_is_registered(
+def test_trials_are_runs_in_the_sweeps_folder_and_the_best_one_is_registered(
     tiny_run: ExperimentConfig, storage: Path
 ) -> None:
     """Three trials, of which one diverges."""
@@ -89,7 +89,7 @@ def test_trials_are_runs_below_the_sweeps_and_the_best_one_is_registered(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
-def test_trials_of_two_workers_are_runs_of_ray_train(tiny_run: ExperimentConfig, storage: Path) -> None:
+def test_trials_with_two_workers_run_on_ray_train(tiny_run: ExperimentConfig, storage: Path) -> None:
     changes = {"num_workers": 2, "num_trials": 2, "search": "random", "training.batch_size": 4}
     result = run_sweep(sweep_of(tiny_run, storage, **changes), SEARCH_SPACES["loss-small"])
     assert [row.state for row in result.trials] == ["finished", "finished"]
@@ -97,7 +97,7 @@ def test_trials_of_two_workers_are_runs_of_ray_train(tiny_run: ExperimentConfig,
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
-def test_under_pbt_poor_trials_go_on_from_good_ones(tiny_run: ExperimentConfig, storage: Path) -> None:
+def test_pbt_resumes_poor_trials_from_good_ones(tiny_run: ExperimentConfig, storage: Path) -> None:
     changes = {"training.epochs": 6, "num_trials": 4, "scheduler": "pbt"}
     result = run_sweep(sweep_of(tiny_run, storage, **changes), SEARCH_SPACES["loss-small"])
     assert [row.epochs for row in result.trials] == [6, 6, 6, 6]

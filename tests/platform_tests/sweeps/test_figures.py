@@ -53,7 +53,7 @@ def point(score: float | None, ended: float, state: State = "finished", epochs: 
 
 
 @pytest.mark.parametrize("count", [1, 3, 16, 200])
-def test_sweeps_of_any_size_give_rgb_pictures_and_none_that_would_say_nothing(count: int) -> None:
+def test_sweeps_of_any_size_give_rgb_pictures_without_empty_ones(count: int) -> None:
     drawn = draw_sweep(trials(count, MIXED, lambda params: params["loss.edge"], ("finished", "stopped")), MIXED, "miou")
     expected = {"best_so_far", "slices"}
     expected |= {"parallel_coordinates"} if count > 1 else set()
@@ -67,7 +67,7 @@ def test_sweeps_of_any_size_give_rgb_pictures_and_none_that_would_say_nothing(co
 
 
 @pytest.mark.parametrize("name", ["ablation", "seeds"])
-def test_spaces_of_categories_alone_are_drawn(name: str) -> None:
+def test_spaces_with_only_categories_are_drawn(name: str) -> None:
     space = SEARCH_SPACES[name]
     random = np.random.default_rng(0)
     points = [
@@ -86,7 +86,7 @@ def test_a_sweep_without_any_score_has_no_figures() -> None:
     assert draw_sweep([], PLANE, "miou") == {}
 
 
-def test_trials_are_counted_by_how_they_ended_and_one_that_failed_is_never_the_best() -> None:
+def test_trials_are_counted_by_state_and_a_failed_trial_is_never_the_best() -> None:
     sweep = EndedTrials(
         [point(0.9, 30, "failed"), point(0.5, 20), point(0.7, 10, "stopped"), point(math.nan, 5), point(0.6, 40)],
         PLANE,
@@ -105,7 +105,7 @@ def test_lost_trials_are_marked_in_every_figure_that_has_points() -> None:
             assert (drawn[name] == FAILED_COLOUR).all(axis=2).any() == expected
 
 
-def test_a_stopped_trial_looks_unlike_a_finished_one() -> None:
+def test_stopped_and_finished_trials_look_different() -> None:
     finished, stopped = (
         draw_sweep([point(0.5, 10, state), point(0.6, 20)], PLANE, "miou") for state in ("finished", "stopped")
     )
@@ -140,7 +140,7 @@ def test_importance_of_a_logarithmic_key_is_over_its_logarithm() -> None:
     ],
     ids=["one key", "one key that varies", "too few trials", "equal scores"],
 )
-def test_importance_is_left_out_where_it_has_no_meaning(
+def test_importance_is_left_out_if_it_is_meaningless(
     domains: Mapping[str, Domain], count: int, score: Callable[[dict[str, Any]], float]
 ) -> None:
     points = trials(count, domains, score)
@@ -148,7 +148,7 @@ def test_importance_is_left_out_where_it_has_no_meaning(
     assert "importance" not in draw_sweep(points, domains, "miou")
 
 
-def test_values_a_rounding_beyond_their_ends_are_taken() -> None:
+def test_values_a_rounding_error_beyond_their_ends_are_accepted() -> None:
     domains = {"lr": parse_domain("loguniform(0.001, 0.1)"), "b": PLANE["b"]}
     ends = [math.nextafter(0.1, 1), math.nextafter(0.001, 0), 0.01, 0.02]
     points = [TrialPoint(str(i), {"lr": lr, "b": i / 4}, lr, i, 8, "finished") for i, lr in enumerate(ends)]
@@ -162,13 +162,13 @@ def test_drawing_leaves_matplotlibs_and_optunas_settings_as_they_were() -> None:
     assert optuna.logging.get_verbosity() == verbosity
 
 
-def test_a_very_long_name_does_not_leave_the_picture() -> None:
+def test_a_very_long_name_stays_inside_the_picture() -> None:
     long = TrialPoint("n" * 300, {"a": 0.5, "b": 0.5, "c": 0.5}, 0.5, 60, 8, "finished")
     assert EndedTrials([long], PLANE, "miou").title.endswith("n" * 57 + "...")
     assert (draw_sweep([long], PLANE, "miou")["best_so_far"][:, -1] == 255).all()
 
 
-def test_scores_that_are_all_but_equal_draw_no_importance() -> None:
+def test_nearly_equal_scores_draw_no_importance() -> None:
     """As those of trials that PBT has cloned from each other on their last epochs."""
     scores = iter([0.0054, 0.0054, 0.00540000001, 0.0054, 0.0054, 0.0054])
     points = trials(6, PLANE, lambda params: next(scores))

@@ -9,21 +9,21 @@ from gscnn_platform.sweeps.space import check
 WITH_SHAPE_STREAM = [name for name in RECIPES if not name.endswith("-deeplab")]
 
 
-def test_loss_searches_every_setting_of_the_loss_but_the_weight_that_the_others_are_relative_to() -> None:
+def test_loss_searches_every_loss_setting_except_the_reference_weight() -> None:
     fields = {f"loss.{name}" for name in type(RECIPES["streets"].loss).model_fields}
     assert set(SEARCH_SPACES["loss"].domains) == fields - {"loss.seg"} | {"data.boundary_radius"}
     assert set(SEARCH_SPACES["loss-small"].domains) == {"loss.edge", "loss.attention"}
 
 
 @pytest.mark.parametrize(("space", "key"), [("loss", "loss.edge"), ("optimizer", "optimizer.lr")])
-def test_ranges_reach_to_both_sides_of_what_the_recipes_use(space: str, key: str) -> None:
+def test_ranges_extend_to_both_sides_of_the_recipes_values(space: str, key: str) -> None:
     section, field = key.split(".")
     low, high = parse_domain(SEARCH_SPACES[space].domains[key]).numbers
     for name in WITH_SHAPE_STREAM:
         assert low < getattr(getattr(RECIPES[name], section), field) < high
 
 
-def test_seeds_changes_nothing_but_the_seed() -> None:
+def test_seeds_changes_only_the_seed() -> None:
     assert SEARCH_SPACES["seeds"].grid() == [{"seed": seed} for seed in range(5)]
 
 
@@ -57,6 +57,6 @@ def test_the_control_of_an_ablation_is_the_recipes_own() -> None:
     assert with_overrides(RECIPES["streets"], {**control, "name": "streets-deeplab"}) == RECIPES["streets-deeplab"]
 
 
-def test_an_ablation_of_a_recipe_without_losses_on_edges_is_refused() -> None:
+def test_an_ablation_of_a_recipe_without_edge_losses_is_rejected() -> None:
     with pytest.raises(SearchSpaceError, match=r"'\+ shape stream' and '\+ edge loss' are the same on streets-deeplab"):
         check(SEARCH_SPACES["ablation"], RECIPES["streets-deeplab"])

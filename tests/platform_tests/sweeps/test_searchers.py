@@ -37,7 +37,7 @@ def test_a_grid_gives_every_combination_once_numbered_from_0() -> None:
     assert len(all_of(searcher(sweep(num_trials=4), space))) == 4
 
 
-def test_random_trials_are_the_same_for_a_seed_and_others_for_another() -> None:
+def test_random_trials_depend_only_on_the_seed() -> None:
     space = SEARCH_SPACES["loss-small"]
     first, again, other = (
         all_of(searcher(sweep(search="random", num_trials=50, seed=seed), space)) for seed in (0, 0, 1)
@@ -53,7 +53,7 @@ def test_random_trials_are_the_same_for_a_seed_and_others_for_another() -> None:
     "text",
     ["uniform(0, 1)", "loguniform(1, 50)", "quniform(0, 1, 0.25)", "randint(2, 5)", "choice(true, none, 3, a)"],
 )
-def test_a_domain_of_tunes_has_the_values_of_its_text(text: str) -> None:
+def test_a_tune_domain_has_the_values_of_its_text(text: str) -> None:
     domain = parse_domain(text)
     drawn = [tune_domain(domain).sample() for _ in range(200)]
     listed = domain.values()
@@ -64,7 +64,7 @@ def test_a_domain_of_tunes_has_the_values_of_its_text(text: str) -> None:
         assert all(low <= value <= high for value in drawn)
 
 
-def test_what_a_searcher_has_given_out_survives_a_restart(tmp_path: Any) -> None:
+def test_a_searchers_suggestions_survive_a_restart(tmp_path: Any) -> None:
     space = SEARCH_SPACES["loss-small"]
     for kind in ("random", "optuna"):
         config = sweep(search=kind, num_trials=6)
@@ -77,7 +77,7 @@ def test_what_a_searcher_has_given_out_survives_a_restart(tmp_path: Any) -> None
         assert [resumed.suggest(str(number)) for number in (2, 3)] == expected[2:]
 
 
-def test_optuna_draws_where_trials_were_good() -> None:
+def test_optuna_samples_near_good_trials() -> None:
     found = searcher(sweep(search="optuna"), SEARCH_SPACES["loss-small"])
     assert found is not None
     values: list[float] = []
@@ -91,7 +91,7 @@ def test_optuna_draws_where_trials_were_good() -> None:
     assert sum(near[-20:]) < 0.5 * sum(near[:20])
 
 
-def test_searches_that_pbt_would_mislead_are_refused_where_they_are_asked_for() -> None:
+def test_explicit_searches_are_rejected_with_pbt() -> None:
     space = SEARCH_SPACES["loss-small"]
     for kind in ("optuna", "grid"):
         with pytest.raises(SweepError, match=f"--search {kind} does not work with --scheduler pbt"):
@@ -110,7 +110,7 @@ def test_grace_is_a_multiple_of_the_epochs_between_validations(
 
 
 @pytest.mark.parametrize("name", ["asha", "pbt", "fifo"])
-def test_schedulers_take_any_space(name: str) -> None:
+def test_schedulers_accept_any_space(name: str) -> None:
     for space in SEARCH_SPACES.values():
         assert scheduler(sweep(scheduler=name), space) is not None
 

@@ -23,20 +23,20 @@ def test_a_grid_is_the_product_of_all_values_with_the_variants_changing_fastest(
     assert BOTH.grid() == expected
 
 
-def test_a_grid_over_a_continuum_or_of_too_many_trials_names_the_key() -> None:
+def test_a_continuous_or_too_large_grid_is_an_error_with_the_key() -> None:
     with pytest.raises(SearchSpaceError, match=r"loss\.edge: a grid cannot list loguniform\(1, 50\)"):
         with_sets(BOTH, ["loss.edge=loguniform(1, 50)"]).grid()
     with pytest.raises(SearchSpaceError, match=r"the grid has 2400 trials \(seed 400, loss\.dual 3, variant 2\)"):
         with_sets(BOTH, ["seed=randint(0, 400)"]).grid()
 
 
-def test_a_sampled_trial_becomes_overrides_with_its_variant_spelled_out() -> None:
+def test_a_sampled_trial_becomes_overrides_including_its_variants() -> None:
     sampled = {"variant": "b", "seed": 1, "loss.dual": 0.5}
     assert BOTH.overrides(sampled) == {"loss.edge": 2, "optimizer.lr": 0.5, "seed": 1, "loss.dual": 0.5}
     assert sampled["variant"] == "b"
 
 
-def test_the_command_line_adds_and_replaces_keys_and_the_last_one_counts() -> None:
+def test_the_command_line_adds_and_replaces_keys_and_the_last_one_applies() -> None:
     space = with_sets(BOTH, ["seed=choice(7)", "loss.dual = choice(1)", "seed=choice(8, 9)"])
     assert dict(space.domains) == {"seed": "choice(8, 9)", "loss.dual": "choice(1)"}
     assert space.variants == BOTH.variants
@@ -56,7 +56,7 @@ def test_the_command_line_adds_and_replaces_keys_and_the_last_one_counts() -> No
         (["seed=choice(1, 2)", "loss.edge=uniform(1, 2)"], "optuna"),
     ],
 )
-def test_choices_are_run_through_and_ranges_are_sampled(sets: list[str], search: str) -> None:
+def test_choices_are_enumerated_and_ranges_are_sampled(sets: list[str], search: str) -> None:
     assert with_sets(None, sets).search == search
     assert with_sets(BOTH, sets).search == search
     assert with_sets(BOTH.model_copy(update={"search": "random"}), sets).search == "random"
@@ -86,12 +86,14 @@ def test_variants_can_be_narrowed_by_name() -> None:
         ("loss.edge=uniform(0 1)", r"loss\.edge: expected ','"),
     ],
 )
-def test_what_the_config_refuses_is_refused_beforehand_with_key_value_and_reason(text: str, message: str) -> None:
+def test_values_that_the_config_rejects_are_rejected_beforehand_with_key_value_and_reason(
+    text: str, message: str
+) -> None:
     with pytest.raises(SearchSpaceError, match=message):
         check(with_sets(None, [text]), STREETS)
 
 
-def test_values_that_do_not_fit_each_other_are_found_in_a_grid() -> None:
+def test_incompatible_values_are_found_in_a_grid() -> None:
     off = [f"loss.{term}=choice(0, 1)" for term in ("seg", "edge", "attention")]
     with pytest.raises(SearchSpaceError, match=r"loss\.seg = 0, loss\.edge = 0, loss\.attention = 0 .* all 0"):
         check(with_sets(None, off), STREETS)
@@ -103,18 +105,18 @@ def test_a_variant_and_a_domain_do_not_set_the_same_key() -> None:
         check(with_sets(BOTH, ["loss.edge=choice(3)"]), STREETS)
 
 
-def test_variants_that_a_recipe_cannot_tell_apart_are_refused() -> None:
+def test_variants_that_are_the_same_on_a_recipe_are_rejected() -> None:
     space = BOTH.model_copy(update={"variants": {"plain": {}, "as it is": {"loss.edge": STREETS.loss.edge}}})
     with pytest.raises(SearchSpaceError, match="'plain' and 'as it is' are the same on streets"):
         check(space, STREETS)
 
 
-def test_nothing_to_search_is_refused() -> None:
+def test_an_empty_search_space_is_rejected() -> None:
     with pytest.raises(SearchSpaceError, match="nothing to search"):
         check(with_sets(None, []), STREETS)
 
 
-def test_keys_that_say_how_a_run_is_carried_out_are_refused_and_so_are_those_of_the_store() -> None:
+def test_execution_keys_and_store_keys_are_rejected() -> None:
     fields = flatten(RECIPES["streets"].model_dump())
     data = {key for key in fields if key.startswith("data.")} - {"data.boundary_radius"}
     for key in sorted(EXECUTION | data | {"name", "model.num_classes"}):

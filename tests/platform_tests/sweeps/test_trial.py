@@ -44,14 +44,12 @@ def test_a_trial_reports_its_best_score_so_far(tiny_run: ExperimentConfig, tmp_p
     ]
 
 
-def test_a_trial_whose_run_had_nothing_left_to_do_has_its_best_checkpoints_score(
-    tiny_run: ExperimentConfig, tmp_path: Path
-) -> None:
+def test_a_trial_of_a_finished_run_has_its_best_checkpoints_score(tiny_run: ExperimentConfig, tmp_path: Path) -> None:
     step = trial_with(tiny_run, tmp_path, ("end", {"val/miou": 0.4})).step()
     assert (step[EPOCH], step[SCORE], step["done"]) == (tiny_run.training.epochs, 0.4, True)
 
 
-def test_a_trial_that_diverges_ends_with_the_worst_score_and_one_that_fails_raises(
+def test_a_diverged_trial_ends_with_the_lowest_score_and_a_failed_trial_raises(
     tiny_run: ExperimentConfig, tmp_path: Path
 ) -> None:
     scores = ("scores", {"epoch": 1.0, "val/miou": 0.3})

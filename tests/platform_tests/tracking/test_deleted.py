@@ -38,7 +38,7 @@ def run_id(uri: str, tiny_run: ExperimentConfig, streets_store: Store, tmp_path:
     return tracking.create_run(uri, tiny_run, RunFolder(str(tmp_path)), streets_store, {})
 
 
-def test_the_store_lies_in_its_folder_whatever_that_is_called(folder: Path, run_id: str) -> None:
+def test_the_store_is_in_its_folder_whatever_the_folders_name(folder: Path, run_id: str) -> None:
     assert (
         {"mlflow.db", "mlartifacts"}
         <= {path.name for path in folder.iterdir()}
@@ -52,7 +52,7 @@ def test_the_store_lies_in_its_folder_whatever_that_is_called(folder: Path, run_
     assert len(list((folder / "mlartifacts").rglob("manifest.json"))) >= 1
 
 
-def test_a_run_that_was_left_by_a_kill_is_taken_and_one_of_other_settings_is_not(
+def test_a_run_that_a_killed_start_left_is_reused_unless_settings_differ(
     uri: str, tiny_run: ExperimentConfig, streets_store: Store, folder: Path
 ) -> None:
     place = str(folder / "x")
@@ -64,7 +64,7 @@ def test_a_run_that_was_left_by_a_kill_is_taken_and_one_of_other_settings_is_not
     assert tracking.create_run(uri, tiny_run, RunFolder(place.replace("'", "_")), streets_store, {}) != first
 
 
-def test_a_start_that_fails_while_it_describes_its_run_leaves_none(
+def test_a_start_that_fails_while_describing_its_run_leaves_no_run(
     uri: str, tiny_run: ExperimentConfig, streets_store: Store, client: mlflow.MlflowClient, run_id: str
 ) -> None:
     experiment = client.get_run(run_id).info.experiment_id
@@ -76,7 +76,7 @@ def test_a_start_that_fails_while_it_describes_its_run_leaves_none(
     assert len(client.search_runs([experiment])) == before
 
 
-def test_scores_of_classes_of_any_name_are_tracked_and_read_back_under_it(
+def test_scores_of_classes_with_any_name_are_tracked_and_read_back(
     uri: str, run_id: str, tmp_path: Path, client: mlflow.MlflowClient
 ) -> None:
     classes = ["road (paved)", "person, sitting", "50% grey", "a=b", "car/van", "Straße", "pole: thin", ".."]
@@ -93,9 +93,7 @@ def test_scores_of_classes_of_any_name_are_tracked_and_read_back_under_it(
 
 
 @pytest.mark.parametrize("name", ['it\'s "the" one', "back\\", "50%_", "a;b"])
-def test_a_run_is_found_by_a_name_with_any_quotes(
-    uri: str, run_id: str, name: str, client: mlflow.MlflowClient
-) -> None:
+def test_a_run_is_found_by_a_name_with_quotes(uri: str, run_id: str, name: str, client: mlflow.MlflowClient) -> None:
     client.set_tag(run_id, "mlflow.runName", name)
     decoy = client.create_run(
         "0", run_name=name.replace("'", "x").replace("\\", "x").replace("%", "x").replace(";", "x")
@@ -105,7 +103,7 @@ def test_a_run_is_found_by_a_name_with_any_quotes(
     client.delete_run(run_id)
 
 
-def test_a_deleted_run_is_an_error_that_names_both_ways_out(uri: str, run_id: str, client: mlflow.MlflowClient) -> None:
+def test_a_deleted_run_is_an_error_that_names_both_options(uri: str, run_id: str, client: mlflow.MlflowClient) -> None:
     assert tracking.needs_new_run(uri, run_id, "error") is False
     client.delete_run(run_id)
     with pytest.raises(DeletedError, match=r"on-deleted restore, or .* --tracking\.on-deleted new") as told:
@@ -118,7 +116,7 @@ def test_a_deleted_run_is_an_error_that_names_both_ways_out(uri: str, run_id: st
         tracking.needs_new_run(uri, "f" * 32, "restore")
 
 
-def test_a_deleted_experiment_is_restored_with_its_runs_or_named(
+def test_a_deleted_experiment_is_restored_with_its_runs_or_reported(
     uri: str, tiny_run: ExperimentConfig, streets_store: Store, client: mlflow.MlflowClient
 ) -> None:
     config = with_overrides(tiny_run, {"tracking.experiment": "another's"})
@@ -138,11 +136,11 @@ def test_a_deleted_experiment_is_restored_with_its_runs_or_named(
     assert client.get_experiment(experiment).lifecycle_stage == "active"
 
 
-def test_a_server_that_is_down_keeps_no_run_from_resuming() -> None:
+def test_a_run_resumes_while_the_server_is_down() -> None:
     assert tracking.needs_new_run("http://127.0.0.1:9", "f" * 32, "error") is False
 
 
-def test_a_new_run_gets_all_that_the_deleted_one_had(
+def test_a_new_run_gets_everything_that_the_deleted_one_had(
     uri: str, run_id: str, tiny_run: ExperimentConfig, streets_store: Store, tmp_path: Path, client: mlflow.MlflowClient
 ) -> None:
     run = RunRef(tmp_path / "tracking", uri, run_id)
@@ -167,7 +165,7 @@ def test_a_new_run_gets_all_that_the_deleted_one_had(
     assert client.get_run(new).info.start_time == began
 
 
-def test_sync_tracking_says_that_a_run_was_deleted_and_restores_it_when_told(
+def test_sync_tracking_reports_a_deleted_run_and_restores_it_on_request(
     uri: str, run_id: str, tmp_path: Path, client: mlflow.MlflowClient
 ) -> None:
     outbox = tracking.open_outbox(RunRef(tmp_path / "run" / "tracking", uri, run_id))
@@ -181,7 +179,7 @@ def test_sync_tracking_says_that_a_run_was_deleted_and_restores_it_when_told(
     assert client.get_run(run_id).data.metrics == {"train/total": 0.5}
 
 
-def test_an_outbox_that_cannot_be_read_keeps_no_other_from_being_delivered(
+def test_an_unreadable_outbox_does_not_block_the_others(
     uri: str, run_id: str, tmp_path: Path, client: mlflow.MlflowClient
 ) -> None:
     (tmp_path / "a" / "tracking" / "0").mkdir(parents=True)
@@ -197,14 +195,14 @@ def test_an_outbox_that_cannot_be_read_keeps_no_other_from_being_delivered(
     assert client.get_run(run_id).data.metrics["train/total"] == 0.5
 
 
-def test_a_part_whose_process_was_killed_before_its_first_entry_holds_nothing(tmp_path: Path) -> None:
+def test_a_part_whose_process_was_killed_before_its_first_entry_is_empty(tmp_path: Path) -> None:
     (tmp_path / "0").mkdir()
     (tmp_path / "0" / "outbox.json").write_text(json.dumps({"tracking_uri": "http://127.0.0.1:9", "run_id": "f" * 32}))
     assert not tracking.left_in(tmp_path)
     assert not tracking.deliver(tmp_path, patience=1)
 
 
-def test_an_outbox_of_an_earlier_run_of_the_name_makes_way_and_loses_nothing(
+def test_an_outbox_of_an_earlier_run_with_the_same_name_is_moved_aside_without_loss(
     uri: str, run_id: str, tmp_path: Path
 ) -> None:
     run = RunRef(tmp_path / "x-1234", uri, run_id)

@@ -76,7 +76,7 @@ def expected(last: int) -> list[tuple[int, float]]:
     return [(step, 1 / step) for step in range(1, last + 1)]
 
 
-def test_a_line_that_a_crash_cut_short_is_dropped_and_the_rest_is_delivered(
+def test_an_incomplete_line_after_a_crash_is_dropped_and_the_rest_is_delivered(
     outbox: Outbox, database: Path, run_id: str
 ) -> None:
     outbox.metrics(steps(1, 2))
@@ -91,7 +91,7 @@ def test_a_line_that_a_crash_cut_short_is_dropped_and_the_rest_is_delivered(
     assert rows(database, run_id, "train/total") == expected(4)
 
 
-def test_a_damaged_line_is_set_aside_and_named(outbox: Outbox, database: Path, run_id: str) -> None:
+def test_a_damaged_line_is_set_aside_and_reported(outbox: Outbox, database: Path, run_id: str) -> None:
     for step in range(1, 4):
         outbox.metrics(steps(step, step))
     outbox.close(patience=0)
@@ -104,7 +104,7 @@ def test_a_damaged_line_is_set_aside_and_named(outbox: Outbox, database: Path, r
     assert [step for step, _ in rows(database, run_id, "train/total")] == [1, 3]
 
 
-def test_redone_steps_are_left_out_after_any_restart(outbox: Outbox, database: Path, run_id: str) -> None:
+def test_repeated_steps_are_skipped_after_any_restart(outbox: Outbox, database: Path, run_id: str) -> None:
     outbox.metrics(steps(1, 5))
     outbox.metrics(steps(4, 6))
     resumed = reopened(outbox)
@@ -115,7 +115,7 @@ def test_redone_steps_are_left_out_after_any_restart(outbox: Outbox, database: P
     assert rows(database, run_id, "val/miou") == [(6, 0.5)]
 
 
-def test_redone_steps_are_known_from_the_store_where_the_journal_is_gone(
+def test_repeated_steps_are_known_from_the_store_if_the_journal_is_missing(
     outbox: Outbox, database: Path, run_id: str, tmp_path: Path
 ) -> None:
     outbox.metrics(steps(1, 5))
@@ -132,7 +132,7 @@ def test_redone_steps_are_known_from_the_store_where_the_journal_is_gone(
 
 
 @pytest.mark.parametrize("damage", ["", "{", '{"bytes": 7}', '{"bytes": 1000000}'])
-def test_a_lost_or_wrong_count_delivers_all_again_and_none_twice(
+def test_a_lost_or_wrong_position_delivers_everything_again_without_duplicates(
     damage: str, outbox: Outbox, database: Path, run_id: str, client: mlflow.MlflowClient
 ) -> None:
     outbox.metrics([*steps(1, 700), (701, {"odd": math.nan}), (702, {"odd": math.inf})])
@@ -151,7 +151,7 @@ def test_a_lost_or_wrong_count_delivers_all_again_and_none_twice(
     assert client.get_run(run_id).info.status == "FINISHED"
 
 
-def test_a_row_that_the_server_refuses_is_named_and_holds_up_no_other(
+def test_a_rejected_row_is_reported_and_does_not_block_others(
     outbox: Outbox, database: Path, run_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gscnn_platform.tracking.delivery.metric_key", str)  # As a store with other rules for names.
@@ -164,7 +164,7 @@ def test_a_row_that_the_server_refuses_is_named_and_holds_up_no_other(
     assert rows(database, run_id, "train/total") == expected(4)
 
 
-def test_what_a_deleted_run_was_to_get_waits_until_it_is_restored(
+def test_entries_of_a_deleted_run_wait_until_it_is_restored(
     outbox: Outbox, database: Path, run_id: str, client: mlflow.MlflowClient
 ) -> None:
     client.delete_run(run_id)
@@ -178,7 +178,7 @@ def test_what_a_deleted_run_was_to_get_waits_until_it_is_restored(
     assert rows(database, run_id, "train/total") == expected(3)
 
 
-def test_a_full_disk_does_not_stop_the_run_and_loses_nothing_once_there_is_space(
+def test_a_full_disk_neither_stops_the_run_nor_loses_entries_if_space_is_freed(
     outbox: Outbox, database: Path, run_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outbox.metrics(steps(1, 2))
@@ -194,7 +194,7 @@ def test_a_full_disk_does_not_stop_the_run_and_loses_nothing_once_there_is_space
     assert rows(database, run_id, "train/total") == expected(6)
 
 
-def test_a_full_disk_still_has_room_for_how_the_run_ended(
+def test_the_end_of_a_run_is_recorded_on_a_full_disk(
     outbox: Outbox, run_id: str, client: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write, reserve = os.write, outbox.journal.folder / "reserve"
@@ -206,7 +206,7 @@ def test_a_full_disk_still_has_room_for_how_the_run_ended(
     assert client.get_run(run_id).info.status == "FAILED"
 
 
-def test_a_model_whose_upload_is_cut_short_is_there_once_in_the_end(
+def test_a_model_whose_upload_was_interrupted_is_logged_once(
     outbox: Outbox, run_id: str, client: mlflow.MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "model").mkdir()
@@ -241,7 +241,7 @@ def test_files_that_a_crash_left_without_an_entry_are_removed(outbox: Outbox, cl
     assert there.path == "pictures/wanted.txt"
 
 
-def test_what_a_full_disk_never_took_is_named(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_entries_that_never_fit_on_a_full_disk_are_reported(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(file: int, data: bytes) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -252,7 +252,7 @@ def test_what_a_full_disk_never_took_is_named(outbox: Outbox, monkeypatch: pytes
     assert "No space left on device" in str(left)
 
 
-def test_a_second_process_gets_a_part_of_its_own_and_knows_the_steps_of_the_first(
+def test_a_second_process_gets_its_own_part_and_knows_the_steps_of_the_first(
     outbox: Outbox, database: Path, run_id: str
 ) -> None:
     outbox.metrics(steps(1, 3))
@@ -269,7 +269,7 @@ def test_a_second_process_gets_a_part_of_its_own_and_knows_the_steps_of_the_firs
     assert rows(database, run_id, "train/total") == expected(5)
 
 
-def test_an_outbox_of_another_run_is_refused(outbox: Outbox) -> None:
+def test_an_outbox_of_another_run_is_rejected(outbox: Outbox) -> None:
     outbox.close(patience=0)
     with pytest.raises(TrackingError, match=f"holds metrics of MLflow run {outbox.journal.run.run_id}, not of f"):
         open_outbox(RunRef(outbox.folder, "sqlite:///x", "f" * 32))
@@ -299,7 +299,7 @@ def test_a_process_forked_from_a_killed_run_does_not_hold_its_outbox(outbox: Out
     Journal(part).close()
 
 
-def test_samples_of_the_machines_load_are_placed_by_seconds_since_the_run_began(
+def test_the_step_of_a_load_sample_is_the_seconds_since_the_run_began(
     outbox: Outbox, database: Path, run_id: str, client: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     began = client.get_run(run_id).info.start_time / 1000
@@ -311,7 +311,7 @@ def test_samples_of_the_machines_load_are_placed_by_seconds_since_the_run_began(
     assert rows(database, run_id, "system/cpu_utilization_percentage") == [(10, 50.0), (20, 50.0)]
 
 
-def test_a_later_status_stands_whatever_order_the_parts_are_delivered_in(
+def test_the_latest_status_applies_in_whatever_order_the_parts_are_delivered(
     outbox: Outbox, database: Path, run_id: str, client: mlflow.MlflowClient
 ) -> None:
     outbox.status("FAILED", {"failure": "the node was lost"})
@@ -343,7 +343,7 @@ def test_a_new_picture_keeps_the_descriptions_links_to_evaluations(
     assert not list((again.journal.folder / "files").iterdir()), "what is delivered takes no space"
 
 
-def test_the_journal_belongs_to_its_run_even_where_the_server_moves(outbox: Outbox, database: Path) -> None:
+def test_the_journal_belongs_to_its_run_even_if_the_server_moves(outbox: Outbox, database: Path) -> None:
     outbox.metrics(steps(1, 1))
     outbox.close(patience=0)
     part = outbox.journal.folder

@@ -25,7 +25,7 @@ def run_id(uri: str, tiny_run: ExperimentConfig, streets_store: Store, tmp_path:
     return tracking.create_run(uri, tiny_run, RunFolder.of(str(tmp_path), "a run"), streets_store, {})
 
 
-def test_a_run_is_read_as_training_has_written_it(
+def test_a_run_is_read_as_training_wrote_it(
     uri: str, run_id: str, tiny_run: ExperimentConfig, streets_store: Store, tmp_path: Path
 ) -> None:
     curve = {0: 0.1, 1: 0.4, 2: 0.3}
@@ -47,7 +47,7 @@ def test_a_run_is_read_as_training_has_written_it(
     assert tracking.read_run(uri, run_id).curves == {}
 
 
-def test_a_sweeps_trials_are_read_in_the_order_of_their_starts(uri: str, run_id: str) -> None:
+def test_a_sweeps_trials_are_read_in_the_order_in_which_they_started(uri: str, run_id: str) -> None:
     client = mlflow.MlflowClient(uri)
     experiment = client.get_run(run_id).info.experiment_id
     parent = client.create_run(experiment, run_name="the sweep", tags={tracking.SWEEP: "seeds"}).info.run_id
@@ -77,7 +77,7 @@ def test_the_picture_of_an_epoch_is_read_or_the_last_one(uri: str, run_id: str, 
     assert first[1] != last[1]
 
 
-def test_a_run_is_found_by_its_id_or_by_a_name_that_no_other_has(uri: str, run_id: str) -> None:
+def test_a_run_is_found_by_its_id_or_by_a_unique_name(uri: str, run_id: str) -> None:
     client = mlflow.MlflowClient(uri)
     assert tracking.find_run(uri, run_id) == run_id
     client.set_tag(run_id, "mlflow.runName", "the only one's")
@@ -89,7 +89,7 @@ def test_a_run_is_found_by_its_id_or_by_a_name_that_no_other_has(uri: str, run_i
         tracking.find_run(uri, "nobody")
 
 
-def test_what_cannot_be_read_is_an_error_that_names_run_place_and_way_out(uri: str, tmp_path: Path) -> None:
+def test_an_unreadable_run_is_an_error_with_run_uri_and_remedy(uri: str, tmp_path: Path) -> None:
     with pytest.raises(tracking.TrackingError, match=rf"run {'f' * 32} cannot be read at {uri}: .*--uri"):
         tracking.read_run(uri, "f" * 32)
     missing = tmp_path / "typo" / "mlflow.db"

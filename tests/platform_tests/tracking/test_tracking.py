@@ -65,7 +65,7 @@ def run_id(uri: str, tiny_run: ExperimentConfig, streets_store: Store) -> str:
     return tracking.create_run(uri, tiny_run, RunFolder("/runs/a run"), streets_store, {})
 
 
-def test_the_uri_is_the_configs_then_the_environments_then_sqlite_beside_the_checkpoints(
+def test_the_uri_is_from_the_config_then_the_environment_then_sqlite_beside_the_checkpoints(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -97,7 +97,7 @@ def test_a_server_behind_a_proxy_is_checked_at_the_proxy(answering: Answering, m
 
 
 @pytest.mark.parametrize("kind", ["garbage", "folder", "no such driver", "no such kind"])
-def test_a_database_that_does_not_open_is_told_in_a_line_within_seconds(kind: str, tmp_path: Path) -> None:
+def test_a_database_that_does_not_open_is_reported_in_one_line_within_seconds(kind: str, tmp_path: Path) -> None:
     (tmp_path / "garbage").write_bytes(b"no database" * 100)
     (tmp_path / "folder").mkdir()
     uris = {"no such driver": "postgresql+nothing://host/db", "no such kind": "nothing://host/db"}
@@ -112,7 +112,7 @@ def test_a_database_that_does_not_open_is_told_in_a_line_within_seconds(kind: st
     ("status", "body"),
     [(200, "<html>log in</html>\n" * 500), (404, "<html>nothing here</html>\n" * 500), (200, "[]"), (302, "")],
 )
-def test_a_server_that_is_not_mlflows_is_told_in_a_line(status: int, body: str, answering: Answering) -> None:
+def test_a_server_other_than_mlflow_is_reported_in_one_line(status: int, body: str, answering: Answering) -> None:
     uri = answering(status, body)
     with pytest.raises(tracking.TrackingError) as told:
         tracking.read_run(uri, "f" * 32)
@@ -121,7 +121,9 @@ def test_a_server_that_is_not_mlflows_is_told_in_a_line(status: int, body: str, 
     assert tracking.fate_of(uri, "f" * 32) == "unknown"
 
 
-def test_to_look_for_a_run_makes_no_folder_and_no_empty_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_looking_for_a_run_creates_neither_a_folder_nor_a_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     uri, run_id = tracking.tracking_uri(TrackingConfig(), str(tmp_path / "runs")), "f" * 32
     with pytest.raises(tracking.TrackingError, match="there is no such file"):
@@ -137,7 +139,7 @@ def test_to_look_for_a_run_makes_no_folder_and_no_empty_store(tmp_path: Path, mo
 @pytest.mark.parametrize(
     "uri", ["https://ann:se@cret@host:5000/x", "https://secret@host", "postgresql://ann:secret@host/mlflow"]
 )
-def test_a_password_in_the_tracking_uri_is_refused_by_every_way_in_and_never_repeated(
+def test_a_password_in_the_tracking_uri_is_rejected_everywhere_and_never_repeated(
     uri: str, tiny_run: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
@@ -157,14 +159,14 @@ def test_a_password_in_the_tracking_uri_is_refused_by_every_way_in_and_never_rep
 
 
 @pytest.mark.parametrize("uri", ["http://h:5000", "postgresql://ann@h:5432/db", "sqlite:////a:b/c@d.db", "databricks"])
-def test_a_tracking_uri_without_a_password_is_taken_as_it_is(uri: str) -> None:
+def test_a_tracking_uri_without_a_password_is_accepted_unchanged(uri: str) -> None:
     assert TrackingConfig(uri=uri).uri == uri
 
 
 @pytest.mark.parametrize(
     "content", ["mlflow_tracking_password = secret\n", "[mlflow]\nmlflow_tracking_password = %secret"]
 )
-def test_a_damaged_file_of_credentials_is_named_and_not_shown(
+def test_a_damaged_credentials_file_is_reported_without_its_content(
     content: str, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -175,7 +177,7 @@ def test_a_damaged_file_of_credentials_is_named_and_not_shown(
     assert "secret" not in str(refused.value)
 
 
-def test_a_new_run_tells_config_code_data_and_versions(
+def test_a_new_run_records_config_code_data_and_versions(
     uri: str, run_id: str, tiny_run: ExperimentConfig, streets_store: Store
 ) -> None:
     run = mlflow.MlflowClient(uri).get_run(run_id)
@@ -195,7 +197,7 @@ def test_a_new_run_tells_config_code_data_and_versions(
     assert list(profile["pixels"]["train"])[-1] == "void"
 
 
-def test_steps_and_pictures_written_by_rank_0_are_there_with_their_steps(uri: str, run_id: str, tmp_path: Path) -> None:
+def test_steps_and_pictures_of_rank_0_are_logged_at_their_steps(uri: str, run_id: str, tmp_path: Path) -> None:
     with tracking.RunWriter.opened(RunRef(tmp_path, uri, run_id), system_metrics=False) as writer:
         writer.log_steps([(step, {"train/total": 1 / step, "train/lr": 0.1}) for step in range(1, 701)])
         writer.log_picture(np.zeros((4, 6, 3), np.uint8), epoch=3, caption="mIoU 0.5")
@@ -224,7 +226,7 @@ def test_the_machines_load_is_tracked_while_the_writer_is_open(
     ("failure", "stopped", "status"),
     [(None, None, "FINISHED"), ("ValueError: the disk is full", None, "FAILED"), (None, "SIGTERM", "KILLED")],
 )
-def test_an_ended_run_says_how_and_why_and_runs_again_when_it_is_resumed(
+def test_an_ended_run_records_how_and_why_and_is_running_again_when_resumed(
     failure: str | None, stopped: str | None, status: str, uri: str, run_id: str, tmp_path: Path
 ) -> None:
     client = mlflow.MlflowClient(uri)
@@ -237,7 +239,7 @@ def test_an_ended_run_says_how_and_why_and_runs_again_when_it_is_resumed(
     assert not {"failure", "stopped"} & run.data.tags.keys()
 
 
-def test_the_logged_model_loads_without_this_project_and_takes_any_size(
+def test_the_logged_model_loads_without_this_project_and_accepts_any_size(
     uri: str, run_id: str, tiny_run: ExperimentConfig, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)

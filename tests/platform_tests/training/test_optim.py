@@ -35,13 +35,13 @@ def test_without_scaling_and_warm_up_the_learning_rate_is_the_polynomial_to_the_
 
 
 @pytest.mark.parametrize(("scaling", "lr"), [(None, 0.01), ("linear", 0.16), ("sqrt", 0.04)])
-def test_the_learning_rate_grows_with_the_batch_as_it_is_told_to(scaling: str | None, lr: float) -> None:
+def test_the_learning_rate_scales_with_the_batch_as_configured(scaling: str | None, lr: float) -> None:
     grown = with_overrides(RECIPES["cityscapes"], {"optimizer.lr_scaling": scaling, "training.batch_size": 256})
     assert grown.optimizer.scaled_lr(256) == pytest.approx(lr)
     assert learning_rate(grown, 0, steps_per_epoch=12) == pytest.approx(lr)
 
 
-def test_a_warm_up_rises_by_equal_parts_and_then_follows_the_schedule() -> None:
+def test_warmup_rises_linearly_and_then_follows_the_schedule() -> None:
     flat = with_overrides(STREETS, {"optimizer.lr": 1.0, "optimizer.poly_power": 0.0, "optimizer.warmup_epochs": 2.5})
     rates = [learning_rate(flat, step, steps_per_epoch=4) for step in range(12)]
     assert rates == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.0, 1.0])
@@ -57,7 +57,7 @@ def test_the_papers_learning_rate_falls_at_the_end_of_each_epoch() -> None:
     assert learning_rate(recipe, 372, 372) == learning_rate(recipe, 743, 372) == pytest.approx(0.01 * 174 / 175)
 
 
-def test_every_parameter_is_in_one_group_and_is_decayed() -> None:
+def test_every_parameter_is_in_one_group_with_weight_decay() -> None:
     model = network()
     listed = [parameter for group in parameter_groups(model, STREETS.optimizer) for parameter in group["params"]]
     assert len(listed) == 5
@@ -66,7 +66,7 @@ def test_every_parameter_is_in_one_group_and_is_decayed() -> None:
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
-def test_steps_are_those_of_the_written_formula(nesterov: bool) -> None:
+def test_steps_follow_the_sgd_formula(nesterov: bool) -> None:
     """g + decay * w; v = momentum * v + g, from v = g at the first step; w -= lr * (g + momentum * v, or v)."""
     config = with_overrides(STREETS, {"optimizer.nesterov": nesterov, "optimizer.weight_decay": 0.25})
     model, momentum = network(), config.optimizer.momentum

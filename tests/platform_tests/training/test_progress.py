@@ -4,7 +4,7 @@ from gscnn_platform.training import progress
 from gscnn_platform.training.progress import Progress, duration
 
 
-def test_durations_read_as_people_say_them() -> None:
+def test_durations_are_human_readable() -> None:
     assert [duration(seconds) for seconds in (0.4, 59.4, 60, 185, 3600, 8000)] == [
         "0s",
         "59s",
@@ -15,7 +15,7 @@ def test_durations_read_as_people_say_them() -> None:
     ]
 
 
-def test_the_line_tells_place_losses_speed_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_progress_line_has_position_losses_speed_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([100.0, 110.0])
     monkeypatch.setattr(progress.time, "perf_counter", lambda: next(clock))
     shown = Progress(epochs=12, steps_per_epoch=46, batch_size=8, first_step=92)

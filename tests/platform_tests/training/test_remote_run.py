@@ -36,7 +36,7 @@ def put(store: Store, to: AnyPath) -> str:
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_a_run_on_an_object_store_that_fails_for_a_while_has_the_weights_of_a_local_one(
+def test_a_run_on_an_object_store_with_temporary_failures_has_the_weights_of_a_local_one(
     tiny_run: ExperimentConfig,
     streets_store: Store,
     remote: str,
@@ -71,7 +71,7 @@ def test_a_run_on_an_object_store_that_fails_for_a_while_has_the_weights_of_a_lo
     assert ALIVE not in names(f"{remote}/runs/run")
 
 
-def test_checkpoints_on_an_object_store_are_kept_found_and_checked_as_on_a_disk(
+def test_checkpoints_on_an_object_store_behave_as_on_a_disk(
     tiny_run: ExperimentConfig, streets_store: Store, remote: str
 ) -> None:
     run, model = RunFolder(f"{remote}/runs/mine"), build_model(tiny_run.model).eval()
@@ -94,7 +94,7 @@ def test_checkpoints_on_an_object_store_are_kept_found_and_checked_as_on_a_disk(
     assert run.steps() == ["step-00000009"]
 
 
-def test_an_evaluation_by_uri_counts_what_a_local_one_counts(
+def test_an_evaluation_by_uri_has_the_counts_of_a_local_one(
     tiny_run: ExperimentConfig, streets_store: Store, remote: str, tmp_path: Path
 ) -> None:
     save_checkpoint(tmp_path / "checkpoint", tiny_run, streets_store)
@@ -116,7 +116,7 @@ def test_an_evaluation_by_uri_counts_what_a_local_one_counts(
     assert tables[0] == tables[1]
 
 
-def test_a_run_on_an_object_store_is_found_again(tiny_run: ExperimentConfig, remote: str) -> None:
+def test_a_run_on_an_object_store_is_found_to_resume(tiny_run: ExperimentConfig, remote: str) -> None:
     config = tiny_run.model_copy(update={"run_name": "mine"})
     wanted, folder = wanted_run(config, "data"), RunFolder.of(remote, "mine")
     assert choose_run(wanted, remote) == (folder, None)

@@ -48,7 +48,7 @@ def trained(rank: int, number: int, settings: str) -> dict[str, dict[str, Tensor
     return {"weights": weights, "terms": {name: torch.tensor(recorder.curves[f"train/{name}"]) for name in TERMS}}
 
 
-def test_two_workers_take_one_workers_steps_where_batch_norms_are_frozen(
+def test_two_workers_take_the_steps_of_one_worker_with_frozen_batch_norm(
     tiny_run: ExperimentConfig, streets_store: Store, tmp_path: Path
 ) -> None:
     """Six samples in steps of four, so that each second step has two of them again; the dual term draws noise."""

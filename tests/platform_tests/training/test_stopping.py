@@ -10,7 +10,7 @@ from gscnn_platform.training.stopping import Stopper
 
 
 @pytest.mark.parametrize(("first", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_the_first_signal_asks_for_a_checkpoint_and_the_second_ends_the_run_with_one_line(
+def test_the_first_signal_requests_a_checkpoint_and_the_second_ends_the_run_with_one_line(
     first: signal.Signals, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stopper = Stopper()
@@ -25,7 +25,7 @@ def test_the_first_signal_asks_for_a_checkpoint_and_the_second_ends_the_run_with
     assert signal.getsignal(first) != stopper._stop
 
 
-def test_a_closed_terminal_asks_for_a_checkpoint_however_often_it_is_told() -> None:
+def test_a_closed_terminal_requests_a_checkpoint_however_often_it_is_signalled() -> None:
     stopper = Stopper()
     with stopper.listening():
         for _ in range(3):

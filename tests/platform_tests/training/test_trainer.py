@@ -14,7 +14,7 @@ from gscnn_platform.runs.resume import choose_run, wanted_run
 from gscnn_platform.training import execution, trainer
 
 
-def test_a_start_that_is_interrupted_once_its_mlflow_run_is_made_is_resumed_by_the_same_command(
+def test_a_start_interrupted_after_its_mlflow_run_was_created_is_resumed_by_the_same_command(
     tiny_run: ExperimentConfig, storage: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: object) -> None:

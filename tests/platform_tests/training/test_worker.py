@@ -41,7 +41,7 @@ def weights(worker: TrainingWorker) -> dict[str, torch.Tensor]:
     return {key: value.clone() for key, value in worker.model.state_dict().items()}
 
 
-def test_a_run_repeated_from_its_seed_ends_with_the_same_weights(
+def test_a_run_repeated_with_its_seed_ends_with_the_same_weights(
     tiny_run: ExperimentConfig, streets_store: Store
 ) -> None:
     first, second = worker_of(tiny_run, streets_store), worker_of(tiny_run, streets_store)
@@ -56,7 +56,7 @@ def test_a_run_repeated_from_its_seed_ends_with_the_same_weights(
 
 
 @pytest.mark.parametrize("killed_after", [1, 3, 4])
-def test_a_run_resumed_at_any_step_ends_with_the_weights_of_an_undisturbed_one(
+def test_a_run_resumed_at_any_step_ends_with_the_weights_of_an_uninterrupted_one(
     tiny_run: ExperimentConfig, streets_store: Store, killed_after: int
 ) -> None:
     """Three steps are an epoch, four and a half the warm-up; the dual-task term draws noise in each."""
@@ -91,7 +91,7 @@ def test_a_state_resumes_under_the_optimizer_settings_of_the_config(
     assert (group["momentum"], group["weight_decay"], group["nesterov"]) == (0.5, 0.25, False)
 
 
-def test_a_request_to_stop_saves_and_ends_after_the_step(tiny_run: ExperimentConfig, streets_store: Store) -> None:
+def test_a_stop_request_saves_and_ends_after_the_step(tiny_run: ExperimentConfig, streets_store: Store) -> None:
     worker = worker_of(tiny_run, streets_store)
     saved: list[int] = []
     asked = iter([Signal.GO_ON, Signal.STOP])
@@ -100,7 +100,7 @@ def test_a_request_to_stop_saves_and_ends_after_the_step(tiny_run: ExperimentCon
     assert (saved, worker.step) == ([2], 2)
 
 
-def test_the_averaged_weights_are_what_is_validated_and_saved(tiny_run: ExperimentConfig, streets_store: Store) -> None:
+def test_the_averaged_weights_are_validated_and_saved(tiny_run: ExperimentConfig, streets_store: Store) -> None:
     averaging = worker_of(with_overrides(tiny_run, {"training.ema_decay": 0.5}), streets_store)
     plain = worker_of(with_overrides(tiny_run, {"training.ema_decay": None}), streets_store)
     train(averaging)
@@ -111,7 +111,7 @@ def test_the_averaged_weights_are_what_is_validated_and_saved(tiny_run: Experime
     assert not torch.equal(averaging.evaluated.state_dict()[key], averaging.model.state_dict()[key])
 
 
-def test_a_validation_tells_the_score_that_chooses_the_best_checkpoint(
+def test_a_validation_reports_the_score_that_selects_the_best_checkpoint(
     tiny_run: ExperimentConfig, streets_store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     worker = worker_of(with_overrides(tiny_run, {"training.best_metric": "pixel_accuracy"}), streets_store)
@@ -171,7 +171,7 @@ def test_synchronised_batch_norm_is_over_all_workers_and_in_every_layer(
         assert norm.process_group is None, "torch's default group, which is the whole world and no node's own"
 
 
-def test_every_pixel_of_a_step_weighs_the_same_however_unevenly_its_batches_share_them(
+def test_every_pixel_of_a_step_has_the_same_weight_in_unequal_batches(
     tiny_run: ExperimentConfig, streets_store: Store
 ) -> None:
     """Eight images as batches of 3, 3 and 2: seg and edge are divided by the counts of all eight."""
@@ -207,7 +207,7 @@ def test_accumulated_batches_make_one_step(tiny_run: ExperimentConfig, streets_s
     assert worker.step == worker.steps == 2
 
 
-def test_the_control_trains_by_the_same_path(tiny_run: ExperimentConfig, streets_store: Store) -> None:
+def test_the_control_model_trains_by_the_same_path(tiny_run: ExperimentConfig, streets_store: Store) -> None:
     control = {"model.architecture": "deeplabv3plus", "loss.edge": 0, "loss.attention": 0, "training.epochs": 1}
     assert list(train(worker_of(with_overrides(tiny_run, control), streets_store))) == [1]
 
@@ -237,7 +237,7 @@ def poisoned(worker: TrainingWorker, *steps: int) -> TrainingWorker:
     return worker
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_at_that_step_and_names_terms_and_samples(
+def test_a_nonfinite_loss_stops_the_run_at_that_step_with_terms_and_samples(
     tiny_run: ExperimentConfig, streets_store: Store
 ) -> None:
     worker = poisoned(worker_of(tiny_run, streets_store), 5)
@@ -249,7 +249,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_that_step_and_names_terms_an
     assert saved == [3], "the checkpoint before it stays the last"
 
 
-def test_a_step_that_is_not_finite_can_be_skipped_without_a_trace(
+def test_a_nonfinite_step_can_be_skipped_without_a_trace(
     tiny_run: ExperimentConfig, streets_store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = with_overrides(tiny_run, {"training.on_nonfinite": "skip"})
@@ -271,9 +271,7 @@ def test_more_skipped_steps_than_allowed_end_the_run(tiny_run: ExperimentConfig,
         train(poisoned(worker_of(config, streets_store), 1, 2, 4))
 
 
-def test_gradients_are_scaled_down_to_the_norm_that_is_asked_for(
-    tiny_run: ExperimentConfig, streets_store: Store
-) -> None:
+def test_gradients_are_clipped_to_the_configured_norm(tiny_run: ExperimentConfig, streets_store: Store) -> None:
     """Without momentum and decay the first step's weights move by lr times the clipped norm."""
     plain = {"optimizer.momentum": 0.0, "optimizer.nesterov": False, "optimizer.weight_decay": 0.0}
     config = with_overrides(tiny_run, {**plain, "optimizer.clip_norm": 0.125, "optimizer.lr": 0.5})
@@ -293,9 +291,7 @@ def test_pictures_show_the_same_spread_of_samples_every_time(tiny_run: Experimen
     assert worker.picture("title").ndim == 3
 
 
-def test_without_validation_the_weights_are_those_of_a_run_that_validates(
-    tiny_run: ExperimentConfig, streets_store: Store
-) -> None:
+def test_weights_are_the_same_with_and_without_validation(tiny_run: ExperimentConfig, streets_store: Store) -> None:
     with_scores, without = (
         worker_of(with_overrides(tiny_run, {"data.val_split": split}), streets_store) for split in ("val", None)
     )
@@ -308,7 +304,7 @@ def test_without_validation_the_weights_are_those_of_a_run_that_validates(
         torch.testing.assert_close(weights(without)[key], value, rtol=0, atol=0)
 
 
-def test_a_run_validates_on_what_it_holds_out(tiny_run: ExperimentConfig, streets_store: Store) -> None:
+def test_a_run_validates_on_the_held_out_samples(tiny_run: ExperimentConfig, streets_store: Store) -> None:
     worker = worker_of(with_overrides(tiny_run, {"data.val_share": 0.4}), streets_store)
     assert worker.val_reader is not None
     assert (len(worker.train_reader), worker.steps) == (4, 2)
@@ -318,7 +314,7 @@ def test_a_run_validates_on_what_it_holds_out(tiny_run: ExperimentConfig, street
     assert report.whole.confusion.counts.sum() == sum(int((label != 255).sum()) for label in labels)
 
 
-def test_labels_that_are_all_void_have_no_score_and_leave_the_last_checkpoint_the_best(
+def test_entirely_void_labels_have_no_score_so_the_last_checkpoint_is_the_best(
     tiny_run: ExperimentConfig,
     streets_store: Store,
     monkeypatch: pytest.MonkeyPatch,

@@ -55,7 +55,7 @@ def test_entries_arrive_in_order_and_once(tmp_path: Path) -> None:
     assert arrived[-1]["steps"] == [[2, {"a": 0.9}]]
 
 
-def test_an_error_is_tried_again_and_said_after_the_second_time(tmp_path: Path) -> None:
+def test_an_error_is_retried_and_reported_after_the_second_attempt(tmp_path: Path) -> None:
     arrived: list[Entry] = []
     said: list[str] = []
     outbox = opened(tmp_path, to_list(arrived, TrackingError("no rights"), OSError("refused")), said.append)
@@ -68,7 +68,7 @@ def test_an_error_is_tried_again_and_said_after_the_second_time(tmp_path: Path) 
     ]
 
 
-def test_what_did_not_arrive_is_named_with_the_command_that_delivers_it(tmp_path: Path) -> None:
+def test_undelivered_entries_are_reported_with_the_command_that_delivers_them(tmp_path: Path) -> None:
     outbox = opened(tmp_path, to_list([], *(OSError("refused") for _ in range(99))))
     outbox.metrics([(1, {"a": 0.5}), (2, {"a": 0.5})])
     left = outbox.start().close(patience=0)
@@ -76,7 +76,7 @@ def test_what_did_not_arrive_is_named_with_the_command_that_delivers_it(tmp_path
     assert f"python -m jobs.sync-tracking {tmp_path}" in str(left)
 
 
-def test_an_outbox_that_is_given_to_another_run_delivers_everything_again(tmp_path: Path) -> None:
+def test_an_outbox_assigned_to_another_run_delivers_everything_again(tmp_path: Path) -> None:
     arrived: list[Entry] = []
     outbox = opened(tmp_path / "run" / "tracking", to_list(arrived))
     outbox.tags({"b": "c"})
