@@ -1,4 +1,4 @@
-"""Manifests as a user leaves them: filled in, with the files that they name; and with one mistake."""
+"""Manifests as a user fills them in, with the files that they name, and manifests with a mistake."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ VALUES = {
 
 
 def filled(name: str, folder: Path, **values: str) -> Path:
-    """A copy of ROOT/name in `folder` with every placeholder replaced, by `values` or VALUES."""
+    """Writes a copy of ROOT/name to `folder` with all placeholders replaced by `values` or VALUES; returns its path."""
     text = (ROOT / name).read_text()
     for placeholder, value in (VALUES | values).items():
         text = text.replace(placeholder, value)
@@ -33,7 +33,7 @@ def replace(path: Path, old: str, new: str) -> Path:
     """Makes one change to a file.
 
     Raises:
-        AssertionError: `old` is not there, so that the mistake of a test is always made.
+        AssertionError: `old` is not in the file, so that a test's mistake cannot be missing silently.
     """
     text = path.read_text()
     assert old in text, f"{old!r} is not in {path.name}"
@@ -42,12 +42,12 @@ def replace(path: Path, old: str, new: str) -> Path:
 
 
 def line_of(path: Path, text: str) -> int:
-    """The first line with `text`, counted from 1."""
+    """Returns the number of the first line with `text`, counted from 1."""
     return next(number for number, line in enumerate(path.read_text().splitlines(), 1) if text in line)
 
 
 def make_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home folder with the token and the MLflow credentials, as HOME of this process."""
+    """Creates a home folder with the token and the MLflow credentials, and sets HOME of this process to it."""
     for name in (".ray/auth_token", ".mlflow/credentials"):
         secret = folder / "home" / name
         secret.parent.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""A PostgreSQL of its own for a test, from Debian's packages: made in seconds, thrown away at the end."""
+"""A temporary PostgreSQL server for a test, from Debian's packages; it starts within seconds."""
 
 import os
 import pwd
@@ -17,21 +17,21 @@ from urllib.parse import quote
 import pytest
 
 ROLE: Final = "mlflow"
-"""Owns a database of the same name."""
+"""User that owns a database of the same name."""
 PASSWORD: Final = "pg: p@ss/w%rd"
-"""Has all that a URI must write another way."""
+"""Password with all characters that a URI must escape."""
 OPTIONS: Final = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "fsync": "off"}
 
 
 @contextmanager
 def running_postgres() -> Iterator[str]:
-    """The database's URI. Skips where Debian's package is missing, or where root has no other user to run it as."""
+    """Yields the database's URI. Skips if Debian's package is missing, or if root has no other user to run it as."""
     psycopg2 = pytest.importorskip("psycopg2", reason="psycopg2 is missing: pip install '.[server]'")
     programs = max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)
     if programs is None or not (programs / "initdb").exists():
         pytest.skip("PostgreSQL is missing: apt-get install postgresql")
     user, port = _user(), free_port()
-    # Not in pytest's folder, which is root's alone.
+    # Not in pytest's folder, which only root can access.
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     try:
         (folder / "password").write_text(PASSWORD)
@@ -66,7 +66,7 @@ def free_port() -> int:
 
 
 def _user() -> str | None:
-    """Whom to run it as: PostgreSQL refuses root. None: as who we are."""
+    """Returns the user to run the server as, since PostgreSQL refuses to run as root; None: the current user."""
     if os.geteuid() != 0:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Starts deploy/mlflow-server as a user does, and asks it things without MLflow's client."""
+"""Starts deploy/mlflow-server as a user does, and sends requests to it without MLflow's client."""
 
 import base64
 import json
@@ -18,24 +18,24 @@ SCRIPT: Final = Path(__file__).resolve().parents[2] / "deploy" / "mlflow-server"
 SECRET_KEY: Final = "0123456789abcdef" * 2
 
 User = tuple[str, str]
-"""Name and password."""
+"""User name and password."""
 
 
 @dataclass(frozen=True)
 class TeamServer:
-    """A server that runs."""
+    """A running server."""
 
     pid: int
     port: int
     folder: Path
-    """Has the server's `env` file, its `log`, the `artifacts`, and `private`, where its temporary files are."""
+    """Contains the server's `env` file, its `log`, the `artifacts`, and its temporary files in `private`."""
 
     @property
     def uri(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     def answer(self, path: str, user: User | None = None, body: Any = None, **headers: str) -> int:
-        """HTTP status of a bare request; a POST where there is a body, which goes as JSON."""
+        """Returns the HTTP status of a plain request, which is a POST if there is a body, sent as JSON."""
         data = None
         if body is not None:
             data = json.dumps(body).encode()
@@ -56,7 +56,7 @@ class TeamServer:
             return False
 
     def processes(self) -> list[int]:
-        """The script's and all that it started."""
+        """Returns the ids of the script's process and of all processes that it started."""
         found = [self.pid]
         for pid in found:
             found += [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
@@ -64,7 +64,7 @@ class TeamServer:
 
 
 def environment(settings: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Ours with some settings, and without any of MLflow's that is not meant for this server."""
+    """Returns this process's environment with the given settings, without MLflow variables for other servers."""
     ours = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
     return {**ours, **(settings or {})}
 
@@ -77,7 +77,7 @@ def write_env_file(file: Path, settings: Mapping[str, str], mode: int = 0o600) -
 
 @contextmanager
 def running_server(folder: Path, port: int, settings: Mapping[str, str]) -> Iterator[TeamServer]:
-    """Starts the script by an env file in `folder`, and stops it by SIGTERM."""
+    """Starts the script with an env file in `folder`, and stops it with SIGTERM."""
     private = folder / "private"
     private.mkdir()
     file = write_env_file(folder / "env", {"MLFLOW_PORT": str(port), **settings})

@@ -1,4 +1,4 @@
-"""cluster.yaml: what `ray up` makes of it on AWS, and what the check says of it and of the mistakes that are likely."""
+"""The check of cluster.yaml: its output for the file and for likely mistakes."""
 
 import os
 import re
@@ -158,9 +158,9 @@ MISTAKES = {
         "cluster_name: gscnn",
         "Ray refuses it: `head_node_type` must be one of `available_node_types`.",
     ),
-    "something that is no YAML": ("provider:\n", "provider: {\n", "  region: *region", "not valid YAML: "),
+    "something that is not YAML": ("provider:\n", "provider: {\n", "  region: *region", "not valid YAML: "),
 }
-"""Mistake -> what is replaced, by what, text on the line that is named, what is said of it."""
+"""Mistake -> old text, new text, text on the reported line, message."""
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
@@ -204,7 +204,7 @@ def test_a_missing_or_readable_secret_is_found_before_a_machine_is_started(good:
 
 
 def test_the_command_returns_a_status_and_imports_neither_torch_nor_ray_unnecessarily(good: Path) -> None:
-    """Importing gscnn takes 8 s and Ray one, so a file that does not fit Ray's schema is told of before either."""
+    """Importing gscnn takes 8 s and Ray 1 s, so a file that does not fit Ray's schema is reported before either."""
     done = _run("-m", "jobs.check_cluster", str(good))
     assert done.returncode == 0, done.stderr
     assert "no fault" in done.stdout

@@ -1,4 +1,4 @@
-"""deploy/Dockerfile: what is in the image and what must not be, as far as that can be told without Docker."""
+"""deploy/Dockerfile: what the image contains and must not contain, as far as can be checked without Docker."""
 
 import re
 import shlex
@@ -12,11 +12,11 @@ import pytest
 from tests.deploy_tests.filling import ROOT
 
 KNOWN = {"FROM", "RUN", "ENV", "WORKDIR", "COPY", "USER"}
-"""Instructions of the file; another one is a slip, or must be thought about here."""
+"""Instructions in the file; any other is a mistake, or must be added here with a test."""
 
 
 def instructions() -> list[tuple[str, str]]:
-    """Instruction and its arguments, continued lines joined."""
+    """Returns each instruction with its arguments, with continued lines joined."""
     text = re.sub(r"^\s*#.*\n", "", (ROOT / "deploy/Dockerfile").read_text(), flags=re.MULTILINE)
     lines = text.replace("\\\n", " ").splitlines()
     return [(line.split(maxsplit=1)[0], line.split(maxsplit=1)[1]) for line in lines if line.strip()]
@@ -27,7 +27,7 @@ def arguments(instruction: str) -> list[str]:
 
 
 def installation() -> list[str]:
-    """The command that installs the dependencies, in words."""
+    """Returns the command that installs the dependencies, split into words."""
     commands = [part.strip() for run in arguments("RUN") for part in run.split("&&")]
     return shlex.split(next(command for command in commands if command.startswith("uv pip install")))
 
@@ -66,7 +66,7 @@ def test_the_build_context_excludes_history_data_and_env_files() -> None:
 
 
 def test_ray_up_finds_what_it_needs_in_the_container() -> None:
-    """rsync and ssh for the head, which starts workers; a home that `docker inspect` tells; Ubuntu's user 1000."""
+    """rsync and ssh for the head, which starts workers; a home that `docker inspect` shows; Ubuntu's user 1000."""
     install = next(command for command in arguments("RUN") if "apt-get install" in command)
     assert {"rsync", "openssh-client", "wget"} <= set(install.split())
     assert "HOME=/home/ray" in arguments("ENV")
@@ -77,7 +77,7 @@ def test_ray_up_finds_what_it_needs_in_the_container() -> None:
 
 
 def test_the_image_installs_the_pinned_versions(tmp_path: Path) -> None:
-    """Resolves the very command, installing nothing."""
+    """Resolves the same command without installing anything."""
     uv = Path(sys.executable).with_name("uv")
     if not uv.is_file():
         pytest.skip("uv is not in this environment")

@@ -1,4 +1,4 @@
-"""deploy/kuberay.yaml: the committed file, and what is said of mistakes that Kubernetes would take without a word."""
+"""The check of deploy/kuberay.yaml: the committed file, and mistakes that Kubernetes would accept silently."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -141,7 +141,7 @@ MISTAKES = {
         "spec.entrypoint: is never run in InteractiveMode, which waits for your job; delete it",
     ),
 }
-"""Mistake -> what is replaced, by what, text on the line that is named, what is said of it."""
+"""Mistake -> old text, new text, text on the reported line, message."""
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
@@ -155,7 +155,7 @@ def test_a_mistake_is_reported_with_line_field_and_remedy(mistake: str, good: Pa
 
 
 def test_an_extra_letter_in_any_field_of_the_file_is_found(good: Path) -> None:
-    """Each key below `spec` in turn; those that a user may choose freely are left out."""
+    """Changes each key below `spec` in turn, except those that users may choose freely."""
     document, schema = yaml.safe_load(good.read_text()), jsonschema.Draft7Validator(kuberay.schema())
     slips = [(holder, key) for holder, key, of in _keys(document["spec"], "spec") if of not in FREE]
     assert len(slips) > 80
@@ -170,7 +170,7 @@ FREE = {"rayStartParams", "requests", "limits"}
 
 
 def _keys(value: Any, name: str) -> Iterator[tuple[dict[str, Any], str, str]]:
-    """Every mapping below `value` with each of its keys, and the field that it belongs to."""
+    """Yields every mapping below `value` with each of its keys, and the field that it belongs to."""
     if isinstance(value, list):
         for item in value:
             yield from _keys(item, name)
@@ -213,7 +213,7 @@ def test_each_pod_has_the_same_variables_and_its_secrets_come_from_secrets(good:
 
 
 def test_a_pods_pre_stop_hook_takes_as_long_as_its_notice(good: Path) -> None:
-    """Ray is told of as many seconds as the pod then waits, and both fit into Kubernetes' own limit."""
+    """The notice to Ray has the number of seconds that the pod then waits, within Kubernetes' own limit."""
     cluster = yaml.safe_load(good.read_text())["spec"]["rayClusterSpec"]
     spec = cluster["workerGroupSpecs"][0]["template"]["spec"]
     command = spec["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][-1].split()

@@ -1,4 +1,4 @@
-"""deploy/mlflow-server on a real PostgreSQL: who gets in, what they may do, what arrives, and what shows of secrets."""
+"""deploy/mlflow-server with a real PostgreSQL: access, permissions, delivered data, and secrecy of passwords."""
 
 import sys
 import time
@@ -30,7 +30,7 @@ CREATE_USER: Final = "/api/2.0/mlflow/users/create"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TeamServer]:
-    """With users alice and bob-1."""
+    """A server with the users alice and bob-1."""
     pytest.importorskip("flask_wtf", reason="Flask-WTF is missing: pip install '.[server]'")
     folder = tmp_path_factory.mktemp("mlflow-server")
     with running_postgres() as database:
@@ -41,7 +41,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TeamServer]:
             "MLFLOW_AUTH_ADMIN_PASSWORD": ADMIN[1],
             "MLFLOW_FLASK_SERVER_SECRET_KEY": SECRET_KEY,
             "MLFLOW_WORKERS": "1",
-            "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "true",  # Must not get through.
+            "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "true",  # Must be ignored.
         }
         with running_server(folder, free_port(), settings) as server:
             for name, password in (ALICE, BOB):
@@ -51,7 +51,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TeamServer]:
 
 @pytest.fixture
 def be(monkeypatch: pytest.MonkeyPatch, server: TeamServer, tmp_path: Path) -> Callable[[User | None], None]:
-    """Makes this process a user, or nobody."""
+    """Returns a function that gives this process a user's credentials, or none."""
     monkeypatch.setenv("HOME", str(tmp_path))
 
     def be(user: User | None) -> None:
@@ -130,14 +130,14 @@ def test_only_the_admin_creates_users(server: TeamServer) -> None:
 
 @pytest.fixture
 def opened() -> Iterator[list[str]]:
-    """Files and folders that this process opens or makes."""
+    """Files and folders that this process opens or creates."""
     seen, active = list[str](), True
 
     def note(event: str, arguments: tuple[Any, ...]) -> None:
         if active and event in ("open", "os.mkdir", "os.rename", "os.link"):
             seen.append(str(arguments[0]))
 
-    sys.addaudithook(note)  # For good: Python has no way to take one off.
+    sys.addaudithook(note)  # Permanent: Python cannot remove audit hooks.
     yield seen
     active = False
 
@@ -244,7 +244,7 @@ def test_a_password_that_stops_working_is_reported_and_loses_nothing(
     assert "rejects this password of user 'alice' (401)" in said[0] and "training continues" in said[0]
     assert left.waiting == "metrics of 1 steps, status" and "(401)" in str(left) and "jobs.sync-tracking" in str(left)
     be(None)
-    # What MLflow reads itself; a running training reads a change of it within ten seconds.
+    # MLflow reads this file itself; a running training job notices a change within ten seconds.
     credentials = tmp_path / ".mlflow" / "credentials"
     credentials.parent.mkdir()
     name, password = ALICE[0], ALICE[1].replace("%", "%%")

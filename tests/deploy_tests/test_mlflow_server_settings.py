@@ -1,4 +1,4 @@
-"""What deploy/mlflow-server refuses before anything starts."""
+"""Settings that deploy/mlflow-server rejects before anything starts."""
 
 import subprocess
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ GOOD: Final = {
     "MLFLOW_AUTH_ADMIN_PASSWORD": "of the admin",
     "MLFLOW_FLASK_SERVER_SECRET_KEY": SECRET_KEY,
 }
-"""Settings that are taken; nothing listens at the database's port."""
+"""Valid settings; nothing listens at the database's port."""
 
 
 def start(*arguments: Path, settings: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,4 @@
-"""What Ray makes of cluster.yaml: its autoscaler, and its preparation of an AWS account that is all in memory."""
+"""How Ray uses cluster.yaml: its autoscaler, and its setup of an AWS account that is simulated in memory."""
 
 import copy
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, str, str]]:
-    """EC2 of an account, its security group, which lets ssh in from one address, and a machine image."""
+    """EC2 of an account, its security group, which allows ssh from one address, and a machine image."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
     with mock_aws():
@@ -91,7 +91,7 @@ def test_spot_machines_are_started_first_up_to_their_maximum(tmp_path: Path) -> 
 
 
 def test_without_spot_capacity_the_user_must_swap_two_numbers_because_ray_does_not(tmp_path: Path) -> None:
-    """What cluster.yaml says of spot_workers. Should Ray learn to change over by itself, that comment must change."""
+    """As cluster.yaml says about spot_workers. If Ray ever falls back by itself, that comment must change."""
     monitor = CloudResourceMonitor()
     refused = {"instance_type": "gpu_spot", "new_instance_status": telling.Instance.ALLOCATION_FAILED}
     monitor.notify([telling.InstanceUpdateEvent(**refused)])
@@ -100,7 +100,7 @@ def test_without_spot_capacity_the_user_must_swap_two_numbers_because_ray_does_n
 
 
 def _config(folder: Path, **max_workers: int) -> AutoscalingConfig:
-    """The file with such numbers, as the autoscaler on the head reads it."""
+    """Returns the file's config with these numbers, as the autoscaler on the head reads it."""
     config = yaml.safe_load(filled("cluster.yaml", folder).read_text())
     for name, most in max_workers.items():
         config["available_node_types"][name] |= {"resources": {"CPU": 8, "GPU": 1}, "max_workers": most}
@@ -109,7 +109,7 @@ def _config(folder: Path, **max_workers: int) -> AutoscalingConfig:
 
 
 def _launched(config: AutoscalingConfig, monitor: CloudResourceMonitor, gpus: int) -> dict[str, int]:
-    """Node type -> how many the autoscaler starts for so many workers of one GPU each."""
+    """Returns node type -> number of nodes that the autoscaler starts for `gpus` workers with one GPU each."""
 
     class Silent(AutoscalerEventLogger):
         def __init__(self) -> None: ...

@@ -1,4 +1,4 @@
-"""What the fault tests share: one store of small scenes, and what an undisturbed training on it ends with."""
+"""Fixtures of the fault tests: a store of small scenes, and the weights of an uninterrupted training run on it."""
 
 import signal
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def undisturbed(folder: Path) -> str:
-    """The weights that an undisturbed run ends with."""
+    """The weights at the end of an uninterrupted run."""
     run = Driven(folder, "undisturbed")
     run.start()
     assert run.end() == 0, run.log.read_text()[-3000:]

@@ -1,4 +1,4 @@
-"""Trainings as subprocesses that tests may kill, and what is left of them."""
+"""Training runs as subprocesses that tests may kill, and what they leave."""
 
 import hashlib
 import os
@@ -32,12 +32,12 @@ TINY = {
     "model.shape-widths": (8, 8, 8, 8),
     "loss.dual": 1.0,
 }
-"""Three epochs of ten steps on 40 scenes; the dual-task term draws random numbers in each."""
+"""Three epochs of ten steps on 40 scenes; the dual-task term draws random numbers in each step."""
 
 
 @dataclass
 class Driven:
-    """One command line of a job, which may be started again and again."""
+    """A command line of a job, which may be started repeatedly."""
 
     folder: Path
     name: str
@@ -45,7 +45,7 @@ class Driven:
     environment: dict[str, str] = field(default_factory=dict)
     job: str = "jobs.train"
     before: list[str] = field(default_factory=list)
-    """What the command line begins with, to submit it."""
+    """Prefix of the command line, to submit it."""
     store: AnyPath | None = None
     """None: `store` in the folder."""
     storage: AnyPath | None = None
@@ -91,7 +91,7 @@ class Driven:
 
     @property
     def variables(self) -> dict[str, str]:
-        """Environment of its processes."""
+        """Environment of the job's processes."""
         inherited = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
         return {**inherited, "PYTHONPATH": f"{ROOT}:{ROOT / 'platform'}", "OMP_NUM_THREADS": "1", **self.environment}
 
@@ -99,11 +99,11 @@ class Driven:
         return re.search(pattern, self.log.read_text()) is not None
 
     def found(self, pattern: str) -> str:
-        """What the pattern's group stands for in the log, the last time."""
+        """Returns what the pattern's group matched in the log, the last time."""
         return re.findall(pattern, self.log.read_text())[-1]
 
     def wait_for(self, pattern: str, seconds: float = 180) -> float:
-        """Waits until the log has `pattern`; returns how long that took."""
+        """Waits until `pattern` is in the log; returns how long that took."""
         began = time.monotonic()
         while not self.said(pattern):
             assert time.monotonic() - began < seconds, f"no {pattern!r} in {seconds} s:\n{self.log.read_text()[-3000:]}"
@@ -120,12 +120,12 @@ class Driven:
         self.process.send_signal(number)
 
     def end(self, seconds: float = 240) -> int:
-        """Waits for the end; returns the exit status."""
+        """Waits for the end of the job; returns the exit status."""
         assert self.process is not None
         return self.process.wait(timeout=seconds)
 
     def at_step(self, step: int) -> None:
-        """Waits for the progress line of a step, an even one."""
+        """Waits for the progress line of a step, which must be even."""
         epoch, in_epoch = divmod(step - 1, 10)
         self.wait_for(rf"epoch +{epoch + 1}/\d+ · step +{in_epoch + 1}/10")
 
@@ -146,12 +146,12 @@ class Driven:
         assert self.steps_of("val/miou") == [0, 1, 2, 3]
 
     def workers(self) -> list[psutil.Process]:
-        """The Train workers of this cluster, which are no children of the driver but of its raylet."""
+        """Ray Train's workers of this cluster, which are children not of the driver but of its raylet."""
         assert self.process is not None
         return train_workers(psutil.Process(self.process.pid))
 
     def weights(self) -> str:
-        """sha256 of the weights of the last step."""
+        """Returns the sha256 of the weights at the last step."""
         return hashlib.sha256((self.run_folder / f"step-{STEPS:08d}" / "model.pt").read_bytes()).hexdigest()
 
     def mlflow_runs(self) -> list[Run]:
@@ -160,7 +160,7 @@ class Driven:
         return list(client.search_runs(experiments, f"attributes.run_name = '{self.name}'"))
 
     def steps_of(self, key: str) -> list[int]:
-        """Of the metric's history, in the order in which it was logged."""
+        """Returns the steps of the metric's history, in the order in which they were logged."""
         [run] = self.mlflow_runs()
         history = self._client().get_metric_history(run.info.run_id, key)
         return [metric.step for metric in sorted(history, key=lambda metric: metric.timestamp)]
@@ -170,6 +170,6 @@ class Driven:
 
 
 def train_workers(process: psutil.Process) -> list[psutil.Process]:
-    """Ray Train's workers below a driver that has its own cluster, or below a node's raylet."""
+    """Returns Ray Train's workers below a driver with its own cluster, or below a node's raylet."""
     children = process.children(recursive=True)
     return [child for child in children if any("RayTrainWorker" in word for word in child.cmdline())]

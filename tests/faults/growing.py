@@ -1,7 +1,7 @@
-"""A cluster on this machine that starts without any node that runs tasks, and grows by Ray's own autoscaler.
+"""A cluster on this machine that starts without nodes for tasks and is scaled up by Ray's own autoscaler.
 
-As `ray.cluster_utils.AutoscalingCluster`, which cannot be used: its example.yaml is not in Ray's wheel, and it starts
-and ends with `ray stop --force`, which ends all of the machine's other clusters as well.
+Like `ray.cluster_utils.AutoscalingCluster`, which cannot be used: its example.yaml is not in Ray's wheel, and it starts
+and ends with `ray stop --force`, which also ends all other clusters on the machine.
 """
 
 import json
@@ -32,7 +32,7 @@ UNUSED = (
     "head_start_ray_commands",
     "worker_start_ray_commands",
 )
-"""Lists that Ray's autoscaler wants in the file, and that this provider has no use for."""
+"""Lists that Ray's autoscaler requires in the file and this provider does not use."""
 OBJECT_STORE = 100_000_000
 START_SECONDS = 150
 
@@ -48,15 +48,15 @@ def free_ports(count: int) -> list[int]:
 
 
 class GrowingCluster:
-    """A head of 0 CPUs.
+    """A head node with 0 CPUs, which the autoscaler adds nodes to.
 
     Args:
-        node: CPUs and GPUs of the nodes that may join; Ray takes our word for the GPUs.
-        most: how many may.
+        node: CPUs and GPUs of the nodes that may join; Ray does not check that the GPUs exist.
+        most: maximum number of these nodes.
     """
 
     def __init__(self, node: dict[str, int], most: int) -> None:
-        # A short path, for Ray's sockets. Not pytest's, and not /tmp, where jobs look for a cluster to join.
+        # A short path, for Ray's sockets: not pytest's folder, and not /tmp, where jobs look for a cluster to join.
         self.folder = Path(tempfile.mkdtemp(prefix="grow"))
         gcs, dashboard, client = free_ports(3)
         host = get_node_ip_address()
@@ -102,7 +102,7 @@ class GrowingCluster:
                 "gcs_address": self.address,
                 "head_node_id": FAKE_HEAD_NODE_ID,
                 "launch_multiple": True,
-                # All nodes have one address, and nothing is installed on them by ssh.
+                # All nodes have the same address, and nothing is installed on them by ssh.
                 "use_node_id_as_ip": True,
                 "disable_node_updaters": True,
                 "disable_launch_config_check": True,
@@ -127,14 +127,14 @@ class GrowingCluster:
             "RAY_FAKE_CLUSTER": "1",
             "AUTOSCALER_UPDATE_INTERVAL_S": "1",
             "RAY_enable_autoscaler_v2": "1",
-            # By these the autoscaler knows the head for the node of its provider.
+            # These variables let the autoscaler identify the head as the node of its provider.
             "RAY_CLOUD_INSTANCE_ID": FAKE_HEAD_NODE_ID,
             "RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_NODE_ID,
         }
 
     @property
     def variables(self) -> dict[str, str]:
-        """Environment of what belongs to this cluster, and of jobs that join it."""
+        """Environment of this cluster's processes, and of jobs that join it."""
         inherited = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
         return {
             **inherited,
@@ -152,7 +152,7 @@ class GrowingCluster:
         return []
 
     def grown(self) -> int:
-        """How many nodes there are beside the head."""
+        """Returns the number of nodes besides the head."""
         raylets = 0
         for process in self._processes():
             with suppress(psutil.NoSuchProcess):
@@ -160,7 +160,7 @@ class GrowingCluster:
         return raylets - 1
 
     def run(self, *words: object, seconds: float = 240) -> tuple[int, str, int]:
-        """Exit status and output of a job that joins this cluster, and how many nodes there were at most meanwhile."""
+        """Runs a job on this cluster; returns exit status, output and the maximum number of nodes during the job."""
         log, most = self.folder / "job", 0
         with log.open("wb") as out:
             job = subprocess.Popen(
@@ -182,7 +182,7 @@ class GrowingCluster:
         return job.wait(), log.read_text(encoding="utf-8"), most
 
     def close(self) -> None:
-        """Ends what this cluster started, and nothing else."""
+        """Ends everything that this cluster started, and nothing else."""
         processes = self._processes()
         self.process.terminate()
         with suppress(subprocess.TimeoutExpired):

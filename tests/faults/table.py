@@ -1,4 +1,4 @@
-"""Collects the rows of docs/operate.md's fault table, one a fault that was injected."""
+"""Collects the rows of the fault table in docs/operate.md, one per injected fault."""
 
 from tests.tables import add_row
 
@@ -6,5 +6,5 @@ COLUMNS = ("fault", "how it was injected", "what was lost", "seconds until train
 
 
 def note(fault: str, how: str, lost: str, seconds: float) -> None:
-    """A row, where FAULTS_TABLE names a file."""
+    """Adds a row if FAULTS_TABLE names a file."""
     add_row("FAULTS_TABLE", COLUMNS, fault, how, lost, f"{seconds:.0f}")

@@ -1,4 +1,4 @@
-"""Disks that are full, for real: small ones that are mounted for the test. `make faults`."""
+"""Full disks: small real ones that are mounted for the test. `make faults`."""
 
 import shutil
 import time
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 
 def fill(disk: Path, free: int) -> Path:
-    """A file that leaves `free` bytes, or less where others write at the same time."""
+    """Writes a file that leaves `free` bytes, or fewer if other processes write at the same time."""
     filler = disk / "filler"
     with suppress(OSError):
         filler.write_bytes(bytes(max(0, shutil.disk_usage(disk).free - free)))

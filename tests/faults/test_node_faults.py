@@ -1,4 +1,4 @@
-"""Nodes of a cluster that die or are taken away under a training: raylets on this machine. `make faults`."""
+"""Cluster nodes that are lost or preempted during training; they are raylets on this machine. `make faults`."""
 
 import signal
 import subprocess
@@ -17,7 +17,7 @@ from tests.faults.table import note
 
 pytestmark = pytest.mark.slow
 
-# What docs/operate.md advises: a dead node is noticed after 15 s.
+# As docs/operate.md advises: a lost node is detected after 15 s.
 HEALTH = {"period_ms": "2000", "timeout_ms": "5000", "failure_threshold": "3", "initial_delay_ms": "2000"}
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
 VARIABLES = {
@@ -28,7 +28,7 @@ VARIABLES = {
 
 
 class Nodes(Cluster):
-    """A head, and nodes for one worker each."""
+    """A head node, and nodes for one worker each."""
 
     def __init__(self, head_cpus: int, nodes: int) -> None:
         head = {"num_cpus": head_cpus, "include_dashboard": True, "dashboard_port": 8299}
@@ -40,7 +40,7 @@ class Nodes(Cluster):
         self.add_node(num_cpus=1)
 
     def with_workers(self) -> list[Node]:
-        """Nodes that a worker of a training runs on."""
+        """Returns the nodes on which a training worker runs."""
         return [node for node in self.worker_nodes if train_workers(raylet(node))]
 
     def kill(self, node: Node) -> None:
@@ -53,7 +53,7 @@ def raylet(node: Node) -> psutil.Process:
 
 @pytest.fixture
 def nodes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
-    """A head that runs no workers and three nodes, or what the test asks for."""
+    """A head node without workers and three nodes, or the nodes that the test requests."""
     ray.shutdown()
     for key, value in VARIABLES.items():
         monkeypatch.setenv(key, value)
@@ -64,7 +64,7 @@ def nodes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
 
 @pytest.fixture
 def run(run: Driven, nodes: Nodes) -> Driven:
-    """A training on these nodes."""
+    """A training run on these nodes."""
     assert nodes.address is not None
     run.environment = {**VARIABLES, "RAY_ADDRESS": nodes.address}
     run.extra = {"cpus-per-worker": 1}
@@ -130,7 +130,7 @@ def test_node_taken_away_with_notice(run: Driven, nodes: Nodes) -> None:
     )
 
 
-# The nodes of such a cluster share a folder, in which each unpacks the job's code over the others'.
+# The nodes of this cluster share a folder, and each unpacks the job's code there over that of the others.
 @pytest.mark.parametrize("nodes", [(2, 0)], indirect=True)
 def test_ray_job_stop(run: Driven, nodes: Nodes, undisturbed: str) -> None:
     job = [*RAY, "job"]

@@ -1,4 +1,4 @@
-"""Store and checkpoints on an object store that fails, as a local S3 endpoint does. `make faults`."""
+"""Store and checkpoints on an object store that fails: a local S3 endpoint. `make faults`."""
 
 import signal
 import time
@@ -19,7 +19,7 @@ OUTAGE_SECONDS = 25
 
 @pytest.fixture
 def remote_run(run: Driven, remote: str, tmp_path: Path) -> Driven:
-    """A run whose store and checkpoints are on the endpoint, and whose nodes have an empty cache."""
+    """A run with store and checkpoints on the endpoint, and with an empty cache on the nodes."""
     place = as_path(remote)
     assert isinstance(place, RemotePath)
     for file in (run.folder / "store").rglob("*.*"):

@@ -1,4 +1,4 @@
-"""Jobs on a cluster that has no node for them until they ask: they wait, say for what, and run. `make faults`."""
+"""Jobs on a cluster without nodes until they request them: they wait, print what for, and run. `make faults`."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ Grow = Callable[[dict[str, int], int], GrowingCluster]
 
 @pytest.fixture
 def growing() -> Iterator[Grow]:
-    """Starts the test's cluster: what a node of it has, and how many may join."""
+    """Starts the test's cluster, given the resources of a node and the maximum number of nodes."""
     started: list[GrowingCluster] = []
 
     def start(node: dict[str, int], most: int) -> GrowingCluster:
@@ -38,14 +38,14 @@ def growing() -> Iterator[Grow]:
 
 @pytest.fixture(scope="module")
 def checkpoint(folder: Path) -> Path:
-    """A small model that was not trained."""
+    """A small untrained model."""
     small = {"model.aspp_channels": 8, "model.low_level_channels": 8, "model.shape_widths": (8, 8, 8, 8)}
     save_checkpoint(folder / "checkpoint", with_overrides(RECIPES["streets"], small), open_store(str(folder / "store")))
     return folder / "checkpoint"
 
 
 def seconds_waited(log: str, for_what: str) -> int:
-    """What the job said of its wait: for what, and at its end how long."""
+    """Returns how long the job waited, in seconds; asserts that it printed this and what it waited for."""
     waits = re.findall(r"^waiting for nodes: (.+?)(?: · (\d+)s)?$", log, re.M)
     assert [what for what, _ in waits] == [for_what, for_what], log[-3000:]
     return int(waits[1][1])

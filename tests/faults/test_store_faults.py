@@ -1,4 +1,4 @@
-"""Each fault is made on a real store; what is asserted is where it is found and what the message names."""
+"""Faults of real stores: the tests assert where each fault is found and what the message contains."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ Rows = list[tuple[str, SampleArrays]]
 
 @pytest.fixture
 def copy(streets_store: Store, tmp_path: Path) -> Path:
-    """A store of one's own, to damage."""
+    """A copy of a store, to damage."""
     return shutil.copytree(str(streets_store.path), tmp_path / "store")
 
 
@@ -35,7 +35,7 @@ def faults(folder: Path) -> list[str]:
 
 
 def place(file: Path, row: int, column: str) -> int:
-    """Where a column of a row has the middle of its bytes."""
+    """Returns the file offset of the middle byte of a row's column."""
     with open_part(file) as opened:
         names = opened.schema_arrow.names
         chunk = opened.metadata.row_group(row).column(names.index(column))
@@ -43,7 +43,7 @@ def place(file: Path, row: int, column: str) -> int:
 
 
 def rewrite(folder: Path, file: str, change: Callable[[Rows], object]) -> None:
-    """Changes the rows of a part, with checksums that fit: a store that is whole and wrong."""
+    """Changes the rows of a part and updates the checksums: the store is intact but wrong."""
     with open_part(folder / file) as opened:
         keys = read_keys(opened, range(opened.num_row_groups))
         rows = [(key[0], SampleArrays(**read_arrays(opened, row, *key[1:]))) for row, key in enumerate(keys)]
@@ -59,7 +59,7 @@ def rewrite(folder: Path, file: str, change: Callable[[Rows], object]) -> None:
 
 
 def changed(rows: Rows, row: int, key: str, pixel: tuple[int, int], value: int) -> None:
-    """Sets one pixel of one array."""
+    """Sets a pixel of an array."""
     name, arrays = rows[row]
     fields = {of: getattr(arrays, of) for of in ARRAYS}
     fields[key] = fields[key].copy()
@@ -68,7 +68,7 @@ def changed(rows: Rows, row: int, key: str, pixel: tuple[int, int], value: int) 
 
 
 def noise(seed: int, rows: int = 3) -> Rows:
-    """Tiny samples that do not compress, so that every part of them has the same length."""
+    """Tiny incompressible samples, so that all parts have the same length."""
     rng = np.random.default_rng(seed)
     values = [{key: rng.integers(0, 256, SIZE, dtype=np.uint8) for key in ARRAYS[1:]} for _ in range(rows)]
     images = [rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8) for _ in range(rows)]
@@ -88,7 +88,7 @@ def test_no_flipped_bit_of_a_page_is_ever_read_as_other_values(tmp_path: Path) -
     content, truth = file.read_bytes(), everything(file)
     footer = int.from_bytes(content[-8:-4], "little")
     refused = 0
-    # Every 13th of the 8 x 3,000 bits, which meets every bit of a byte; all of them were tried once.
+    # Every 13th of the 8 x 3,000 bits, which covers every bit of a byte; all bits were tried once.
     for bit in range(4 * 8, (len(content) - footer - 8) * 8, 13):
         flip_bit(file, bit // 8, bit % 8)
         try:

@@ -1,4 +1,4 @@
-"""Sweeps whose driver or whose trials are killed, started again by the same command. `make faults`."""
+"""Sweeps whose driver or trials are killed, resumed by the same command. `make faults`."""
 
 import signal
 import time
@@ -30,7 +30,7 @@ def sweep(run: Driven) -> Driven:
 
 
 def trials_of(sweep: Driven) -> dict[str, Run]:
-    """Run id -> MLflow run."""
+    """Returns run id -> MLflow run."""
     client = mlflow.MlflowClient(f"sqlite:///{sweep.runs}/mlflow.db")
     [parent] = sweep.mlflow_runs()
     found = client.search_runs([parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
@@ -38,7 +38,7 @@ def trials_of(sweep: Driven) -> dict[str, Run]:
 
 
 def assert_whole(sweep: Driven) -> None:
-    """One parent, four trials, every step of each once."""
+    """Asserts that there are one parent run and four trials, with every step exactly once."""
     assert [run.info.status for run in sweep.mlflow_runs()] == ["FINISHED"]
     trials = trials_of(sweep)
     assert sorted(str(run.info.run_name) for run in trials.values()) == [f"trial-00{number}" for number in range(4)]

@@ -1,4 +1,4 @@
-"""What goes wrong with tracking, made to go wrong: servers killed, hung and slow, writers killed, twenty at once."""
+"""Faults of tracking: servers that are killed, hang or are slow, killed writers, and twenty writers at once."""
 
 import importlib
 import multiprocessing
@@ -37,7 +37,7 @@ def free_port() -> int:
 
 
 class Server:
-    """`mlflow server` over a SQLite file, in a process group of its own."""
+    """`mlflow server` with a SQLite file, in its own process group."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.database, self.port = folder, folder / "mlflow.db", free_port()
@@ -61,7 +61,7 @@ class Server:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     def kill(self) -> None:
-        """SIGKILL to the server and its worker."""
+        """Sends SIGKILL to the server and its worker."""
         if self._process is not None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
@@ -78,7 +78,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 @contextmanager
 def hung_server() -> Iterator[str]:
-    """Takes connections and never answers."""
+    """Accepts connections and never answers."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen(64)
@@ -86,7 +86,7 @@ def hung_server() -> Iterator[str]:
 
 
 def until(true: Callable[[], bool], seconds: float, what: str) -> float:
-    """Seconds that it took."""
+    """Waits until `true()` holds; returns the seconds that it took."""
     began = time.monotonic()
     while not true():
         assert time.monotonic() - began < seconds, f"not within {seconds} s: {what}"
@@ -108,7 +108,7 @@ def log(outbox: Outbox, first: int, last: int) -> None:
 
 
 def steps_of(database: Path, run_id: str, key: str) -> list[int]:
-    """Steps of all rows in the order in which they were inserted, each as often as it is there."""
+    """Returns the steps of all rows in the order in which they were inserted, including duplicates."""
     with closing(sqlite3.connect(database, timeout=20)) as connection:
         rows = connection.execute(
             "select step from metrics where run_uuid = ? and key = ? order by rowid", (run_id, key)
@@ -276,7 +276,7 @@ def test_a_killed_writer_leaves_no_gap_and_no_step_twice(tmp_path: Path) -> None
 
 
 def write_a_run(number: int, folder: Path, uri: str, run_id: str, start: Connection) -> None:
-    """200 steps of 5 keys, one call a step."""
+    """Writes 200 steps of 5 keys, one call per step."""
     start.recv()
     outbox = open_outbox(RunRef(folder / str(number) / "tracking", uri, run_id)).start()
     for step in range(1, 201):

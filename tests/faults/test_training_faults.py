@@ -1,4 +1,4 @@
-"""Trainings that are killed for real and started again by the same command. Minutes each: `make faults`."""
+"""Training runs that are really killed and resumed by the same command, minutes each. `make faults`."""
 
 import random
 import signal
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_driver_killed_three_times(run: Driven, undisturbed: str) -> None:
-    # One per epoch, early in it: Ray stops the workers of a dead driver only seconds later, some steps further on.
+    # Once per epoch, early: Ray stops the workers of a killed driver only seconds and some steps later.
     steps = [10 * epoch + random.Random(epoch).choice((2, 4)) for epoch in range(3)]
     for step in steps:
         run.start()

@@ -1,4 +1,4 @@
-"""What the tests of several hosts share: the hosts, a cluster that `ray up` started on them, and a tracking server."""
+"""Fixtures of the multi-host tests: the hosts, a cluster that `ray up` started on them, and a tracking server."""
 
 import os
 import re
@@ -19,12 +19,12 @@ FILE = "deploy/on-premises.yaml"
 TRACKING = f"http://{address(HEAD)}:5000"
 TOKEN = {"RAY_AUTH_MODE": "token"}
 DASHBOARD = {**TOKEN, "RAY_API_SERVER_ADDRESS": "http://localhost:8265"}
-"""What a user exports before `ray job`."""
+"""Variables that a user exports before `ray job`."""
 
 
 @dataclass(frozen=True)
 class Secrets:
-    """What must be nowhere but in the files that are meant to hold it."""
+    """Secrets, which must be only in the files that are meant to hold them."""
 
     mlflow: str = field(default_factory=lambda: secrets.token_hex(16))
     """Password of MLflow's administrator."""
@@ -32,13 +32,13 @@ class Secrets:
 
     @property
     def token(self) -> str:
-        """Ray's, once the laptop has made one."""
+        """Ray's token, after the laptop has created it."""
         return (home(LAPTOP) / ".ray" / "auth_token").read_text().strip()
 
 
 @pytest.fixture(scope="module")
 def hosts() -> Iterator[None]:
-    """Three hosts and a laptop, gone at the end, and even where this process is killed."""
+    """Three hosts and a laptop, which are removed at the end, even if this process is killed."""
     machines.require()
     with timed("three hosts and a laptop start"):
         machines.hosts("up", 4, os.getpid())
@@ -48,7 +48,7 @@ def hosts() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def kept(hosts: None) -> Secrets:
-    """Secrets in the files of the laptop that deploy/on-premises.yaml names."""
+    """Secrets in the laptop's files that deploy/on-premises.yaml names."""
     kept = Secrets()
     write_private(
         home(LAPTOP) / ".mlflow" / "credentials",
@@ -61,7 +61,7 @@ def kept(hosts: None) -> Secrets:
 
 @pytest.fixture(scope="module")
 def cluster(kept: Secrets) -> Path:
-    """The file of a cluster of three nodes, which is reached through the tunnel of `ray dashboard`."""
+    """The cluster file of a cluster of three nodes, which is reached through the tunnel of `ray dashboard`."""
     file = filled(home(LAPTOP))
     with timed("`jobs.check_cluster`"):
         ok(LAPTOP, "python", "-m", "jobs.check_cluster", file, env={"PYTHONPATH": ".:platform"})
@@ -77,7 +77,7 @@ def cluster(kept: Secrets) -> Path:
 
 @pytest.fixture(scope="module")
 def tracking(kept: Secrets) -> str:
-    """URI of MLflow over PostgreSQL on the first host, as deploy/mlflow.md has it."""
+    """URI of MLflow with PostgreSQL on the first host, set up as in deploy/mlflow.md."""
     pytest.importorskip("psycopg2", reason="PostgreSQL's driver is missing: pip install '.[server]'")
     with timed("PostgreSQL and MLflow start"):
         settings = {
@@ -103,7 +103,7 @@ def write_private(file: Path, text: str) -> None:
 
 
 def filled(folder: Path) -> Path:
-    """deploy/on-premises.yaml with what a user fills in, and nothing else changed."""
+    """Writes deploy/on-premises.yaml with a user's values filled in and no other change; returns its path."""
     text = (ROOT / FILE).read_text()
     for value in (address(host) for host in HOSTS if host != HEAD):
         text = text.replace("FILL_IN_WORKER_ADDRESS", value, 1)
@@ -123,14 +123,14 @@ def filled(folder: Path) -> Path:
 
 
 def nodes() -> int:
-    """Those that work, as `ray status` counts them; 0 where there is no cluster."""
-    # Its sum of CPUs would keep counting nodes that are gone.
+    """Returns the number of active nodes in `ray status`; 0 if there is no cluster."""
+    # Its sum of CPUs keeps counting nodes that are gone.
     active = re.search(r"(\d+) local\.cluster\.node", machines.run(HEAD, "ray", "status", env=TOKEN).stdout)
     return 0 if active is None else int(active[1])
 
 
 def start_postgres(password: str) -> str:
-    """A PostgreSQL of its own on the first host; returns its URI. Skips where Debian's package is missing."""
+    """Starts a PostgreSQL server on the first host; returns its URI. Skips if Debian's package is missing."""
     programs = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
     if programs is None:
         pytest.skip("missing: apt-get install postgresql")

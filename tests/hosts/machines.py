@@ -1,4 +1,4 @@
-"""Three hosts and a laptop on this machine, which hosts.sh makes of namespaces, and what runs on them."""
+"""Three hosts and a laptop on this machine, which hosts.sh creates as namespaces, and commands on them."""
 
 import os
 import shutil
@@ -15,19 +15,19 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 SCRIPT: Final = Path(__file__).with_name("hosts.sh")
 FOLDER: Final = Path("/var/tmp/gscnn-hosts")
 SHARED: Final = FOLDER / "shared"
-"""What all hosts see, as on NFS."""
+"""Folder that all hosts share, as on NFS."""
 HEAD: Final = 1
 HOSTS: Final = (1, 2, 3)
 LAPTOP: Final = 4
 CORES: Final = os.cpu_count() or 1
-"""Of every host: each sees all of this machine's."""
+"""CPU cores of every host: each host sees all cores of this machine."""
 
 NEEDED: Final = {"ip": "iproute2", "sshd": "openssh-server", "rsync": "rsync", "unshare": "util-linux"}
 """Program -> Debian's package."""
 
 
 def require() -> None:
-    """Skips where this machine cannot make hosts."""
+    """Skips the tests if this machine cannot create hosts."""
     if os.geteuid() != 0:
         pytest.skip("making hosts needs root")
     path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
@@ -62,12 +62,12 @@ def home(host: int) -> Path:
 
 
 def command(host: int, *words: object) -> list[str]:
-    """What runs a command on a host."""
+    """Returns the command line that runs a command on a host."""
     return [str(SCRIPT), "sh", str(host), *map(str, words)]
 
 
 def variables(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Environment of a shell that has the checkout's environment on its PATH, and none of this process's settings."""
+    """Returns the environment of a shell with the checkout's .venv on its PATH and without this process's settings."""
     own = ("RAY_", "MLFLOW_", "PYTHON", "HOSTS_")
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(own)}
     return {
@@ -81,7 +81,7 @@ def variables(more: Mapping[str, str] | None = None) -> dict[str, str]:
 def run(
     host: int, *words: object, env: Mapping[str, str] | None = None, seconds: float = 120
 ) -> subprocess.CompletedProcess[str]:
-    """Runs a command on a host, with stderr in stdout."""
+    """Runs a command on a host, with stderr redirected to stdout."""
     return subprocess.run(
         command(host, *words),
         env=variables(env),
@@ -96,14 +96,14 @@ def run(
 
 
 def ok(host: int, *words: object, env: Mapping[str, str] | None = None, seconds: float = 120) -> str:
-    """Runs a command that must succeed; returns what it said."""
+    """Runs a command that must succeed; returns its output."""
     done = run(host, *words, env=env, seconds=seconds)
     assert done.returncode == 0, f"{' '.join(map(str, words))}: status {done.returncode}\n{done.stdout[-3000:]}"
     return done.stdout
 
 
 def start(host: int, *words: object) -> subprocess.Popen[bytes]:
-    """Starts a command that ends with its host at the latest; what it says goes to a file in the host's home."""
+    """Starts a command that ends with its host at the latest; its output goes to a file in the host's home."""
     with (home(host) / f"{Path(str(words[0])).name}.log").open("ab") as log:
         return subprocess.Popen(
             command(host, *words), env=variables(), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -111,12 +111,12 @@ def start(host: int, *words: object) -> subprocess.Popen[bytes]:
 
 
 def processes(host: int, pattern: str) -> list[int]:
-    """Of a host, those whose command line has the pattern."""
+    """Returns the ids of a host's processes whose command line matches the pattern."""
     return [int(line) for line in run(host, "pgrep", "-f", "--", pattern).stdout.split()]
 
 
 def until(true: Callable[[], bool], seconds: float, what: str) -> float:
-    """Seconds that it took."""
+    """Waits until `true()` holds; returns the seconds that it took."""
     began = time.monotonic()
     while not true():
         assert time.monotonic() - began < seconds, f"not within {seconds} s: {what}"

@@ -1,6 +1,6 @@
-"""From nothing to a training on three hosts that survives a power cut, as a user goes: `make hosts-test`.
+"""From nothing to a training run on three hosts that survives a power cut, in a user's steps: `make hosts-test`.
 
-The tests share hosts and cluster and stand in the order of a user's day; each can be run alone.
+The tests share hosts and cluster and are in the order of a user's steps; each can be run alone.
 """
 
 import subprocess
@@ -42,7 +42,7 @@ JOB = ["ray", "job"]
 
 
 class Submitted(Driven):
-    """A training that is submitted from the laptop and tracked on the first host."""
+    """A training run that is submitted from the laptop and tracked on the first host."""
 
     @property
     def tracking_uri(self) -> str:
@@ -51,13 +51,13 @@ class Submitted(Driven):
 
 @pytest.fixture
 def as_admin(kept: Secrets, tracking: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """MLflow's client in this process has the credentials of the laptop."""
+    """Gives MLflow's client in this process the credentials of the laptop."""
     credentials(monkeypatch, home(LAPTOP))
 
 
 @pytest.fixture
 def training(cluster: Path, tracking: str, as_admin: None) -> Iterator[Submitted]:
-    """Of two workers, each of which takes all cores of a host; the third host is free."""
+    """A training run with two workers, each on all cores of a host; the third host is free."""
     run = Submitted(SHARED, "power-cut", {"cpus-per-worker": CORES, "training.epochs": EPOCHS})
     run.environment = machines.variables(DASHBOARD)
     submit = ["--working-dir", str(ROOT), "--runtime-env", str(ROOT / "jobs" / "runtime_env.yaml")]
@@ -68,7 +68,7 @@ def training(cluster: Path, tracking: str, as_admin: None) -> Iterator[Submitted
 
 
 def credentials(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """A home for MLflow's client in this process; without a file of credentials it has none."""
+    """Sets the home of MLflow's client in this process; without a credentials file in it, there are no credentials."""
     for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(folder))
@@ -133,7 +133,7 @@ def test_a_training_goes_on_when_the_host_of_a_worker_is_switched_off(training: 
 
 
 def assert_nowhere(kept: Secrets, training: Submitted) -> None:
-    """No secret is in what a job, a run, a log or the list of processes shows."""
+    """Asserts that no job, run, log or process list shows a secret."""
     [tracked] = training.mlflow_runs()
     told = {
         "ray job list": ok(LAPTOP, *JOB, "list", env=DASHBOARD),
@@ -148,7 +148,7 @@ def assert_nowhere(kept: Secrets, training: Submitted) -> None:
 
 
 def logs_with(text: str) -> list[str]:
-    """Files that have it: of Ray, of the run, and what was printed on laptop and hosts."""
+    """Returns the files that contain `text`: Ray's and the run's logs, and the output on laptop and hosts."""
     logs = [SHARED, *FOLDER.glob("*/tmp/ray"), *FOLDER.glob("*/home/*.log")]
     return subprocess.run(["grep", "-rlF", text, *logs], capture_output=True, text=True, check=False).stdout.split()
 

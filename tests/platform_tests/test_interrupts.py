@@ -1,4 +1,4 @@
-"""Signals to a job in a process of its own: what it prints, its status, and what it leaves."""
+"""Signals to a job in a separate process: what it prints, its exit status, and what it leaves."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def interrupted(code: str, folder: Path, number: int, times: int = 1, apart: float = 0.2) -> tuple[int, str]:
-    """Status and standard error of a program that says "ready" and is then sent a signal."""
+    """Returns exit status and stderr of a program that prints "ready" and then gets a signal."""
     process = started(code, folder, subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
@@ -45,7 +45,7 @@ STATUS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 
 @pytest.mark.parametrize(("number", "status"), STATUS)
 def test_before_any_output_a_signal_ends_a_job_at_once_with_one_line(number: int, status: int, tmp_path: Path) -> None:
-    # Nothing that stands in the way of an exception keeps it: it ends while one is swallowed.
+    # It ends even where an exception would be swallowed.
     code = """
         print("ready", flush=True)
         while True:
@@ -157,7 +157,7 @@ def test_a_closed_terminal_does_not_prevent_the_clean_up(tmp_path: Path) -> None
 
 
 def test_ctrl_c_that_also_ends_tee_does_not_prevent_the_checkpoint(tmp_path: Path) -> None:
-    """The reader may be gone as the signal arrives, or a moment later."""
+    """The reader may end before the signal arrives, or a moment later."""
     code = """
         from gscnn_platform.training.stopping import Stopper
         stopper = Stopper()
@@ -186,7 +186,7 @@ def test_ctrl_c_that_also_ends_tee_does_not_prevent_the_checkpoint(tmp_path: Pat
 
 
 def test_an_interrupt_that_a_library_reraises_keeps_signal_and_message() -> None:
-    """As Ray does of a handler's exception, out of a call of its core."""
+    """Ray does this to an exception that a handler raises during one of its calls."""
     with pytest.raises(InterruptedJobError, match="SIGTERM: all is well"), leaving_nothing_behind("all is well"):
         try:
             signal.raise_signal(signal.SIGTERM)

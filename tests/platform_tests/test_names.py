@@ -1,4 +1,4 @@
-"""Names against the systems that they are written for: MLflow's own checks, SQLAlchemy, matplotlib."""
+"""Names, checked with the systems that they are written for: MLflow's own checks, SQLAlchemy, matplotlib."""
 
 import warnings
 from pathlib import Path

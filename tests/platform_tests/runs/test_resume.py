@@ -1,4 +1,4 @@
-"""Which run a command means. No run is trained here; tests/faults has runs that really die."""
+"""Which run a command starts or resumes. No run is trained here; tests/faults has runs that are really killed."""
 
 import json
 import os
@@ -23,7 +23,7 @@ DATA = "0123456789abcdef"
 
 
 def leave(storage: Path, name: str, config: ExperimentConfig = STREETS, state: State = "running") -> None:
-    """What a run leaves behind that crashed, or ended as `state` says."""
+    """Writes what a run leaves behind that crashed, or ended with `state`."""
     record = RunRecord(
         name=name, config=config, fingerprint=DATA, tracking_uri="sqlite:///x", run_id="0" * 32, state=state
     )
@@ -31,7 +31,7 @@ def leave(storage: Path, name: str, config: ExperimentConfig = STREETS, state: S
 
 
 def chosen(storage: Path, config: ExperimentConfig, data: str = DATA) -> str | None:
-    """Name of the run that is resumed; None for a new one."""
+    """Returns the name of the run that is resumed; None for a new one."""
     folder, record = choose_run(wanted_run(config, data), str(storage))
     assert record is None or record.name == folder.name
     return None if record is None else folder.name

@@ -1,4 +1,4 @@
-"""The board of a sweep, told what Tune's loop would tell it."""
+"""The board of a sweep, with events as Tune's loop sends them."""
 
 import csv
 import io
@@ -54,7 +54,7 @@ def sampled(number: int, edge: float = 2.0) -> dict[str, Any]:
 
 
 def four_trials(board: Board) -> None:
-    """Two epochs: one runs to the end, one is stopped, one diverges, one fails."""
+    """Trials of two epochs: one runs to the end, one is stopped, one diverges, one fails."""
     for number in range(4):
         board.began(sampled(number, edge=number + 1.0))
     for number, epoch, score in ((0, 1, 0.2), (1, 1, 0.1), (0, 2, 0.4)):

@@ -1,4 +1,4 @@
-"""What a sweep is asked for, and what its trials start from."""
+"""The config of a sweep, and the base config of its trials."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""Sweeps on a cluster, a few small trials each."""
+"""Sweeps on a cluster, with a few small trials each."""
 
 import json
 from pathlib import Path
@@ -39,7 +39,7 @@ def test_invalid_sweeps_are_rejected_before_a_cluster_is_used(tiny_run: Experime
 
 
 def test_tunes_state_of_another_version_is_rejected_with_a_remedy(tmp_path: Path) -> None:
-    # What pickle writes for a class of a module that is gone.
+    # What pickle writes for a class of a module that no longer exists.
     (tmp_path / "tuner.pkl").write_bytes(b"cgscnn_platform.gone\nBoardCallback\n.")
     with pytest.raises(SweepError, match=r"was written by another version .*gone.* --no-resume"):
         driver._restored(str(tmp_path), SweepTrial)

@@ -114,7 +114,7 @@ def test_stopped_and_finished_trials_look_different() -> None:
 
 
 def test_importances_are_the_shares_of_variance_of_a_sum() -> None:
-    """Var(3a + 2b + c) of even keys is 9 : 4 : 1, whatever the constant."""
+    """The variance shares of 3a + 2b + c with uniform keys are 9 : 4 : 1."""
     points = trials(80, PLANE, lambda params: 5 + 3 * params["a"] + 2 * params["b"] + params["c"])
     shares = importances(EndedTrials(points, PLANE, "miou"))
     assert list(shares) == ["a", "b", "c"]
@@ -123,7 +123,7 @@ def test_importances_are_the_shares_of_variance_of_a_sum() -> None:
 
 
 def test_importance_of_a_logarithmic_key_is_over_its_logarithm() -> None:
-    """Even in the logarithm, ln(x) / ln(1000) varies as much as an even key; on the straight axis it hardly does."""
+    """With x log-uniform, ln(x) / ln(1000) varies as much as a uniform key; on a linear axis it hardly varies."""
     domains = {"lr": parse_domain("loguniform(0.001, 1)"), "momentum": parse_domain("uniform(0, 1)")}
     points = trials(60, domains, lambda params: math.log(params["lr"]) / math.log(1000) + params["momentum"])
     shares = importances(EndedTrials(points, domains, "miou"))
@@ -169,7 +169,7 @@ def test_a_very_long_name_stays_inside_the_picture() -> None:
 
 
 def test_nearly_equal_scores_draw_no_importance() -> None:
-    """As those of trials that PBT has cloned from each other on their last epochs."""
+    """Such as scores of trials that PBT cloned from each other in their last epochs."""
     scores = iter([0.0054, 0.0054, 0.00540000001, 0.0054, 0.0054, 0.0054])
     points = trials(6, PLANE, lambda params: next(scores))
     assert importances(EndedTrials(points, PLANE, "miou")) == {}

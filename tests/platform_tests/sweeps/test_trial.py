@@ -1,4 +1,4 @@
-"""Steps of a trial by the events of its training, without Tune and without a cluster."""
+"""Steps of a trial from the events of its training run, without Tune and without a cluster."""
 
 import threading
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Runs that were deleted in MLflow, and names that MLflow would refuse, against a SQLite store."""
+"""Runs that were deleted in MLflow, and names that MLflow would reject, with a SQLite store."""
 
 import json
 from dataclasses import replace
@@ -19,7 +19,7 @@ from gscnn_platform.tracking import DeletedError
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A storage folder whose name means something to SQLite, to MLflow's filters, to URIs and to shells."""
+    """A storage folder whose name has special characters of SQLite, MLflow's filters, URIs and shells."""
     return tmp_path_factory.mktemp("store") / 'o\'brien "50%20" what? #1 ß'
 
 

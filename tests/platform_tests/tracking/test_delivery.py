@@ -1,4 +1,4 @@
-"""The outbox against a SQLite store; with servers that die, see tests/faults/test_tracking_faults.py."""
+"""The outbox with a SQLite store; for servers that are killed, see tests/faults/test_tracking_faults.py."""
 
 import errno
 import math
@@ -62,7 +62,7 @@ def delivered(outbox: Outbox) -> None:
 
 
 def rows(database: Path, run_id: str, key: str) -> list[tuple[int, float]]:
-    """Every row of the store, as (step, value), so that one that is there twice shows."""
+    """Returns every row of the store as (step, value), including duplicates."""
     with sqlite3.connect(database) as connection:
         found = connection.execute("select step, value from metrics where run_uuid = ? and key = ?", (run_id, key))
         return sorted(found.fetchall())
@@ -276,7 +276,7 @@ def test_an_outbox_of_another_run_is_rejected(outbox: Outbox) -> None:
 
 
 def hold(part: Path, ready: Connection) -> None:
-    """A run's worker with a data loading process that outlives it."""
+    """Acts as a run's worker with a data loading process that outlives it."""
     journal = Journal(part)
     multiprocessing.get_context("fork").Process(target=time.sleep, args=(5,)).start()
     time.sleep(0.5)  # The forked process has forgotten the lock by then.

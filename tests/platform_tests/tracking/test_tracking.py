@@ -34,7 +34,7 @@ Answering = Callable[[int, str], str]
 
 @pytest.fixture
 def answering() -> Iterator[Answering]:
-    """Gives the URI of a server that has one answer to everything; one that redirects names itself."""
+    """Returns the URI of a server that gives the same answer to all requests; a redirect leads to itself."""
     servers: list[HTTPServer] = []
 
     def start(status: int, body: str) -> str:

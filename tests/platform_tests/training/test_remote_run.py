@@ -1,4 +1,4 @@
-"""A run whose store and checkpoints are on an object store, in this process; with Ray Train: tests/faults."""
+"""A run in this process with store and checkpoints on an object store; tests/faults has it with Ray Train."""
 
 import hashlib
 import threading

@@ -1,4 +1,4 @@
-"""A whole training by one worker, and by two real processes over gloo."""
+"""A whole training run with one worker, and with two real processes over gloo."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ STEPS = 10
 
 
 class Recorder:
-    """Stands where MLflow's writer does: metric -> its value at each step."""
+    """Replaces MLflow's writer: metric -> its value at each step."""
 
     def __init__(self) -> None:
         self.curves: dict[str, list[float]] = {}
@@ -28,7 +28,7 @@ class Recorder:
 
 
 def freeze_batch_norms(model: nn.Module) -> None:
-    """A batch norm sees its own worker's images alone; with the running statistics, all else has to be the same."""
+    """Freezes batch norm, which sees only its own worker's images; everything else must be the same."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
@@ -36,7 +36,7 @@ def freeze_batch_norms(model: nn.Module) -> None:
 
 
 def trained(rank: int, number: int, settings: str) -> dict[str, dict[str, Tensor]]:
-    """Weights after ten steps, and the terms of each step as MLflow gets them."""
+    """Returns the weights after ten steps, and the terms of each step as logged to MLflow."""
     config = ExperimentConfig.model_validate_json(settings)
     recorder = Recorder()
     store = open_store(config.store or "")
@@ -51,7 +51,7 @@ def trained(rank: int, number: int, settings: str) -> dict[str, dict[str, Tensor
 def test_two_workers_take_the_steps_of_one_worker_with_frozen_batch_norm(
     tiny_run: ExperimentConfig, streets_store: Store, tmp_path: Path
 ) -> None:
-    """Six samples in steps of four, so that each second step has two of them again; the dual term draws noise."""
+    """Six samples in steps of four, so that every second step repeats two of them; the dual-task term draws noise."""
     changes = {
         "training.batch_size": 4,
         "training.epochs": 5,

@@ -1,4 +1,4 @@
-"""Signals to the driver of a training."""
+"""Signals to the driver of a training run."""
 
 import signal
 

@@ -1,4 +1,4 @@
-"""The driver's side of a training, without Ray and without a worker."""
+"""The driver of a training run, without Ray and without a worker."""
 
 import signal
 from pathlib import Path

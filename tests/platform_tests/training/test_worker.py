@@ -26,7 +26,7 @@ def worker_of(config: ExperimentConfig, store: Store, resumed: dict[str, object]
 
 
 def train(worker: TrainingWorker, control: Control | None = None) -> dict[int, float]:
-    """mIoU by epoch."""
+    """Returns mIoU by epoch."""
     scores: dict[int, float] = {}
 
     def save(report: EvalReport | None) -> None:
@@ -59,7 +59,7 @@ def test_a_run_repeated_with_its_seed_ends_with_the_same_weights(
 def test_a_run_resumed_at_any_step_ends_with_the_weights_of_an_uninterrupted_one(
     tiny_run: ExperimentConfig, streets_store: Store, killed_after: int
 ) -> None:
-    """Three steps are an epoch, four and a half the warm-up; the dual-task term draws noise in each."""
+    """An epoch has three steps and warmup takes four and a half; the dual-task term draws noise in each step."""
     changes = {"training.checkpoint_steps": 1, "loss.dual": 1.0, "optimizer.warmup_epochs": 1.5}
     config = with_overrides(tiny_run, changes)
     undisturbed = worker_of(config, streets_store)
@@ -146,7 +146,7 @@ def test_the_learning_rate_falls_polynomially_to_zero(tiny_run: ExperimentConfig
 def test_steps_are_taken_at_the_learning_rate_of_scaling_and_warm_up(
     tiny_run: ExperimentConfig, streets_store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Two images a step where `lr` is meant for four: half of it, risen to over the first epoch's three steps."""
+    """Two images per step with an `lr` for four: half of it, reached over the three steps of the first epoch."""
     changes = {"optimizer.lr_scaling": "linear", "optimizer.warmup_epochs": 1.0, "optimizer.poly_power": 0.0}
     worker = worker_of(with_overrides(tiny_run, changes), streets_store)
     taken: list[float] = []
@@ -174,7 +174,7 @@ def test_synchronised_batch_norm_is_over_all_workers_and_in_every_layer(
 def test_every_pixel_of_a_step_has_the_same_weight_in_unequal_batches(
     tiny_run: ExperimentConfig, streets_store: Store
 ) -> None:
-    """Eight images as batches of 3, 3 and 2: seg and edge are divided by the counts of all eight."""
+    """Eight images as batches of 3, 3 and 2: seg and edge terms are divided by the counts of all eight."""
     plain = {"loss.attention": 0.0, "loss.class_weights": None}
     changes = {"training.accumulate": 3, "training.batch_size": 8, **plain}
     worker = worker_of(with_overrides(tiny_run, changes), streets_store)
@@ -221,7 +221,7 @@ def test_bf16_autocast_trains(tiny_run: ExperimentConfig, streets_store: Store) 
 
 
 def poisoned(worker: TrainingWorker, *steps: int) -> TrainingWorker:
-    """Makes the loss NaN at some steps, of which the first is 1."""
+    """Makes the loss NaN at the given steps; the first step is 1."""
     loss = worker.loss
 
     class Poisoned(torch.nn.Module):
@@ -272,7 +272,7 @@ def test_more_skipped_steps_than_allowed_end_the_run(tiny_run: ExperimentConfig,
 
 
 def test_gradients_are_clipped_to_the_configured_norm(tiny_run: ExperimentConfig, streets_store: Store) -> None:
-    """Without momentum and decay the first step's weights move by lr times the clipped norm."""
+    """Without momentum and weight decay, the first step moves the weights by lr times the clipped norm."""
     plain = {"optimizer.momentum": 0.0, "optimizer.nesterov": False, "optimizer.weight_decay": 0.0}
     config = with_overrides(tiny_run, {**plain, "optimizer.clip_norm": 0.125, "optimizer.lr": 0.5})
     worker = worker_of(config, streets_store)

@@ -1,4 +1,4 @@
-"""The outbox with a server that is a list; against a store of MLflow, see tests/platform_tests/tracking."""
+"""The outbox with a list in place of the server; for MLflow stores, see tests/platform_tests/tracking."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,7 @@ URI, RUN_ID = "http://made.up", "1" * 32
 
 
 class ToList:
-    """Delivers to a list, after as many errors as are given."""
+    """Delivers to a list, after a given number of errors."""
 
     def __init__(self, journal: Journal, arrived: list[Entry], errors: list[Exception]) -> None:
         self.journal, self.arrived, self.errors = journal, arrived, errors
