@@ -18,7 +18,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def check(function: Callable[..., Any]) -> Callable[..., Any]:
-    """beartype's decorator, which refuses generic named tuples (its issue 519): of those only the class is checked."""
+    """beartype's decorator, which rejects generic named tuples (its issue 519): only their class is checked."""
     function.__annotations__ = {name: _without_parameter(hint) for name, hint in function.__annotations__.items()}
     return beartype(function)
 
@@ -37,5 +37,5 @@ pytest_plugins = ["tests.fixtures"]
 
 @pytest.fixture
 def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Annotations are not checked, as in production, so that gscnn's own error is the one that shows."""
+    """Disables the checks of annotations, as in production, so that gscnn's own errors are raised."""
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)

@@ -1,4 +1,4 @@
-"""What tests of the platform and of the jobs share: a tiny store and one Ray cluster for the whole session."""
+"""Fixtures of the platform and job tests: a tiny store and one Ray cluster for the whole session."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ def streets_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture
 def tiny_run(streets_store: Store) -> ExperimentConfig:
-    """A run of seconds on `streets_store`: 2 epochs of 3 steps."""
+    """A run on `streets_store` that takes seconds: 2 epochs of 3 steps."""
     return with_overrides(
         RECIPES["streets"],
         {
@@ -53,7 +53,7 @@ def s3_session() -> Iterator[Endpoint]:
 
 @pytest.fixture
 def s3(s3_session: Endpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Endpoint:
-    """A local S3 endpoint that works until told otherwise, and an empty cache of this test's own."""
+    """A local S3 endpoint that works until the test changes that, and an empty cache for this test."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     s3_session.recover()
     return s3_session
@@ -61,13 +61,13 @@ def s3(s3_session: Endpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 @pytest.fixture
 def remote(s3: Endpoint) -> str:
-    """URI of an empty folder on it."""
+    """URI of an empty folder on the S3 endpoint."""
     return f"s3://{BUCKET}/{uuid.uuid4().hex[:8]}"
 
 
 @pytest.fixture(scope="session")
 def ray_cluster(s3_session: Endpoint) -> Iterator[None]:
-    """One cluster of this machine for all tests that need Ray; its workers know the S3 endpoint."""
+    """A local cluster for all tests that need Ray; its workers know the S3 endpoint."""
     os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
     cluster.connect()
     yield
@@ -81,7 +81,7 @@ def storage(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
-    """Mounts a file system of so many MB of its own; skips where that is not allowed."""
+    """Returns a function that mounts a file system of a given size in MB; skips if mounting is not allowed."""
     folder = tmp_path / "disk"
 
     def mounted(megabytes: int) -> Path:

@@ -1,4 +1,4 @@
-"""Reads the imports of the tree, for tests that hold them against rules."""
+"""Reads the imports of all modules, for tests of rules about them."""
 
 import ast
 from collections.abc import Collection, Iterator
@@ -9,12 +9,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 PACKAGES = {"gscnn": ROOT / "gscnn", "gscnn_platform": ROOT / "platform/gscnn_platform", "jobs": ROOT / "jobs"}
-"""The packages whose imports are read, and where they lie."""
+"""The packages whose imports are read, and their folders."""
 
 
 @dataclass(frozen=True)
 class Arrow:
-    """One name that a module imports; `target` names the most that is known: `ray.train.Checkpoint`."""
+    """A name that a module imports; `target` is the full dotted name, as far as known: `ray.train.Checkpoint`."""
 
     source: str
     target: str
@@ -34,7 +34,7 @@ def longest(name: str, packages: set[str]) -> str | None:
 
 @cache
 def modules() -> dict[str, Path]:
-    """Dotted name -> file, of all that lies in PACKAGES."""
+    """Returns dotted name -> file for all modules in PACKAGES."""
     found = {}
     for package, folder in PACKAGES.items():
         for path in sorted(folder.rglob("*.py")):
@@ -46,7 +46,7 @@ def modules() -> dict[str, Path]:
 def arrows_of(
     source: str, tree: ast.AST, place: str, is_package: bool = False, submodules: Collection[str] = ()
 ) -> Iterator[Arrow]:
-    """Every import of a module, wherever it stands, and every use of one of `submodules` such as `ray.train.report`."""
+    """Yields all imports of a module, at any level, and all uses of `submodules`, such as `ray.train.report`."""
     imported: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

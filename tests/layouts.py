@@ -17,12 +17,12 @@ SIZE = (40, 60)
 
 
 def random_image(rng: np.random.Generator, size: tuple[int, int] = SIZE) -> np.ndarray:
-    """uint8 [H, W, 3] noise."""
+    """Returns uint8 [H, W, 3] noise."""
     return rng.integers(0, 256, (*size, 3), dtype=np.uint8)
 
 
 def random_label(rng: np.random.Generator, values: list[int], size: tuple[int, int] = SIZE) -> np.ndarray:
-    """uint8 [H, W]: overlapping rectangles with raw values drawn from `values`."""
+    """Returns uint8 [H, W]: overlapping rectangles with raw values drawn from `values`."""
     label = np.full(size, values[0], np.uint8)
     for _ in range(6):
         top, left = int(rng.integers(0, size[0] - 8)), int(rng.integers(0, size[1] - 8))
@@ -31,7 +31,7 @@ def random_label(rng: np.random.Generator, values: list[int], size: tuple[int, i
 
 
 def write_image(path: AnyPath, pixels: np.ndarray, mode: str | None = None) -> AnyPath:
-    """Write `pixels`; mode P stores a uint8 [H, W] label as the indices of a palette."""
+    """Writes `pixels`; mode P stores a uint8 [H, W] label as palette indices."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(pixels)
     if mode == "P":
@@ -43,7 +43,7 @@ def write_image(path: AnyPath, pixels: np.ndarray, mode: str | None = None) -> A
 
 
 def write_camvid(root: Folder, splits: tuple[str, ...] = ("train", "val"), frames: int = 3, seed: int = 0) -> Folder:
-    """SegNet's CamVid: `frames` frames a split with raw labels 0..11. Returns `root`."""
+    """Writes SegNet's CamVid: `frames` frames per split with raw labels 0..11. Returns `root`."""
     rng = np.random.default_rng(seed)
     for split in splits:
         for index in range(frames):
@@ -60,7 +60,7 @@ def write_cityscapes(
     frames: int = 2,
     seed: int = 0,
 ) -> Folder:
-    """Cityscapes: `frames` frames a city with raw labels 0..33. Returns `root`."""
+    """Writes Cityscapes: `frames` frames per city with raw labels 0..33. Returns `root`."""
     rng = np.random.default_rng(seed)
     for split in splits:
         for city in cities:
@@ -81,7 +81,7 @@ def write_folder(
     ending: str = ".png",
     seed: int = 0,
 ) -> Folder:
-    """A user's own folder: `classes` is the content of classes.yaml, by default road and car with raw labels 0 and 1.
+    """Writes a user's folder. `classes` is the content of classes.yaml; default: road and car, raw labels 0 and 1.
 
     With `lists` the splits are given by train.txt and so on, without endings, and otherwise by folders.
     """

@@ -1,4 +1,4 @@
-"""Clusters of nodes that Ray is made to know, for tests of what fits on them."""
+"""Simulated cluster nodes, for tests of what fits on them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +19,7 @@ def clusters(count: int) -> list[list[Node]]:
 
 
 def there(monkeypatch: pytest.MonkeyPatch, nodes: Sequence[Node], head: bool = False) -> None:
-    """Makes Ray know of these nodes, in the form in which `ray.nodes()` has them."""
+    """Makes Ray report these nodes, in the form of `ray.nodes()`."""
     known: list[dict[str, Any]] = [
         {
             "Alive": True,

@@ -11,7 +11,7 @@ import torch.distributed
 
 
 def run_together(function: Callable[..., Any], number: int, folder: Path, *arguments: object) -> list[Any]:
-    """What `function(rank, number, *arguments)` returns in each of `number` processes, by rank.
+    """Returns the results of `function(rank, number, *arguments)` in each of `number` processes, by rank.
 
     Args:
         function: of a module's top level; it returns what torch.save takes.

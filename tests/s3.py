@@ -33,9 +33,9 @@ class Endpoint:
         self.mode, self.bytes_per_second = Mode.PASS, 0.0
         self.cut_after, self.cuts = 0, 0
         self.answered = 0
-        """Bytes of all answers so far."""
+        """Total bytes of all answers so far."""
         self.reads = 0
-        """GET requests so far."""
+        """Number of GET requests so far."""
         logging.getLogger("werkzeug").setLevel(logging.WARNING)  # A line for each request.
         self._moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         self._moto.start()
@@ -118,14 +118,14 @@ class Endpoint:
         writer.close()
 
     def _check(self) -> None:
-        """A connection that is open already fails with the others."""
+        """Raises ConnectionResetError if the endpoint is failing: open connections fail like new ones."""
         if self.mode is not Mode.PASS:
             raise ConnectionResetError
 
 
 @contextmanager
 def s3_endpoint() -> Iterator[Endpoint]:
-    """An endpoint with a bucket, which the environment of this process and of what it starts names."""
+    """Yields an endpoint with a bucket; the environment of this process and its children names the endpoint."""
     endpoint = Endpoint()
     settings = {
         "AWS_ENDPOINT_URL": endpoint.url,

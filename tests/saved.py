@@ -1,4 +1,4 @@
-"""Saves checkpoints without training, for tests of what reads them."""
+"""Saves checkpoints without training, for tests of their readers."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ RUN_ID = "0" * 32
 def content_of(
     model: torch.nn.Module, config: ExperimentConfig, store: Store, miou: float = 0.25, run_id: str = RUN_ID
 ) -> Content:
-    """What a run of `config` would save after epoch 3."""
+    """Returns what a run of `config` would save after epoch 3."""
     return Content(
         weights=model.state_dict(),
         training_state={"epoch": 3},

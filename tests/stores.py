@@ -1,4 +1,4 @@
-"""Builds stores without Ray, for tests of what reads them, and damages them."""
+"""Builds stores without Ray, for tests of their readers, and damages them."""
 
 import json
 from collections.abc import Callable
@@ -34,7 +34,7 @@ def build_store(
     edges: EdgeConfig | None = None,
     part_rows: int = 1000,
 ) -> Store:
-    """The store of all splits of a dataset, `part_rows` samples a part."""
+    """Builds the store of all splits of a dataset, with `part_rows` samples per part."""
     edges = edges or EdgeConfig()
     description = format_.describe(root)
     splits: dict[str, Split] = {}
@@ -73,14 +73,14 @@ def build_store(
 
 
 def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Changes the manifest's JSON in place, with a checksum that fits, as someone would who means harm."""
+    """Changes the manifest's JSON in place and updates its checksum, as an attacker would."""
     content = json.loads((folder / MANIFEST).read_text())
     change(content)
     (folder / MANIFEST).write_text(json.dumps(sealed(content)))
 
 
 def flip_bit(file: Path, position: int, bit: int = 0) -> None:
-    """Flips one bit; a negative position counts from the end."""
+    """Flips a bit; a negative position counts from the end."""
     content = bytearray(file.read_bytes())
     content[position] ^= 1 << bit
     file.write_bytes(content)

@@ -1,11 +1,11 @@
-"""Markdown tables that tests fill, a row a measurement, in the file that an environment variable names."""
+"""Markdown tables of measurements, which tests write to the file that an environment variable names."""
 
 import os
 from pathlib import Path
 
 
 def add_row(variable: str, columns: tuple[str, ...], *cells: object) -> None:
-    """Adds a row to the file that `variable` names, and the head where it is the first; without it, to none."""
+    """Adds a row to the file that `variable` names, with a header if it is the first; does nothing without it."""
     named = os.environ.get(variable)
     if named is None:
         return

@@ -1,4 +1,4 @@
-"""Makes tracked runs out of curves, in memory or in a real MLflow store, for tests of what compares them."""
+"""Creates tracked runs from curves, in memory or in a real MLflow store, for tests of comparisons."""
 
 import json
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ def tracked(
     fingerprint: str = "f00d",
     started: int = 0,
 ) -> TrackedRun:
-    """A run of 2 epochs with `miou` by epoch, or as that of its last epoch; `started` in minutes."""
+    """Returns a run of 2 epochs with `miou` by epoch, or as the value of the last epoch; `started` is in minutes."""
     by_epoch = miou if isinstance(miou, Mapping) else {0: 0.01, 1: miou / 2, 2: miou}
     began = EPOCH + timedelta(minutes=started)
     return TrackedRun(
@@ -54,21 +54,21 @@ def tracked(
 
 
 def trial(variant: str, miou: float, seed: int, **others: Any) -> TrackedRun:
-    """A run of a sweep with named variants."""
+    """Returns a run of a sweep with named variants."""
     overrides = json.dumps({"seed": seed, "loss.edge": others.get("params", {}).get("loss.edge", 1)})
     tags = {"gscnn.variant": variant, "gscnn.overrides": overrides}
     return tracked(f"{variant}-{seed}", miou, seed, tags=tags, **others)
 
 
 def group(name: str, scores: list[float], first_seed: int = 0) -> Contender:
-    """A contender with a run for each score, of successive seeds."""
+    """Returns a contender with a run per score, with successive seeds."""
     return Contender(
         name, tuple(tracked(f"{name}-{seed}", value, seed + first_seed) for seed, value in enumerate(scores))
     )
 
 
 def sweep_of(*trials: TrackedRun, **tags: str) -> TrackedSweep:
-    """A sweep of these trials, with more tags on its parent."""
+    """Returns a sweep of these trials, with additional tags on its parent run."""
     return TrackedSweep(tracked("the sweep", {}, tags={"gscnn.sweep": "space", **tags}), trials)
 
 

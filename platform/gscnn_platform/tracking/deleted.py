@@ -35,19 +35,19 @@ def fate_of(uri: str, run_id: str) -> Fate:
     """Returns whether MLflow still has a run, active or deleted. Raises no errors."""
     found: list[Fate] = []
 
-    def look() -> None:
+    def query() -> None:
         # Stores raise error classes of their own if a server's answer is unexpected.
         with suppress(Exception):
-            found.append(_look(uri, run_id))
+            found.append(_query_fate(uri, run_id))
 
-    thread = threading.Thread(target=look, name="deleted?", daemon=True)
+    thread = threading.Thread(target=query, name="deleted?", daemon=True)
     thread.start()
     # The first query of a SQLite file creates tables: it may take seconds on a busy machine, but it never hangs.
     thread.join(None if sqlite_path(uri) else LOOK_SECONDS)
     return found[0] if found else "unknown"
 
 
-def _look(uri: str, run_id: str) -> Fate:
+def _query_fate(uri: str, run_id: str) -> Fate:
     try:
         check_database(uri)
     except FileNotFoundError:
