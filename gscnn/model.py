@@ -32,8 +32,10 @@ class _DilatedModel(SegmentationModel):
     def __init__(self, config: ModelConfig, with_edge: bool) -> None:
         super().__init__()
         rates = config.aspp_rates or ((12, 24, 36) if config.output_stride == 8 else (6, 12, 18))
-        self.regular_stream: Backbone = BACKBONES[config.backbone](config.output_stride, config.weights)
+        network = BACKBONES[config.backbone]
+        self.regular_stream: Backbone = network(config.output_stride, config.weights)
         self.regular_stream.activation_checkpointing = config.activation_checkpointing
+        self.regular_stream.freeze(network.stages[: config.frozen_stages], config.freeze_batch_norm)
         self.fusion = FeatureFusion(self.regular_stream.channels.top, rates, config.aspp_channels, with_edge)
         self.head = Head(
             self.regular_stream.channels.low_level, config.low_level_channels, config.aspp_channels, config.num_classes
@@ -75,6 +77,8 @@ class GatedSCNN(_DilatedModel):
         aspp_channels: int = 256,
         low_level_channels: int = 48,
         shape_widths: tuple[int, int, int, int] = (64, 32, 16, 8),
+        frozen_stages: int = 0,
+        freeze_batch_norm: bool = False,
         activation_checkpointing: bool = False,
     ) -> None:
         config = ModelConfig(
@@ -88,6 +92,8 @@ class GatedSCNN(_DilatedModel):
             aspp_channels=aspp_channels,
             low_level_channels=low_level_channels,
             shape_widths=shape_widths,
+            frozen_stages=frozen_stages,
+            freeze_batch_norm=freeze_batch_norm,
             activation_checkpointing=activation_checkpointing,
         )
         super().__init__(config, with_edge=True)
@@ -127,6 +133,8 @@ class DeepLabV3Plus(_DilatedModel):
         aspp_rates: tuple[int, int, int] | None = None,
         aspp_channels: int = 256,
         low_level_channels: int = 48,
+        frozen_stages: int = 0,
+        freeze_batch_norm: bool = False,
         activation_checkpointing: bool = False,
     ) -> None:
         config = ModelConfig(
@@ -139,6 +147,8 @@ class DeepLabV3Plus(_DilatedModel):
             aspp_rates=aspp_rates,
             aspp_channels=aspp_channels,
             low_level_channels=low_level_channels,
+            frozen_stages=frozen_stages,
+            freeze_batch_norm=freeze_batch_norm,
             activation_checkpointing=activation_checkpointing,
         )
         super().__init__(config, with_edge=False)

@@ -19,6 +19,8 @@ class Network:
 
     build: Callable[[int, str | None], Backbone]
     """Called with output_stride and weights."""
+    stages: tuple[str, ...]
+    """Names for `Backbone.stage`, from the input on: they can be frozen, and together they have all its weights."""
     output_strides: tuple[int, ...] = (8, 16)
     weights: tuple[str, ...] = ()
     """Names of its pretrained weights; None, random weights, is always offered."""
@@ -27,13 +29,16 @@ class Network:
         return self.build(output_stride, weights)
 
 
+RESNET_STAGES: Final = ("stem", "layer1", "layer2", "layer3", "layer4")
+
+
 def _resnet(name: str) -> Network:
     def build(output_stride: int, weights: str | None) -> Backbone:
         from gscnn.backbones.resnet import ResNetBackbone
 
         return ResNetBackbone(name, output_stride, weights)
 
-    return Network(build, weights=("imagenet",))
+    return Network(build, RESNET_STAGES, weights=("imagenet",))
 
 
 def _wide_resnet38(output_stride: int, weights: str | None) -> Backbone:
@@ -49,12 +54,14 @@ def _small_resnet(output_stride: int, weights: str | None) -> Backbone:
 
 
 BACKBONES: Final[dict[str, Network]] = {
-    "resnet10_small": Network(_small_resnet, weights=()),
+    "resnet10_small": Network(_small_resnet, RESNET_STAGES),
     "resnet18": _resnet("resnet18"),
     "resnet50": _resnet("resnet50"),
     "resnet101": _resnet("resnet101"),
     "wide_resnet50_2": _resnet("wide_resnet50_2"),
     "wide_resnet101_2": _resnet("wide_resnet101_2"),
-    "wide_resnet38": Network(_wide_resnet38, output_strides=(8,)),
+    "wide_resnet38": Network(
+        _wide_resnet38, ("stem", *(f"module{number}" for number in range(2, 8))), output_strides=(8,)
+    ),
 }
 """Name -> builder, called with output_stride and weights; tests/conformance/test_backbones.py tests each entry."""

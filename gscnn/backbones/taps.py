@@ -1,7 +1,7 @@
 """The output of every backbone, for the shape stream, the fusion and the head."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Generic, NamedTuple, TypeVar, cast
@@ -9,9 +9,11 @@ from typing import Generic, NamedTuple, TypeVar, cast
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
 from torch.utils.checkpoint import checkpoint
 
 T = TypeVar("T")
+B = TypeVar("B", bound="Backbone")
 
 
 class Taps(NamedTuple, Generic[T]):
@@ -42,10 +44,41 @@ class Backbone(nn.Module, ABC):
     channels: Taps[int]
     activation_checkpointing: bool = False
     """Whether `run` checkpoints activations in training mode; ModelConfig.activation_checkpointing sets it."""
+    frozen_stages: tuple[str, ...] = ()
+    batch_norm_is_frozen: bool = False
 
     @abstractmethod
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> Taps[Tensor]:
         """The five taps of a batch of images."""
+
+    def stage(self, name: str) -> nn.Module:
+        """The part of the network by one of the names in its Network.stages: by default the submodule of that name."""
+        return self.get_submodule(name)
+
+    def freeze(self, stages: Iterable[str], batch_norm: bool) -> None:
+        """Fixes all weights and buffers of these stages and, if `batch_norm`, of all batch norms.
+
+        Frozen modules compute as in evaluation mode, also while the rest is trained: batch norm normalizes by its
+        running statistics, and dropout does nothing.
+        """
+        self.frozen_stages, self.batch_norm_is_frozen = tuple(stages), batch_norm
+        for module in self._frozen():
+            module.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self: B, mode: bool = True) -> B:
+        """Sets the mode of all but the frozen modules."""
+        super().train(mode)
+        for module in self._frozen():
+            module.eval()
+        return self
+
+    def _frozen(self) -> Iterator[nn.Module]:
+        # Looked up at each call: SyncBatchNorm.convert_sync_batchnorm replaces batch norms.
+        for name in self.frozen_stages:
+            yield self.stage(name)
+        if self.batch_norm_is_frozen:
+            yield from (module for module in self.modules() if isinstance(module, _BatchNorm))
 
     def run(self, blocks: Iterable[nn.Module], x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D h w"]:
         """Runs `x` through the blocks, one after another.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gscnn.architectures import ARCHITECTURES
 from gscnn.backbones import BACKBONES
+from gscnn.backbones.taps import Backbone
 from gscnn.batch import SegBatch
 from gscnn.config import LossConfig, ModelConfig
 from gscnn.losses import JointLoss
@@ -40,6 +41,8 @@ CHANGED: dict[str, Any] = {
     "aspp_channels": 16,
     "low_level_channels": 5,
     "shape_widths": (4, 3, 2, 1),
+    "frozen_stages": 2,
+    "freeze_batch_norm": True,
     "activation_checkpointing": True,
 }
 """Of every field of ModelConfig but the architecture; other values than the defaults, but for the weights."""
@@ -76,9 +79,18 @@ def test_the_config_builds_what_the_constructor_builds(name: str) -> None:
         built, called = build_model(ModelConfig(architecture=name, **CHANGED)), network(**arguments)
     assert type(built) is type(called) is network
     assert str(built) == str(called)
+    assert [module.training for module in built.modules()] == [module.training for module in called.modules()]
+    assert [each.requires_grad for each in built.parameters()] == [each.requires_grad for each in called.parameters()]
     assert {key: value.shape for key, value in built.state_dict().items()} == {
         key: value.shape for key, value in called.state_dict().items()
     }
+
+
+@every_architecture
+def test_it_has_one_backbone_which_can_have_a_learning_rate_of_its_own(name: str) -> None:
+    assert [type(module).__name__ for module in small(name).modules() if isinstance(module, Backbone)] == [
+        "ResNetBackbone"
+    ]
 
 
 @pytest.mark.parametrize(

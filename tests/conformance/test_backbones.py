@@ -56,6 +56,44 @@ def test_what_it_does_not_offer_is_refused_with_what_it_offers(name: str) -> Non
                 ModelConfig(backbone=name, output_stride=stride)
 
 
+@every_backbone
+def test_its_stages_run_in_their_order_and_have_each_weight_once(name: str) -> None:
+    network = BACKBONES[name]
+    with META:
+        backbone = network(network.output_strides[0], None)
+    owned = [parameter for stage in network.stages for parameter in backbone.stage(stage).parameters()]
+    assert len(owned) == len(set(owned))
+    assert set(owned) == set(backbone.parameters())
+    ran: list[int] = []
+    for place, stage in enumerate(network.stages):
+        for module in backbone.stage(stage).modules():
+            if list(module.parameters(recurse=False)):
+                module.register_forward_hook(lambda *_, place=place: ran.append(place))
+    with torch.no_grad():
+        backbone(torch.empty(2, 3, 64, 96, device=META))
+    assert ran == sorted(ran)
+    assert set(ran) == set(range(len(network.stages)))
+
+
+@every_backbone
+def test_its_first_stages_can_be_frozen_and_more_than_it_has_are_refused_by_name(name: str) -> None:
+    network = BACKBONES[name]
+    stride, count = network.output_strides[0], len(network.stages)
+    for frozen in range(count + 1):
+        with META:
+            config = ModelConfig.model_validate({"backbone": name, "output_stride": stride, "frozen_stages": frozen})
+            model = build_model(config)
+        [backbone] = [module for module in model.modules() if isinstance(module, Backbone)]
+        for place, stage in enumerate(network.stages):
+            assert {parameter.requires_grad for parameter in backbone.stage(stage).parameters()} == {place >= frozen}
+        trained = [key for key, value in model.named_parameters() if value.requires_grad]
+        others = [key for key, _ in model.named_parameters() if not key.startswith("regular_stream.")]
+        assert set(others) <= set(trained)
+    message = rf"`frozen_stages` is {count + 1}: {name} has {count} stages, {', '.join(network.stages)}"
+    with pytest.raises(ValidationError, match=message):
+        ModelConfig.model_validate({"backbone": name, "output_stride": stride, "frozen_stages": count + 1})
+
+
 class Patches(Backbone):
     """Cuts the image into patches: a stem of stride 4 or 16, as transformers have, and no finer tap."""
 
@@ -86,7 +124,7 @@ def test_a_backbone_of_any_stem_stride_and_with_weights_of_its_own_serves(
         asked.append(weights)
         return Patches(stem_stride, output_stride)
 
-    monkeypatch.setitem(BACKBONES, "patches", Network(build, output_strides=(16,), weights=("mae",)))
+    monkeypatch.setitem(BACKBONES, "patches", Network(build, ("stem", "gate1", "gate2", "last"), (16,), ("mae",)))
     settings = {"architecture": architecture, "backbone": "patches", "output_stride": 16, "weights": "mae"}
     small = {"num_classes": 3, "aspp_channels": 4, "low_level_channels": 4, "shape_widths": (4, 4, 4, 4)}
     model = build_model(ModelConfig.model_validate({**settings, **small}))
