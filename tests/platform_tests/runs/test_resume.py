@@ -180,3 +180,16 @@ def test_a_folder_on_an_object_store_left_by_a_failed_start_can_be_used(remote: 
         raise OSError("no server")
     wanted = wanted_run(with_overrides(STREETS, {"run_name": "x"}), DATA)
     assert choose_run(wanted, remote) == (RunFolder.of(remote, "x"), None)
+
+
+def test_a_record_from_before_a_setting_existed_is_one_of_its_default(tmp_path: Path) -> None:
+    """Whatever the next setting is: here a record says none of those that have their default."""
+    leave(tmp_path, "streets-20260101-000000")
+    record = RunFolder.of(str(tmp_path), "streets-20260101-000000")
+    written = record.read_json(RECORD)
+    stated = STREETS.model_dump(mode="json", exclude_defaults=True)
+    assert "schedule" in written["config"]["optimizer"]
+    assert not stated["optimizer"].keys() & {"name", "schedule", "backbone_lr_factor"}
+    record.write_json(RECORD, {**written, "config": stated})
+    assert chosen(tmp_path, STREETS) == "streets-20260101-000000"
+    assert chosen(tmp_path, with_overrides(STREETS, {"model.frozen_stages": 1})) is None
