@@ -61,12 +61,12 @@ class ModelConfig(_Config):
     low_level_channels: int = Field(default=48, ge=1)
     """Channels to which the head reduces the low-level tap; 48 in DeepLabV3+ (arXiv:1802.02611, table 1)."""
     frozen_stages: int = Field(default=0, ge=0)
-    """Number of the backbone's stages, from the input on, whose weights are fixed (`Network.stages` in
-    gscnn.backbones): they compute as in evaluation mode. Use it with pretrained weights."""
+    """Number of backbone stages to freeze, counted from the input: a ResNet has stem, layer1, layer2, layer3, layer4.
+    Frozen stages stay in evaluation mode. For pretrained weights."""
     freeze_batch_norm: bool = False
-    """Whether all batch norms of the backbone are fixed: running statistics, scale and shift, as in
-    torchvision.ops.FrozenBatchNorm2d and in DeepLabv3's last training phase (arXiv:1706.05587, section 4.1). For
-    batches of few images, with pretrained weights; those of the shape stream, fusion and head are trained."""
+    """Freeze running statistics, scale and shift of all batch norms in the backbone, like
+    torchvision.ops.FrozenBatchNorm2d and DeepLabv3's last training phase (arXiv:1706.05587, section 4.1). For
+    pretrained weights and few images per batch. Batch norms of the shape stream, fusion and head are trained."""
     shape_widths: tuple[int, int, int, int] = (64, 32, 16, 8)
     """Channels along the shape stream; the default is the paper's. They dominate the cost of a small model."""
     activation_checkpointing: Execution[bool] = False

@@ -20,7 +20,7 @@ class Network:
     build: Callable[[int, str | None], Backbone]
     """Called with output_stride and weights."""
     stages: tuple[str, ...]
-    """Names for `Backbone.stage`, from the input on: they can be frozen, and together they have all its weights."""
+    """Names of its stages, from the input to the top, for `Backbone.stage`: each weight is in exactly one of them."""
     output_strides: tuple[int, ...] = (8, 16)
     weights: tuple[str, ...] = ()
     """Names of its pretrained weights; None, random weights, is always offered."""

@@ -45,21 +45,23 @@ class Backbone(nn.Module, ABC):
     activation_checkpointing: bool = False
     """Whether `run` checkpoints activations in training mode; ModelConfig.activation_checkpointing sets it."""
     frozen_stages: tuple[str, ...] = ()
+    """Names of the stages that `freeze` froze."""
     batch_norm_is_frozen: bool = False
+    """Whether `freeze` froze the batch norms of all stages."""
 
     @abstractmethod
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> Taps[Tensor]:
         """The five taps of a batch of images."""
 
     def stage(self, name: str) -> nn.Module:
-        """The part of the network by one of the names in its Network.stages: by default the submodule of that name."""
+        """Returns the modules of a stage, by its name in Network.stages; by default the submodule of that name."""
         return self.get_submodule(name)
 
     def freeze(self, stages: Iterable[str], batch_norm: bool) -> None:
-        """Fixes all weights and buffers of these stages and, if `batch_norm`, of all batch norms.
+        """Freezes the weights and buffers of these stages and, if `batch_norm`, of all batch norms.
 
-        Frozen modules compute as in evaluation mode, also while the rest is trained: batch norm normalizes by its
-        running statistics, and dropout does nothing.
+        Frozen modules stay in evaluation mode while the rest is trained: batch norm normalizes by its running
+        statistics, and dropout does nothing.
         """
         self.frozen_stages, self.batch_norm_is_frozen = tuple(stages), batch_norm
         for module in self._frozen():
@@ -67,7 +69,7 @@ class Backbone(nn.Module, ABC):
         self.train(self.training)
 
     def train(self: B, mode: bool = True) -> B:
-        """Sets the mode of all but the frozen modules."""
+        """Sets training mode for all but the frozen modules, or evaluation mode for all."""
         super().train(mode)
         for module in self._frozen():
             module.eval()

@@ -57,7 +57,7 @@ def test_what_it_does_not_offer_is_refused_with_what_it_offers(name: str) -> Non
 
 
 @every_backbone
-def test_its_stages_run_in_their_order_and_have_each_weight_once(name: str) -> None:
+def test_stages_run_in_order_and_each_weight_is_in_one_of_them(name: str) -> None:
     network = BACKBONES[name]
     with META:
         backbone = network(network.output_strides[0], None)
@@ -76,7 +76,7 @@ def test_its_stages_run_in_their_order_and_have_each_weight_once(name: str) -> N
 
 
 @every_backbone
-def test_its_first_stages_can_be_frozen_and_more_than_it_has_are_refused_by_name(name: str) -> None:
+def test_the_first_stages_can_be_frozen_and_more_than_there_are_is_an_error(name: str) -> None:
     network = BACKBONES[name]
     stride, count = network.output_strides[0], len(network.stages)
     for frozen in range(count + 1):

@@ -1,4 +1,4 @@
-"""Frozen stages and frozen batch norms of a backbone stay as they are, whatever happens to the model around them."""
+"""Frozen stages and frozen batch norms of a backbone do not change in training."""
 
 import copy
 from collections.abc import Callable
@@ -91,20 +91,20 @@ def compiled(model: nn.Module) -> nn.Module:
 
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("changed", [copy.deepcopy, converted, compiled])
-def test_they_stay_frozen_in_copies_under_synchronisation_and_compiled(
+def test_copied_synchronized_and_compiled_models_stay_frozen(
     changed: Callable[[nn.Module], nn.Module],
 ) -> None:
     model = changed(small_model(2, freeze_batch_norm=True))
     assert unchanged(model) == stages(model, 2) | batch_norms(model)
 
 
-def test_checkpointed_activations_leave_the_steps_as_they_are_to_the_bit() -> None:
+def test_activation_checkpointing_of_a_frozen_model_changes_no_bit() -> None:
     plain, checkpointed = (trained(small_model(2, True, checkpointing)) for checkpointing in (False, True))
     assert plain.keys() == checkpointed.keys()
     assert all(torch.equal(plain[key], checkpointed[key]) for key in plain)
 
 
-def test_a_frozen_batch_norm_normalizes_by_its_running_statistics_as_torchvisions() -> None:
+def test_a_frozen_batch_norm_normalizes_by_its_running_statistics() -> None:
     model = small_model(0, freeze_batch_norm=True)
     norm = next(module for module in model.regular_stream.modules() if isinstance(module, _BatchNorm))
     for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
@@ -117,6 +117,6 @@ def test_a_frozen_batch_norm_normalizes_by_its_running_statistics_as_torchvision
     torch.testing.assert_close(norm(x), x * scale[:, None, None] + shift[:, None, None])
 
 
-def test_a_frozen_stage_keeps_no_activations_for_the_backward_pass() -> None:
+def test_frozen_stages_are_outside_of_the_backward_pass() -> None:
     taps = small_model(3).regular_stream(torch.randn(2, 3, 32, 48))
     assert [tap.requires_grad for tap in taps] == [False, False, False, True, True]

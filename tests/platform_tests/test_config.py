@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
@@ -107,9 +109,26 @@ def test_a_warm_up_as_long_as_the_training_is_refused() -> None:
 
 
 def test_the_learning_rate_is_described_with_what_made_it() -> None:
-    assert OptimizerConfig().describe_lr(64) == "learning rate 0.01"
-    scaled = OptimizerConfig(lr_scaling="linear", warmup_epochs=5)
-    assert scaled.describe_lr(64) == ("learning rate 0.04 (0.01 for 16 images, linear), warm-up over epochs: 5")
+    assert OptimizerConfig().describe_lr(64) == "learning rate 0.01, schedule poly"
+    scaled = OptimizerConfig(lr_scaling="linear", warmup_epochs=5, schedule="cosine", backbone_lr_factor=0.1)
+    assert scaled.describe_lr(64) == (
+        "learning rate 0.04 (0.01 for 16 images, linear), 0.1 times that for the backbone, schedule cosine, "
+        "warm-up over epochs: 5"
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"momentum": 0, "nesterov": True}, "`momentum` is 0: must be more than 0 with `nesterov`"),
+        ({"schedule": "one_cycle", "warmup_epochs": 1}, "`warmup_epochs` is 1: must be 0 with `schedule` one_cycle"),
+        ({"betas": (0.9, 1)}, "each must be 0 or more and less than 1"),
+    ],
+)
+def test_optimizer_settings_that_contradict_each_other_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        OptimizerConfig.model_validate(settings)
+    assert OptimizerConfig(name="adamw", momentum=0, nesterov=True).name == "adamw"
 
 
 def test_a_learning_rate_is_no_matter_of_execution() -> None:

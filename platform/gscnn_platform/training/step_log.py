@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class StepLog:
-    """Loss terms, gradient norm and learning rate of every step since the last transfer to the host.
+    """Loss terms, gradient norm and learning rates of every step since the last transfer to the host.
 
     Args:
         progress: formats the progress lines.
@@ -34,11 +34,17 @@ class StepLog:
         self._extra: list[dict[str, float]] = []
         self._unprinted: list[dict[str, float]] = []
 
-    def add(self, values: Mapping[str, Tensor], lr: float, skipped: int) -> None:
-        """Adds a step. `values` are scalars on the device: this worker's loss terms, "total", and the gradient norm."""
+    def add(self, values: Mapping[str, Tensor], rates: Mapping[str, float], skipped: int) -> None:
+        """Adds a step.
+
+        Args:
+            values: scalars on the device: this worker's loss terms, "total", and the gradient norm.
+            rates: the learning rates by name, with "lr", which the progress line shows.
+            skipped: updates skipped so far.
+        """
         self._names = list(values)
         self._values.append(torch.stack([value.detach().float() for value in values.values()]))
-        self._extra.append({"lr": lr, **({"skipped": skipped} if skipped else {})})
+        self._extra.append({**rates, **({"skipped": skipped} if skipped else {})})
 
     def last_of_this_worker(self, back: int = 0) -> dict[str, float]:
         """Returns this worker's values of the last step, or of the step `back` steps earlier."""

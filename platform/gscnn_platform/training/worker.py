@@ -31,7 +31,13 @@ from gscnn_platform.data.store import Store
 from gscnn_platform.evaluation import EvalReport, autocast, evaluate
 from gscnn_platform.scores import score_of
 from gscnn_platform.training.control import Control
-from gscnn_platform.training.optim import build_optimizer, learning_rate, load_optimizer_state, set_learning_rate
+from gscnn_platform.training.optim import (
+    build_optimizer,
+    learning_rate,
+    load_optimizer_state,
+    optimizer_state,
+    set_learning_rate,
+)
 from gscnn_platform.training.progress import Progress, say
 from gscnn_platform.training.step_log import FiniteCheck, StepLog
 from gscnn_platform.training.step_signal import Signal
@@ -124,7 +130,7 @@ class TrainingWorker:
             "skipped": self.skipped,
             "best": self.best,
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": optimizer_state(self.model, self.optimizer, self.config.optimizer),
             "average": None if self.average is None else self.average.state_dict(),
         }
 
@@ -132,7 +138,7 @@ class TrainingWorker:
         self.step, self.skipped, self.best = state["step"], state["skipped"], state["best"]
         self.saved = self.step
         self.model.load_state_dict(state["model"])
-        load_optimizer_state(self.optimizer, state["optimizer"])
+        load_optimizer_state(self.model, self.optimizer, self.config.optimizer, state["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
 
@@ -195,14 +201,14 @@ class TrainingWorker:
         # A NaN in an activation would stay in batch norm's running statistics forever.
         before = [buffer.clone() for buffer in self.model.buffers()] if skip else []
         terms = self._gradients(feed)
-        lr, clip = self.learning_rate, self.config.optimizer.clip_norm
-        set_learning_rate(self.optimizer, lr)
+        clip = self.config.optimizer.clip_norm
+        rates = set_learning_rate(self.optimizer, self.learning_rate)
         terms["grad_norm"] = clip_grad_norm_(self.model.parameters(), float("inf") if clip is None else clip)
         self.step += 1
         if skip and not terms["grad_norm"].isfinite():
-            self._skip(terms, before, lr)
+            self._skip(terms, before, rates)
         else:
-            self.log.add(terms, lr, self.skipped)
+            self.log.add(terms, rates, self.skipped)
             self.finite.add(self.step, terms["grad_norm"])
             self._require_finite()
             self.optimizer.step()
@@ -238,7 +244,7 @@ class TrainingWorker:
         places = shares(np.arange(training.batch_size), training.accumulate, self.world_size)[part][self.rank]
         return [hash((self.config.seed, self.step, int(place))) % 2**63 for place in places]
 
-    def _skip(self, terms: dict[str, Tensor], before: list[Tensor], lr: float) -> None:
+    def _skip(self, terms: dict[str, Tensor], before: list[Tensor], rates: dict[str, float]) -> None:
         for buffer, kept in zip(self.model.buffers(), before, strict=True):
             buffer.copy_(kept)
         self.skipped += 1
@@ -248,7 +254,7 @@ class TrainingWorker:
                 f"step {self.step}: {self.skipped} steps were not finite, more than training.max_skipped "
                 f"{self.config.training.max_skipped}; try a smaller --optimizer.lr, or --optimizer.clip-norm"
             )
-        self.log.add(terms, lr, self.skipped)
+        self.log.add(terms, rates, self.skipped)
 
     def _require_finite(self, all_of_them: bool = False) -> None:
         """Raises NonFiniteLossError if a gradient, which all workers share, was not finite."""

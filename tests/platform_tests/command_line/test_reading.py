@@ -50,6 +50,18 @@ def test_options_change_the_fields_that_they_name_and_no_other(monkeypatch: pyte
         ("--seed -1", "--seed is -1: must be 0 or more"),
         ("--optimizer.lr 0", "--optimizer.lr is 0: must be more than 0"),
         ("--optimizer.momentum 1", "--optimizer.momentum is 1: must be less than 1"),
+        (
+            "--model.frozen-stages 9",
+            "--model.frozen-stages is 9: resnet10_small has 5 stages, stem, layer1, layer2, layer3, layer4",
+        ),
+        ("--model.frozen-stages -1", "--model.frozen-stages is -1: must be 0 or more"),
+        ("--optimizer.name adam", "--optimizer.name is adam: must be sgd or adamw\ndid you mean adamw?"),
+        ("--optimizer.betas 0.9 1", "--optimizer.betas is 0.9 1: each must be 0 or more and less than 1"),
+        ("--optimizer.momentum 0", "--optimizer.momentum is 0: must be more than 0 with --optimizer.nesterov"),
+        (
+            "--optimizer.schedule one_cycle --optimizer.warmup-epochs 2",
+            "--optimizer.warmup-epochs is 2: must be 0 with --optimizer.schedule one_cycle, which has its own rise",
+        ),
         ("--optimizer.lr nan", "--optimizer.lr is nan: must be a finite number"),
         ("--optimizer.lr inf", "--optimizer.lr is inf: must be a finite number"),
         ("--loss.dual -inf", "--loss.dual is -inf: must be a finite number"),

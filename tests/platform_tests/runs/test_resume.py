@@ -182,8 +182,8 @@ def test_a_folder_on_an_object_store_left_by_a_failed_start_can_be_used(remote: 
     assert choose_run(wanted, remote) == (RunFolder.of(remote, "x"), None)
 
 
-def test_a_record_from_before_a_setting_existed_is_one_of_its_default(tmp_path: Path) -> None:
-    """Whatever the next setting is: here a record says none of those that have their default."""
+def test_a_setting_that_an_older_record_lacks_counts_as_its_default(tmp_path: Path) -> None:
+    """The record is written without any setting that has its default, so this covers future settings."""
     leave(tmp_path, "streets-20260101-000000")
     record = RunFolder.of(str(tmp_path), "streets-20260101-000000")
     written = record.read_json(RECORD)

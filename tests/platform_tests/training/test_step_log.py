@@ -39,9 +39,8 @@ def log_of(recorder: Recorder | None, speak: bool = True) -> StepLog:
 
 def add(log: StepLog, *totals: float, skipped: int = 0) -> None:
     for total in totals:
-        log.add(
-            {"total": torch.tensor(total), "seg": torch.tensor(2 * total), "grad_norm": torch.tensor(9.0)}, 0.1, skipped
-        )
+        terms = {"total": torch.tensor(total), "seg": torch.tensor(2 * total), "grad_norm": torch.tensor(9.0)}
+        log.add(terms, {"lr": 0.1}, skipped)
 
 
 def test_every_step_is_tracked_once_under_its_number(recorder: Recorder) -> None:

@@ -44,6 +44,7 @@ def trained(rank: int, number: int, settings: str) -> dict[str, dict[str, Tensor
     freeze_batch_norms(worker.model)
     worker.train(lambda _: None, Control(config.training, rank, number))
     assert worker.step == STEPS
+    assert recorder.curves["train/lr_backbone"] == [rate / 2 for rate in recorder.curves["train/lr"]]
     weights = {name: value.detach().clone() for name, value in worker.model.named_parameters()}
     return {"weights": weights, "terms": {name: torch.tensor(recorder.curves[f"train/{name}"]) for name in TERMS}}
 
@@ -63,6 +64,8 @@ def test_two_workers_take_the_steps_of_one_worker_with_frozen_batch_norm(
         "loss.attention_threshold": 0.3,  # Below all edge probabilities: none is so close that rounding decides.
         "loss.class_weights": "image",
         "optimizer.lr": 0.005,
+        "model.frozen_stages": 1,  # DistributedDataParallel must not wait for their gradients.
+        "optimizer.backbone_lr_factor": 0.5,
     }
     settings = with_overrides(tiny_run, changes).model_dump_json()
     alone = trained(0, 1, settings)

@@ -55,12 +55,24 @@ def test_a_run_repeated_with_its_seed_ends_with_the_same_weights(
     assert any(not torch.equal(weights(other)[key], value) for key, value in weights(first).items())
 
 
-@pytest.mark.parametrize("killed_after", [1, 3, 4])
+WARMUP = {"optimizer.warmup_epochs": 1.5}
+EVERY_SETTING = {
+    "optimizer.name": "adamw",
+    "optimizer.lr": 0.001,
+    "optimizer.schedule": "one_cycle",
+    "optimizer.decay_norms_and_biases": False,
+    "optimizer.backbone_lr_factor": 0.5,
+    "model.frozen_stages": 2,
+    "model.freeze_batch_norm": True,
+}
+
+
+@pytest.mark.parametrize(("killed_after", "settings"), [(1, WARMUP), (3, WARMUP), (4, WARMUP), (4, EVERY_SETTING)])
 def test_a_run_resumed_at_any_step_ends_with_the_weights_of_an_uninterrupted_one(
-    tiny_run: ExperimentConfig, streets_store: Store, killed_after: int
+    tiny_run: ExperimentConfig, streets_store: Store, killed_after: int, settings: dict[str, object]
 ) -> None:
     """An epoch has three steps and warmup takes four and a half; the dual-task term draws noise in each step."""
-    changes = {"training.checkpoint_steps": 1, "loss.dual": 1.0, "optimizer.warmup_epochs": 1.5}
+    changes = {"training.checkpoint_steps": 1, "loss.dual": 1.0, **settings}
     config = with_overrides(tiny_run, changes)
     undisturbed = worker_of(config, streets_store)
     states: dict[int, bytes] = {}
@@ -157,7 +169,7 @@ def test_steps_are_taken_at_the_learning_rate_of_scaling_and_warm_up(
     lr = tiny_run.optimizer.lr / 2
     assert taken == pytest.approx([lr / 3, 2 * lr / 3, lr, lr, lr, lr])
     printed = capsys.readouterr().out
-    assert f"· learning rate {lr:g} ({2 * lr:g} for 4 images, linear), warm-up over epochs: 1" in printed
+    assert f"· learning rate {lr:g} ({2 * lr:g} for 4 images, linear), schedule poly, warm-up over epochs: 1" in printed
 
 
 def test_synchronised_batch_norm_is_over_all_workers_and_in_every_layer(
