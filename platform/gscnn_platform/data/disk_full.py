@@ -12,15 +12,15 @@ from gscnn_platform.config import Config
 from gscnn_platform.paths import AnyPath, RemotePath
 
 FULL: Final = (errno.ENOSPC, errno.EDQUOT)
-"""A full disk, or a quota that is used up."""
+"""Error numbers of a full disk and of an exceeded quota."""
 
 
 class StorageError(ValueError):
-    """A folder cannot be written; the message names it, the free space, what is unchanged, and what to do."""
+    """A folder cannot be written; the message names the folder, the free space, what is unchanged and what to do."""
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether `error` came of a full disk; torch raises a RuntimeError of its own on top of the OSError."""
+    """Whether `error` was caused by a full disk; torch wraps the OSError in a RuntimeError."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in FULL:
@@ -30,10 +30,10 @@ def is_full(error: BaseException) -> bool:
 
 
 class Failure(Config):
-    """An OSError as data: a task that raised it would leave others writing, and Ray would wrap it."""
+    """An OSError as data: if a task raised it, other tasks would keep writing, and Ray would wrap it."""
 
     number: int | None
-    """Its errno."""
+    """The error's errno."""
     reason: str
 
     @classmethod
@@ -48,22 +48,22 @@ class Progress:
     out: AnyPath
     """Output folder."""
     disk: Path
-    """The disk that its parts are written to first."""
+    """The disk that the parts are written to first."""
     total: int
-    """Samples of the whole store."""
+    """Number of samples of the whole store."""
     samples: int = 0
-    """Samples written, also to a part that could not be finished."""
+    """Number of samples written, including those in an unfinished part."""
     bytes: int = 0
     """Their size on disk."""
 
     @property
     def needed(self) -> int | None:
-        """Bytes of the whole store, by the mean of what was written; None before the first sample."""
+        """Estimated bytes of the whole store, from the mean size per sample so far; None before the first sample."""
         return self.bytes * self.total // self.samples if self.samples else None
 
 
 def storage_error(progress: Progress, failure: Failure) -> StorageError:
-    """The error for a user, to be made when what was written of the new store is removed again."""
+    """The error for users; create it after the partial output has been removed, which frees its space."""
     out = progress.out
     left = "No part of this build is read" if isinstance(out, RemotePath) else "No partial output is left"
     unharmed = f"{left}, and what was at {out} before is unchanged."
@@ -80,7 +80,7 @@ def storage_error(progress: Progress, failure: Failure) -> StorageError:
 
 @contextmanager
 def writing(progress: Progress) -> Iterator[None]:
-    """Turns an OSError of the block, which only writes, into a StorageError."""
+    """Turns an OSError raised in the block into a StorageError; the block must only write."""
     try:
         yield
     except OSError as error:
@@ -88,5 +88,5 @@ def writing(progress: Progress) -> Iterator[None]:
 
 
 def readable(count: int) -> str:
-    """`12.3 MB`, `4.0 GB`."""
+    """A size in bytes as text: `12.3 MB`, `4.0 GB`."""
     return f"{count / 1e6:.1f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"

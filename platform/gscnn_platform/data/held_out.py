@@ -1,4 +1,4 @@
-"""Chooses the samples that a run trains and validates on: two splits, or one with a held-out share."""
+"""Chooses the samples that a run trains and validates on: two splits, or one split with a held-out share."""
 
 from typing import Final
 
@@ -12,9 +12,9 @@ HELD_OUT: Final = "held-out"
 
 
 def held_out(count: int, share: float, seed: int) -> list[int]:
-    """The indices of `share` of `count` samples, rounded, at least 1 and never all; sorted.
+    """Sorted random indices of `share` of `count` samples: rounded, at least 1 and at most `count` - 1.
 
-    A function of its arguments alone: every worker, a resumed run and an evaluation find the same samples.
+    Deterministic: every worker, a resumed run and an evaluation hold out the same samples.
     """
     size = min(max(round(share * count), 1), count - 1)
     return sorted(np.random.default_rng(seed).permutation(count)[:size].tolist())

@@ -1,7 +1,7 @@
-"""Tells images from clutter, and lists the files below a folder: one rule for every reader of folders.
+"""Tells images from clutter and lists the files below a folder, by the same rules for every reader of folders.
 
-Hidden files and folders, and those that systems and editors leave behind, are ignored. Links are followed, except one
-to a parent folder of its own, whose files are read already.
+Hidden files and folders, and those that systems and editors leave behind, are ignored. Links are followed, except a
+link to one of its own parent folders, because the files there are listed already.
 """
 
 import difflib
@@ -21,7 +21,7 @@ IMAGE_ENDINGS: Final = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp
 LABEL_ENDINGS: Final = (".png", ".tif", ".tiff", ".bmp")
 """Extensions of labels that can be read: lossless formats."""
 RAW_ENDINGS: Final = (".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw")
-"""Of cameras' raw files: mostly TIFFs whose first picture is a small preview."""
+"""Extensions of raw camera files: mostly TIFFs whose first picture is a small preview."""
 OTHER_ENDINGS: Final = (
     *(".jfif", ".jpe", ".gif", ".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".ppm", ".pgm", ".pnm", ".tga"),
     *(".exr", ".hdr", ".psd", ".npy", ".npz", ".mat", *RAW_ENDINGS),
@@ -33,34 +33,34 @@ SYSTEM: Final = {
     *("thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "@tmp", "#recycle", "#snapshot", "$recycle.bin", "@recycle"),
     *("__macosx", "__pycache__", "lost+found", "system volume information"),
 }
-"""Names, in small letters, of what Windows, macOS, NAS boxes, Python and file systems leave behind."""
+"""Lower-case names of files and folders that Windows, macOS, NAS devices, Python and file systems leave behind."""
 
 
 class InputError(ValueError):
-    """A user's folder or file that cannot be used; the message names it and what to do."""
+    """A user's folder or file cannot be used; the message names it and says what to do."""
 
 
 def is_clutter(name: str) -> bool:
-    """Whether a file or folder is hidden, or left behind by a system or an editor."""
+    """Whether a file or folder of this name is hidden, or left behind by a system or an editor."""
     return name.startswith((".", "~$")) or name.endswith("~") or name.lower() in SYSTEM
 
 
 def followed(path: Place) -> Place:
-    """The path as it is. Raises InputError where it is a link to nothing, as to a disk that is not mounted."""
+    """The path unchanged. Raises InputError if it is a broken link, for example to a disk that is not mounted."""
     if isinstance(path, Path) and path.is_symlink() and not path.exists():
-        raise InputError(f"{path}: a link to {path.readlink()}, which is not there; restore or remove it")
+        raise InputError(f"{path}: a link to {path.readlink()}, which does not exist; restore or remove it")
     return path
 
 
 def named_alike(missing: AnyPath, way_out: str = ": rename it") -> str:
-    """`; there is Train: rename it`, where what is missing lies there under nearly its name; else nothing.
+    """`; there is Train: rename it` if the folder holds a similar name to the missing one; otherwise empty.
 
-    File systems of other computers do not tell capitals apart, nor the two ways to write an accent.
+    Other file systems do not distinguish capitals from small letters, or the two Unicode forms of an accent.
     """
     try:
         others = [child.name for child in missing.parent.iterdir() if child.name != missing.name]
     except OSError:
-        return ""  # There is no such folder, or it may not be listed: a hint is no reason to fail.
+        return ""  # The folder does not exist or cannot be listed: a hint is not worth an error.
     there = {unicodedata.normalize("NFC", name).casefold(): name for name in others}
     name = unicodedata.normalize("NFC", missing.name).casefold()
     near = difflib.get_close_matches(name, there, n=1, cutoff=0.8)
@@ -68,35 +68,35 @@ def named_alike(missing: AnyPath, way_out: str = ": rename it") -> str:
 
 
 def has_ending(name: str, endings: tuple[str, ...]) -> bool:
-    """Whether a name has one of the endings, in small letters or capitals."""
+    """Whether a name has one of the endings, ignoring case."""
     return name.lower().endswith(endings)
 
 
 def files_below(folder: AnyPath, without: AnyPath | None = None) -> list[AnyPath]:
-    """All files below a folder that are no clutter, sorted; also links to files that are not there.
+    """All files below a folder, sorted and without clutter. Broken links named like images are included.
 
     Args:
         folder: path or URI.
-        without: a folder, of which nothing is listed.
+        without: a folder whose files are not listed.
 
     Raises:
-        InputError: a folder that cannot be read, a link to nothing, or a name that is not UTF-8.
+        InputError: a folder cannot be read, another link is broken, or a name is not UTF-8.
     """
     if isinstance(folder, RemotePath):
         left_out = f"{without.uri}/" if isinstance(without, RemotePath) else None
         files = (file for file in folder.files() if left_out is None or not file.uri.startswith(left_out))
         return sorted(file for file in files if not any(map(is_clutter, below(file, folder).parts)))
-    # Above the folder, too: a link back to the dataset's root would list the labels as images.
+    # The folder's parents count too: a link back to the dataset's root would list the labels as images.
     above = [_identity(parent) for parent in (folder.resolve(), *folder.resolve().parents)]
     leave = _identity(without) if isinstance(without, Path) and without.is_dir() else None
     return sorted(_walk(folder, above, leave)) if leave is None or leave != above[0] else []
 
 
 def matching(folder: Path, pattern: str) -> Iterator[Path]:
-    """Files and folders below that match a glob pattern without `**`, sorted, and are no clutter.
+    """Files and folders below `folder` that match a glob pattern without `**`, sorted and without clutter.
 
     Raises:
-        InputError: a folder that cannot be read, which `glob` leaves out without a word.
+        InputError: a folder cannot be read; `glob` would silently skip it.
     """
     first, _, rest = pattern.partition("/")
     if not first:
@@ -112,9 +112,9 @@ def matching(folder: Path, pattern: str) -> Iterator[Path]:
 
 
 def name_of(file: AnyPath, folder: AnyPath, ending: str | None = None) -> str:
-    """A file's path below a folder, without its ending or `ending`, in Unicode's composed form.
+    """A file's path below a folder, without its extension (or `ending`), in Unicode's composed form.
 
-    macOS decomposes accents in names and others do not: image and label would not find each other.
+    macOS decomposes accents in names and other systems do not, so image and label would not match.
     """
     path = below(file, folder)
     path = PurePosixPath(str(path)[: -len(ending)]) if ending else path.with_suffix("")
@@ -122,14 +122,14 @@ def name_of(file: AnyPath, folder: AnyPath, ending: str | None = None) -> str:
 
 
 def named_files(folder: AnyPath, endings: tuple[str, ...], error: Callable[[str], ValueError]) -> dict[str, AnyPath]:
-    """Name -> file, for the files below `folder` with one of `endings`; of no other ending where one of these is there.
+    """Name -> file, for the files below `folder` that have one of `endings`.
 
-    A file of OTHER_ENDINGS, or of another image's, is taken where its name has no file that is read: reading it says
-    what is wrong with it.
+    An image file with another ending is included if no readable file has its name: reading it then reports what is
+    wrong with it.
 
     Raises:
-        InputError: as `files_below`.
-        ValueError: `error` of a message, where two files have one name.
+        InputError: as in `files_below`.
+        ValueError: two files have the same name; `error` creates the exception from the message.
     """
     found: dict[str, AnyPath] = {}
     unread: dict[str, AnyPath] = {}
@@ -145,7 +145,7 @@ def named_files(folder: AnyPath, endings: tuple[str, ...], error: Callable[[str]
 
 
 def require_utf8(path: str | AnyPath) -> None:
-    """Raises InputError if a path is not UTF-8, as names are that come out of a ZIP file of another system."""
+    """Raises InputError if a path is not UTF-8, which happens when a ZIP file from another system is unpacked."""
     try:
         str(path).encode()
     except UnicodeEncodeError as error:
@@ -157,7 +157,7 @@ def require_utf8(path: str | AnyPath) -> None:
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What is right in a folder and no clutter. Raises InputError."""
+    """The direct entries of a folder, without clutter. Raises InputError."""
     try:
         with os.scandir(folder) as found:
             return [entry for entry in found if not is_clutter(entry.name)]
@@ -170,7 +170,7 @@ def _walk(folder: Path, above: list[tuple[int, int]], leave: tuple[int, int] | N
         path = folder / entry.name
         require_utf8(path)
         if not path.is_dir():
-            # One that is named like an image is listed: reading it says that the file is missing.
+            # A broken link named like an image is listed: reading it reports that the file is missing.
             yield path if has_ending(entry.name, ANY_IMAGE) else followed(path)
             continue
         own = _identity(path)

@@ -1,4 +1,4 @@
-"""Image files outside of a store, prepared for a model."""
+"""Finds image files outside of a store and prepares them for a model."""
 
 import os
 import re
@@ -28,31 +28,31 @@ from gscnn_platform.paths import AnyPath, RemotePath, as_path, below, glob_patte
 
 
 def edge_prior(image: UInt8[np.ndarray, "H W 3"], edges: EdgeConfig) -> UInt8[np.ndarray, "H W"]:
-    """The image's edge prior times 255, as a store holds it and a model was trained on it."""
+    """The image's edge prior times 255, as stores hold it and models are trained on it."""
     return np.rint(image_gradient(image, edges.gradient) * 255).astype(np.uint8)
 
 
 @dataclass(frozen=True)
 class FoundImages:
-    """The images of an input."""
+    """The images that the inputs name."""
 
     files: dict[str, AnyPath]
-    """Name -> file: its path below what all inputs have in common, without its ending."""
+    """Name -> file. The name is the path below the inputs' common folder, without the extension."""
     in_output: int
-    """Images that lie below the output folder, and are no input for that."""
+    """Number of images that are left out because they lie below the output folder."""
 
 
 def find_images(inputs: Sequence[str], option: str, out: AnyPath | None = None) -> FoundImages:
-    """The images that a user names.
+    """Finds the images that a user names.
 
     Args:
-        inputs: files, folders that are searched to their depth, or glob patterns; paths or URIs. What exists is taken
-            by its name, whatever its letters; a shell may have expanded a pattern already.
-        option: how the user named them.
-        out: folder where something named like the images is to be written; what lies below it is never input.
+        inputs: files, folders (searched recursively) or glob patterns; paths or URIs. A path that exists is taken
+            literally, even if it looks like a pattern; a shell may have expanded a pattern already.
+        option: the command-line option of the inputs, for messages.
+        out: folder that outputs named like the images are written to; files below it are never input.
 
     Raises:
-        InputError: no image, two images that would share an output, or a name or link that cannot be used.
+        InputError: no image is found, two images would share an output, or a name or link cannot be used.
     """
     found: dict[AnyPath, None] = {}
     roots: list[PurePosixPath] = []
@@ -65,25 +65,26 @@ def find_images(inputs: Sequence[str], option: str, out: AnyPath | None = None) 
             if is_folder:
                 found |= dict.fromkeys(file for file in files_below(path) if has_ending(file.name, ANY_IMAGE))
             elif len(inputs) == 1 or not is_clutter(path.name):
-                # The user names it, so its ending does not matter; one of several may come of a shell's pattern.
+                # A file that the user names may have any ending. One of several may come from a shell's pattern.
                 found[path] = None
     in_output = _lying_in(out, found)
     files = [file for file in found if file not in in_output]
     if not files and found:
         raise InputError(
-            f"{option} {_shown(inputs)}: all {len(found)} images are below --out {out}, where pictures are written and "
-            "never read: choose another --out"
+            f"{option} {_shown(inputs)}: all {len(found)} images are below --out {out}, which is never read as input: "
+            "choose another --out"
         )
     if not files:
         raise InputError(_nothing(option, inputs[0]))
     root = _common(roots)
     if root is None:
-        raise InputError(f"{option} {_shown(inputs)}: give paths of this machine and URIs to two runs")
+        raise InputError(f"{option} {_shown(inputs)}: local paths and URIs cannot be mixed; run the command for each")
     return FoundImages(_named(sorted(files, key=str), root), len(in_output))
 
 
 def _named(files: Sequence[AnyPath], root: PurePosixPath) -> dict[str, AnyPath]:
-    """Of a photograph and its raw file, or another that is not read, the first alone, as of a dataset."""
+    """Name -> file. As in datasets, a raw camera file or other unreadable format is left out beside a readable image
+    of the same name."""
     names: dict[str, AnyPath] = {}
     for file in sorted(files, key=lambda file: has_ending(file.name, OTHER_ENDINGS)):
         require_utf8(file)
@@ -96,7 +97,7 @@ def _named(files: Sequence[AnyPath], root: PurePosixPath) -> dict[str, AnyPath]:
 
 
 def _without_parents(text: str) -> str:
-    """A path whose `..` are followed as the system does: outputs are named by its parts, and must not leave --out."""
+    """The path with its `..` resolved as the system does: outputs are named by its parts, and must not leave --out."""
     parts = text.split("/")
     if ".." not in parts or "://" in text:
         return text
@@ -105,13 +106,13 @@ def _without_parents(text: str) -> str:
 
 
 def _matching(text: str) -> Iterator[tuple[AnyPath, bool]]:
-    """The path that exists, else the files and folders that match the pattern; and whether it is a folder."""
+    """The path if it exists, otherwise what matches the pattern; each with whether it is a folder."""
     path = as_path(text)
     if path.exists():
         yield path, path.is_dir()
         return
     parts = text.split("/")
-    # The longest beginning that exists is no pattern, whatever its letters: `drive [1]/*.png`.
+    # The longest prefix that exists is taken literally, whatever its characters: `drive [1]/*.png`.
     lowest = 3 if "://" in text else 1
     counts = range(len(parts) - 1, lowest - 1, -1)
     beginnings = ((count, as_path("/".join(parts[:count]) or "/")) for count in counts)
@@ -123,7 +124,7 @@ def _matching(text: str) -> Iterator[tuple[AnyPath, bool]]:
         expression = re.compile(glob_pattern(pattern))
         matches = [(file, False) for file in files_below(root) if expression.fullmatch(str(below(file, root)))]
     else:
-        # Not to the depth of a folder that may be large.
+        # Without listing the whole tree, which may be large.
         matches = [(path, path.is_dir()) for path in matching(root, pattern)]
     yield from (match for match in matches if match[1] or has_ending(match[0].name, ANY_IMAGE))
 
@@ -141,7 +142,7 @@ def _lying_in(folder: AnyPath | None, files: Iterable[AnyPath]) -> set[AnyPath]:
 
 
 def _common(folders: Sequence[PurePosixPath]) -> PurePosixPath | None:
-    """The deepest folder that is or holds all of these; None if none does."""
+    """The deepest folder that equals or contains each of these; None if there is none."""
     shared = set.intersection(*({folder, *folder.parents} for folder in folders))
     return max(shared, key=lambda folder: len(folder.parts), default=None)
 
@@ -154,11 +155,11 @@ def _nothing(option: str, text: str) -> str:
     """The message for an input without images."""
     path = as_path(text)
     if is_clutter(path.name) and path.is_file():
-        return f"{option} {text}: hidden files and those of systems are input only where one alone is named"
+        return f"{option} {text}: a hidden or system file is used only if it is the single input"
     if isinstance(path, Path) and path.is_symlink() and not path.exists():
-        return f"{option} {text}: a link to {path.readlink()}, which is not there"
+        return f"{option} {text}: a link to {path.readlink()}, which does not exist"
     if path.exists():
-        return f"{option} {text}: no image with ending {', '.join(IMAGE_ENDINGS)} there"
+        return f"{option} {text}: it has no image ({', '.join(IMAGE_ENDINGS)})"
     if has_magic(text):
         return f"{option} {text}: no image or folder matches this pattern"
     return f"{option} {text}: there is no such file or folder{named_alike(path, way_out='')}"

@@ -1,8 +1,8 @@
 """Reads a store as SegBatches, for one training worker.
 
 The order of an epoch is a pure function of seed and epoch. A sample's augmentation is a pure function of seed, epoch,
-sample and how often the epoch has had it. So a run can be reproduced with any number of loader processes, and every
-worker knows its share without communication.
+sample and its number of earlier occurrences in the epoch. So a run is reproducible with any number of loader processes,
+and every worker knows its share without communication.
 """
 
 import shutil
@@ -27,10 +27,11 @@ if TYPE_CHECKING:
     from gscnn_platform.data.transforms import TrainTransform
 
 Key = tuple[int, int, int]
-"""Epoch, index of a sample, and how often the epoch has had it before: 0 but where it fills up the last batch."""
+"""Epoch, sample index and number of earlier occurrences in the epoch, which is above 0 only for samples that fill up
+the last batch."""
 
 PREFETCHED: Final = 4
-"""Batches that each loader process has ready."""
+"""Batches that each loader process prepares in advance."""
 BYTES_PER_PIXEL: Final = 3 * 4 + 1 + 4 + 1
 """Bytes per pixel of a SegBatch: image and gradient as floats, label and boundary as bytes."""
 SHARED_MEMORY: Final = Path("/dev/shm")
@@ -42,10 +43,10 @@ def steps_per_epoch(num_samples: int, batch_size: int) -> int:
 
 
 def epoch_order(num_samples: int, batch_size: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Sample indices of an epoch, [steps, batch_size]: every sample, shuffled.
+    """Sample indices of an epoch, [steps, batch_size]: all samples, shuffled.
 
-    The last batch is filled up with the first samples of the same order, so that no sample is dropped, no step is
-    smaller than the others and all workers take the same number of steps.
+    The last batch is filled up with the first samples of the same order. So no sample is dropped, all steps have the
+    same size, and all workers take the same number of steps.
     """
     steps = steps_per_epoch(num_samples, batch_size)
     order = np.random.default_rng((seed, epoch)).permutation(num_samples)
@@ -66,13 +67,13 @@ def describe_epoch(num_samples: int, batch_size: int) -> str:
 
 
 def fixed_samples(num_samples: int, count: int) -> list[int]:
-    """Up to `count` indices, evenly spread over a split and the same at every epoch."""
+    """Up to `count` indices, spread evenly over a split and the same in every epoch."""
     count = min(count, num_samples)
     return [(2 * number + 1) * num_samples // (2 * count) for number in range(count)]
 
 
 class EpochSampler(Sampler[list[Key]]):
-    """One worker's share of `epoch_order`, a batch at a time, for all steps of the run from `first_step` on."""
+    """Yields one worker's share of `epoch_order`, batch by batch, from `first_step` to the last step of the run."""
 
     def __init__(self, config: ExperimentConfig, num_samples: int, rank: int, world_size: int, first_step: int) -> None:
         self.config, self.num_samples, self.first_step = config, num_samples, first_step
@@ -91,7 +92,7 @@ class EpochSampler(Sampler[list[Key]]):
 
 
 class WholeImageSampler(Sampler[list[Key]]):
-    """Every sample of one worker's share once, in batches of images of one size."""
+    """Yields each sample of one worker's share once, in batches of images of the same size."""
 
     def __init__(self, sizes: Sequence[tuple[int, int]], batch_size: int, rank: int, num_workers: int) -> None:
         self.sizes, self.batch_size, self.mine = sizes, batch_size, range(rank, len(sizes), num_workers)
@@ -120,7 +121,7 @@ class _StoreDataset(Dataset[SampleArrays]):
 
 
 def to_batch(samples: Sequence[SampleArrays]) -> SegBatch:
-    """Samples of one size as a batch on the CPU."""
+    """Stacks samples of the same size into a batch on the CPU."""
     boundaries = [sample.boundary for sample in samples if sample.boundary is not None]
     assert len(boundaries) == len(samples)
     return SegBatch(
@@ -139,17 +140,17 @@ def batches(
     first_step: int = 0,
     pin_memory: bool = False,
 ) -> Iterator[SegBatch]:
-    """Augmented training batches of worker `rank`, from a step of the run on, without a pause between epochs.
+    """Augmented training batches of worker `rank` from `first_step` on, without a pause between epochs.
 
-    Each step has `training.accumulate` batches of `training.batch_size / (world_size * accumulate)` images, or of one
-    more or less where that is no whole number.
+    Each step has `training.accumulate` batches of `training.batch_size / (world_size * accumulate)` images, rounded up
+    or down if that is not a whole number.
 
     Raises:
-        StorageError: /dev/shm has no room for what the loader processes hand over.
+        StorageError: /dev/shm is too small for the batches of the loader processes.
     """
     images = config.images_per_batch + 1
     check_shared_memory(config.data.loader_processes, images, config.augmentation.crop)
-    from gscnn_platform.data.transforms import TrainTransform  # albumentations: 2 s of a core, for training alone
+    from gscnn_platform.data.transforms import TrainTransform  # albumentations: 2 s of CPU time, only for training
 
     transform = TrainTransform(config.augmentation, config.data.training_edges)
     sampler = EpochSampler(config, len(reader), rank, world_size, first_step)
@@ -159,16 +160,16 @@ def batches(
 
 
 def check_shared_memory(processes: int, images: int, crop: tuple[int, int], folder: Path = SHARED_MEMORY) -> None:
-    """Refuses loader processes whose batches have no room in /dev/shm: a full one kills them without a message.
+    """Checks that the batches of the loader processes fit into /dev/shm: a full one kills them without a message.
 
     Args:
-        processes: of the loader; without any, nothing is handed over.
-        images: of a batch.
+        processes: number of loader processes; 0 needs no shared memory.
+        images: number of images per batch.
         crop: height and width in pixels.
-        folder: where shared memory lies.
+        folder: folder of the shared memory.
 
     Raises:
-        StorageError: naming what is free, what is needed, and the settings that help.
+        StorageError: it is too small; the message names the free and the needed space and the settings that help.
     """
     needed = processes * PREFETCHED * images * crop[0] * crop[1] * BYTES_PER_PIXEL
     free = shutil.disk_usage(folder).free if folder.is_dir() else 0
@@ -188,7 +189,7 @@ def whole_images(
     pin_memory: bool = False,
     progress: str | None = None,
 ) -> Iterator[SegBatch]:
-    """Whole images as stored, each sample exactly once over all workers; under a progress bar where it is named."""
+    """Whole images as stored, each sample exactly once over all workers; with a progress bar if `progress` names it."""
     sampler = WholeImageSampler(reader.sizes, batch_size, rank, num_workers)
     loader = _loader(_StoreDataset(reader, None, seed=0), sampler, loader_processes, pin_memory)
     with tqdm(total=len(sampler.mine), desc=progress, unit=" images", disable=progress is None) as bar:
@@ -208,13 +209,13 @@ def _loader(
         pin_memory=pin_memory,
         prefetch_factor=PREFETCHED if processes else None,
         worker_init_fn=_single_threaded,
-        # What a fork copies of Arrow's network clients has none of their threads.
+        # A forked process would have copies of Arrow's network clients without their threads.
         multiprocessing_context="forkserver" if processes and dataset.reader.is_remote else None,
     )
 
 
 def _single_threaded(_: int) -> None:
-    # Several processes share the cores already; OpenCV's threads on top of them made them slower.
+    # The processes share the cores already, and OpenCV's own threads made them slower.
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
 

@@ -1,4 +1,4 @@
-"""Raw dataset -> store: remap labels, derive edge prior and edge label, write Parquet, with Ray Data."""
+"""Builds a store from a raw dataset with Ray Data: remaps labels, derives edge prior and edge label, writes Parquet."""
 
 import hashlib
 import re
@@ -42,12 +42,12 @@ from gscnn_platform.interrupts import from_now_on, leaving_nothing_behind
 from gscnn_platform.paths import AnyPath, RemotePath, as_path
 
 PART_ROWS: Final = 64
-"""Samples a file at most: about 25 MB of CamVid and 400 MB of Cityscapes."""
+"""Maximum samples per file: about 25 MB for CamVid and 400 MB for Cityscapes."""
 
 SHOWN_ERRORS: Final = 20
 
 OF_A_BUILD: Final = re.compile(r"part-[0-9a-f]{8}-[0-9a-f]{32}\.parquet")
-"""Names of parts in a remote store."""
+"""Pattern of the names of a remote store's parts."""
 
 
 class BadDatasetError(ValueError):
@@ -55,17 +55,17 @@ class BadDatasetError(ValueError):
 
 
 class PrecomputeConfig(Config):
-    """One build of a store."""
+    """Config of one build of a store."""
 
     format: SerializeAsAny[DatasetFormat]
-    """The raw dataset's layout."""
+    """Format of the raw dataset."""
     out: str
     """Output folder, a path or URI; on a cluster, one that all nodes can reach."""
     root: str | None = None
-    """Folder of the raw dataset, a path or URI; not for streets, which is drawn."""
+    """Folder of the raw dataset, a path or URI; not for streets, which is generated."""
     edges: EdgeConfig = EdgeConfig()
     on_bad_sample: Literal["error", "skip"] = "error"
-    """If a sample cannot be used: fail, or skip it and list it in the manifest."""
+    """What to do with a sample that cannot be used: fail, or skip it and list it in the manifest."""
     overwrite: bool = False
     """Replace an existing store that is damaged or has other settings or contents."""
     part_rows: int = Field(default=PART_ROWS, ge=1)
@@ -77,12 +77,12 @@ class PrecomputeResult:
     path: AnyPath
     manifest: Manifest
     built: bool
-    """False where the store was there already."""
+    """False if the store existed already."""
     notices: tuple[str, ...]
     """Notes on what the store lacks, and what that means for training."""
 
     def __str__(self) -> str:
-        """The result, its path, its contents, and a line for each thing that it lacks."""
+        """The outcome, the store's path and contents, and a line for each notice."""
         counts = ", ".join(f"{split.samples} {name}" for name, split in self.manifest.splits.items())
         done = "wrote" if self.built else "unchanged, nothing to do:"
         skipped = self.manifest.skipped
@@ -94,14 +94,14 @@ class PrecomputeResult:
 def precompute(config: PrecomputeConfig) -> PrecomputeResult:
     """Builds the store that `config` describes, unless it exists already.
 
-    Nothing at `config.out` changes until the new store is complete: it is written beside it and then moved.
+    Nothing at `config.out` changes until the new store is complete.
 
     Raises:
-        DatasetError, InputError, TextError: the raw dataset is not where or what it should be.
-        BadDatasetError: samples are bad and `on_bad_sample` is "error".
-        StoreError: there is another store or a damaged one at `out` and `overwrite` is not set, or a folder that is no
+        DatasetError, InputError, TextError: the raw dataset is missing or does not have the expected layout.
+        BadDatasetError: samples are bad and `on_bad_sample` is "error", or no sample of a split can be used.
+        StoreError: `out` holds a different or damaged store and `overwrite` is not set, or a folder that is not a
             store.
-        StorageError: the store cannot be written, most often for want of space.
+        StorageError: the store cannot be written, most often because the disk is full.
         ClusterError: there is no cluster to run on.
     """
     out = as_path(cluster.resolve(config.out, "--out"))
@@ -110,7 +110,7 @@ def precompute(config: PrecomputeConfig) -> PrecomputeResult:
     description = config.format.describe(root)
     samples = {split: config.format.samples(root, split) for split in description.splits}
     if config.overwrite or not (out / MANIFEST).is_file():
-        cluster.check_can_connect()  # Before all of the raw data are read for their fingerprint.
+        cluster.check_can_connect()  # Before all raw data is read for the fingerprint.
     content, turned = _content(samples)
     identity = Identity(
         schema_version=SCHEMA_VERSION,
@@ -168,7 +168,7 @@ def _build(
 
 
 class _Written:
-    """The tasks' reports of one split."""
+    """The sum of the tasks' reports on one split."""
 
     def __init__(self) -> None:
         self.parts: dict[str, Part] = {}
@@ -196,7 +196,7 @@ class _Written:
 def _check_root(config: PrecomputeConfig) -> AnyPath | None:
     if not config.format.needs_root:
         if config.root is not None:
-            raise DatasetError(f"--root is {config.root!r}, but {config.format.name} is drawn, not read: remove --root")
+            raise DatasetError(f"--root is {config.root!r}, but {config.format.name} is generated: remove --root")
         return None
     if config.root is None:
         raise DatasetError(f"{config.format.name} is read from files: add --root FOLDER_OF_THE_RAW_DATA")
@@ -204,7 +204,8 @@ def _check_root(config: PrecomputeConfig) -> AnyPath | None:
 
 
 def _content(samples: dict[str, list[Sample]]) -> tuple[str, int]:
-    """Hash over all samples' digests, and how many are rotated upright; what cannot be read counts by its absence."""
+    """Hash over all samples' digests, and the number of samples rotated upright; an unreadable sample is hashed as
+    such."""
     flat = [(split, sample) for split, of_split in samples.items() for sample in of_split]
 
     def digest(item: tuple[str, Sample]) -> str:
@@ -226,7 +227,7 @@ def _existing(out: AnyPath, identity: Identity, overwrite: bool) -> Manifest | N
         return None
     if not (out / MANIFEST).is_file():
         if isinstance(out, RemotePath) and all(OF_A_BUILD.fullmatch(file.name) for file in out.files()):
-            return None  # What a build left there that was killed.
+            return None  # Left behind by a build that was killed.
         raise StoreError(f"--out {out} exists and is not a store: choose another folder, or remove it")
     if overwrite:
         try:
@@ -248,7 +249,7 @@ def _existing(out: AnyPath, identity: Identity, overwrite: bool) -> Manifest | N
 
 
 def _is_whole(out: AnyPath, manifest: Manifest) -> bool:
-    """Whether each file has the bytes that were written, so that what reading finds damaged is rebuilt."""
+    """Whether every file still has its checksum; `--overwrite` rebuilds the store otherwise."""
     parts = [part for split in manifest.splits.values() for part in split.parts]
     with ThreadPoolExecutor(max_workers=machine.cores()) as pool:
         digests = pool.map(lambda part: file_digest(out / part.file), parts)

@@ -1,10 +1,10 @@
-"""Joint augmentation of image, label and edge prior, with edge labels that stay exact at any scale."""
+"""Joint augmentation of image, label and edge prior, with edge labels that are exact at any scale."""
 
 import os
 import random
 from typing import Any
 
-os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # Otherwise the import asks the network for a newer version.
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # Otherwise the import looks for a newer version on the network.
 
 import albumentations as A
 import cv2
@@ -20,18 +20,18 @@ from gscnn_platform.data.store import SampleArrays
 class TrainTransform:
     """Random resize, pad, crop, flip, colour jitter and blur of one sample.
 
-    The edge label is derived after the resize, since its thickness must not scale with the image. It is derived on a
-    crop that is larger by the boundary radius on each side, and then trimmed: it equals the label of the whole
-    resized mask, cut to the crop. Beyond the image lies void. With `edges.void_edges` it is the label of the crop by
-    itself, whose frame then counts, as in the released code.
+    The edge label is derived after the resize, because its thickness must not scale with the image. It is derived on a
+    crop that is larger by the boundary radius on each side, and then trimmed, so it equals the edge label of the whole
+    resized mask, cut to the crop. Pixels outside the image are void. With `edges.void_edges` it is derived from the
+    crop alone, and the crop's frame counts as an edge, as in the released code.
 
-    The edge prior is resized with the image, or derived from the augmented crop, as `augmentation.gradient` says.
-    Beyond the image it is 0, and the image's own frame makes no edge in it.
+    The edge prior is resized with the image, or derived from the augmented crop, depending on
+    `augmentation.gradient`. It is 0 outside the image, and the image's frame causes no edge in it.
     """
 
     def __init__(self, augmentation: AugmentationConfig, edges: EdgeConfig) -> None:
         self.edges = edges
-        # What nothing resizes is the store's prior, the same that validation reads.
+        # Without resizing, the store's prior is used, as in validation.
         self._derives = augmentation.gradient == "derived" and augmentation.scale != (1, 1)
         margin = edges.radius
         height, width = (side + 2 * margin for side in augmentation.crop)
@@ -85,7 +85,7 @@ class TrainTransform:
         if not self._derives:
             return SampleArrays(self._appearance(image=image)["image"], label, moved["gradient"][inner], boundary)
         part, gradient = _rectangle(moved["beyond"][inner] == 0), np.zeros_like(label)
-        # Blurred together with the black beyond it, the image's frame would be an edge that inference never sees.
+        # Blurring across the image's frame into black would cause an edge that inference never sees.
         image[part] = self._appearance(image=np.ascontiguousarray(image[part]))["image"]
         gradient[part] = edge_prior(np.ascontiguousarray(image[part]), self.edges)
         return SampleArrays(image, label, gradient, boundary)

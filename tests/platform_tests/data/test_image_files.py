@@ -65,11 +65,11 @@ def test_a_link_to_nothing_is_named_or_listed_as_the_image_it_would_be(tmp_path:
     (tmp_path / "b.png").symlink_to("gone.png")
     assert listed(tmp_path) == ["a.png", "b.png"]
     (tmp_path / "night").symlink_to("unmounted")
-    with pytest.raises(InputError, match=r"night: a link to unmounted, which is not there; restore or remove it"):
+    with pytest.raises(InputError, match=r"night: a link to unmounted, which does not exist; restore or remove it"):
         files_below(tmp_path)
     (tmp_path / "night").unlink()
     (tmp_path / "ring").symlink_to("ring")
-    with pytest.raises(InputError, match="ring: a link to ring, which is not there"):
+    with pytest.raises(InputError, match="ring: a link to ring, which does not exist"):
         files_below(tmp_path)
 
 

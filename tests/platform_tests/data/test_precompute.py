@@ -67,7 +67,7 @@ def test_every_format_becomes_a_store(tmp_path: Path, format_: str, write: Any, 
 def test_streets_need_no_root_and_refuse_one(tmp_path: Path) -> None:
     config = PrecomputeConfig(format=TINY_STREETS, out=str(tmp_path / "store"))
     assert precompute(config).manifest.splits["train"].samples == 6
-    with pytest.raises(DatasetError, match="streets is drawn, not read: remove --root"):
+    with pytest.raises(DatasetError, match="streets is generated: remove --root"):
         precompute(config.model_copy(update={"root": str(tmp_path)}))
 
 

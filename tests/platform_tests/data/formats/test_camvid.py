@@ -89,7 +89,7 @@ def test_a_folder_that_is_a_link_to_nothing_is_an_error_and_no_missing_split(roo
         (root / folder).rename(root / f"{folder}-before") if (root / folder).is_dir() else None
         (root / folder).unlink(missing_ok=True)
         (root / folder).symlink_to("unmounted")
-    with pytest.raises(InputError, match=rf"{root}/.*: a link to unmounted, which is not there; restore or remove it"):
+    with pytest.raises(InputError, match=rf"{root}/.*: a link to unmounted, which does not exist; restore"):
         CamVid().describe(root)
 
 

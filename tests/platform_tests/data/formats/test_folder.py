@@ -174,7 +174,7 @@ def test_a_split_whose_folder_or_list_is_a_link_to_nothing_is_an_error(tmp_path:
     (tmp_path / "lists/val.txt").unlink()
     (tmp_path / "lists/val.txt").symlink_to("unmounted")
     for layout in ("folders", "lists"):
-        with pytest.raises(InputError, match=r"val.*: a link to unmounted, which is not there; restore or remove it"):
+        with pytest.raises(InputError, match=r"val.*: a link to unmounted, which does not exist; restore or remove it"):
             Folder().describe(tmp_path / layout)
 
 

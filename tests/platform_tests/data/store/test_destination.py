@@ -51,6 +51,6 @@ def test_a_folder_that_cannot_be_renamed_is_refused(tmp_path: Path, monkeypatch:
 
 def test_a_link_to_a_disk_that_is_not_mounted_is_refused(tmp_path: Path) -> None:
     (tmp_path / "store").symlink_to(tmp_path / "unmounted/store")
-    with pytest.raises(InputError, match=r"store: a link to .*unmounted/store, which is not there"):
+    with pytest.raises(InputError, match=r"store: a link to .*unmounted/store, which does not exist"):
         check_writable(tmp_path / "store")
     assert not (tmp_path / "unmounted").exists()
