@@ -1,4 +1,4 @@
-"""The dataset formats by name. A new one is a file in this folder and one line here."""
+"""The dataset formats by name. A new format needs a file in this folder and one line here."""
 
 from gscnn_platform.data.formats.base import (
     DatasetDescription,

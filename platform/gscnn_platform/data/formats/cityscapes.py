@@ -4,7 +4,7 @@
     ROOT/gtFine/SPLIT/CITY/NAME_gtFine_labelIds.png
 
 The splits are train and val: the labels of test are not public. Source of ids and colours: cityscapesScripts'
-labels.py. Its id -1 (licence plate) cannot occur, as no uint8 file stores it.
+labels.py. Its id -1 (licence plate) cannot occur, because a uint8 file cannot store it.
 """
 
 from typing import ClassVar
@@ -52,7 +52,7 @@ CLASSES: tuple[tuple[str, int, tuple[int, int, int]], ...] = (
 
 
 class Cityscapes(DatasetFormat):
-    """Cityscapes as its two archives leftImg8bit_trainvaltest and gtFine_trainvaltest unpack."""
+    """Cityscapes as unpacked from its archives leftImg8bit_trainvaltest and gtFine_trainvaltest."""
 
     name: ClassVar[str] = "cityscapes"
     needs_root: ClassVar[bool] = True
@@ -60,7 +60,7 @@ class Cityscapes(DatasetFormat):
     def describe(self, root: AnyPath | None) -> DatasetDescription:
         """The 19 evaluated classes; every other raw id is void.
 
-        Raises DatasetError if train is missing or has no labels, or if a split has labels alone.
+        Raises DatasetError if train is missing or has no labels, or if a split has labels but no images.
         """
         root = require_root(root, self.name)
         splits, left_out = labelled(_present(root))
@@ -105,7 +105,7 @@ def _present(root: AnyPath) -> dict[str, tuple[AnyPath, AnyPath]]:
 
 
 def _others(root: AnyPath) -> list[str]:
-    """A sentence for each folder of images that is no split."""
+    """A sentence for each folder of images that is not a split."""
     why = {"test": "its labels are not public, those in gtFine/test are dummies"}
     return [
         f"split {folder.name} is left out: {why.get(folder.name, 'it has no fine annotations')}"

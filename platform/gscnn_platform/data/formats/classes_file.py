@@ -15,7 +15,7 @@ from gscnn_platform.text_files import read_yaml, suggestion
 
 VOID: Final = "void"
 CONTROL: Final = ("Cc", "Cs", "Zl", "Zp")
-"""Unicode's categories of line breaks, other control characters and halves of characters."""
+"""Unicode categories of line breaks, other control characters and surrogates."""
 EXAMPLE: Final = "classes: [road, car], or with colours, classes: [{name: road, colour: [128, 64, 128]}, ...]"
 
 Colour = tuple[int, int, int]
@@ -23,28 +23,28 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class ClassesFile:
-    """The whole of classes.yaml."""
+    """The content of classes.yaml."""
 
     names: tuple[str, ...]
     """In the order of the train ids."""
     colours: tuple[Colour | None, ...]
-    """RGB, 0..255; None if the file has none."""
+    """RGB, 0..255; None for a class without a colour."""
     labels: dict[int, str] | None
     """Raw label value -> class name or `void`; None means that raw values are train ids."""
 
 
 def read_classes(path: AnyPath) -> ClassesFile:
-    """The file's content.
+    """The content of classes.yaml at `path`.
 
     Raises:
-        DatasetError: naming file, field, value and the way out.
-        TextError: the file is missing, of an encoding that is not read, or no YAML.
+        DatasetError: the content is wrong; the message names file, field and value, and says how to fix it.
+        TextError: the file cannot be read, has an unsupported encoding, or is not valid YAML.
     """
     return _Reader(path).read()
 
 
 def _normal(name: str) -> str:
-    """Without spaces around it, and in Unicode's composed form: as everyone else writes it."""
+    """The name without surrounding spaces, in Unicode's composed form, so that equal names compare equal."""
     return unicodedata.normalize("NFC", name.strip())
 
 
@@ -107,13 +107,13 @@ class _Reader:
             )
         void = next((name for name in names if name.casefold() == VOID), None)
         if void is not None:
-            raise self._error("classes", f"{void!r} is no class; leave it out, and map its raw values in labels")
+            raise self._error("classes", f"{void!r} is not a class; remove it, and map its raw values in labels")
         if len(names) > IGNORE_INDEX:
-            raise self._error("classes", f"{len(names)} classes; there may be 2 to {IGNORE_INDEX}")
+            raise self._error("classes", f"{len(names)} classes; 2 to {IGNORE_INDEX} are allowed")
         if len(names) == 1:
             raise self._error(
                 "classes",
-                f"{names[0]!r} is the only class, and a model needs two or more: name the background\n"
+                f"{names[0]!r} is the only class, and a model needs two or more: add the background as a class\n"
                 f"labels of 0 and 1:    classes: [background, {names[0]}]\n"
                 f"labels of 0 and 255:  the same, and  labels: {{0: background, 255: {names[0]}}}",
             )
@@ -126,12 +126,12 @@ class _Reader:
         for raw, value in labels.items():
             name = _normal(value) if isinstance(value, str) else value
             if isinstance(raw, str) and _normal(raw) in (*names, VOID):
-                raise self._error("labels", f"{raw!r} stands before its value; write the raw value first: {{0: {raw}}}")
+                raise self._error("labels", f"{raw!r} comes before its value; write the raw value first: {{0: {raw}}}")
             if type(raw) is not int or not 0 <= raw < RAW_VALUES:
                 raise self._error(
                     "labels",
                     f"{raw!r} is not a label value; use whole numbers from 0 to {RAW_VALUES - 1}, without quotes or "
-                    "a 0 in front",
+                    "leading zeros",
                 )
             if name != VOID and name not in names:
                 known = f"use one of {', '.join(names)} or {VOID}"
@@ -145,7 +145,7 @@ class _Reader:
             if key not in known:
                 place = f"{field}.{key}" if field else str(key)
                 raise self._error(
-                    place, f"there is no such field; there are {' and '.join(known)}{suggestion(str(key), known)}"
+                    place, f"there is no such field; the fields are {' and '.join(known)}{suggestion(str(key), known)}"
                 )
 
     def _error(self, field: str, what: str) -> DatasetError:

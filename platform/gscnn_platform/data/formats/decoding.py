@@ -1,7 +1,7 @@
 """Decodes image and label files to upright arrays, or raises an error that says what the file is.
 
-Both are rotated upright by their own EXIF orientation, as annotation tools show them. TIFF files are turned by their
-Orientation tag by OpenCV and Pillow themselves.
+Both are rotated upright by their own EXIF orientation, as annotation tools show them. OpenCV and Pillow rotate TIFF
+files by their Orientation tag themselves.
 """
 
 import io
@@ -20,29 +20,29 @@ from gscnn_platform.data.image_files import RAW_ENDINGS, has_ending
 from gscnn_platform.paths import AnyPath
 from gscnn_platform.remote_errors import patiently
 
-# OpenCV prints lines of its own for each damaged file; ours names the file.
+# OpenCV prints messages of its own for each damaged file, without its name; our error names the file.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 MOST_PIXELS: Final = 1 << 27
-"""Maximum pixels of an image or label: 134 million, an aerial tile of 11,585 x 11,585. Precompute holds 13 bytes for
-each at its peak, so 1.8 GB; the header of a file of a few KB can ask for a hundred times as much."""
+"""Maximum pixels of an image or label: 134 million, an aerial tile of 11,585 x 11,585. Precompute needs up to 13 bytes
+per pixel, so 1.8 GB; the header of a file of a few KB can claim a hundred times as many pixels."""
 
 RAW_VALUES: Final = 1 << 16
-"""Raw labels have 16 bits at most: every lookup array is this long."""
+"""Number of raw label values and length of every lookup array: raw labels have at most 16 bits."""
 
 LABEL_MODES: Final = ("L", "P", "I", "I;16", "I;16B", "I;16L")
 WRONG_MODES: Final = {
-    "1": "1 bit a pixel",
+    "1": "1 bit per pixel",
     "F": "32-bit floats",
     "LA": "grey with an alpha channel",
     "PA": "a palette with an alpha channel",
     "RGB": "colours",
     "RGBA": "colours and an alpha channel",
 }
-"""Pillow's name of what a label holds -> ours."""
+"""Pillow's mode of a label -> its description."""
 
 PNG: Final = b"\x89PNG\r\n\x1a\n"
-"""How such a file begins."""
+"""First bytes of a PNG file."""
 
 KINDS: Final = (
     (PNG, "a PNG"),
@@ -57,20 +57,20 @@ KINDS: Final = (
     (b"#?RADIANCE", "a Radiance HDR file"),
     (b"%PDF", "a PDF"),
     (b"<", "XML or HTML"),
-    (b"version https://git-lfs", "a pointer of Git LFS, without the file itself (git lfs pull fetches it)"),
-    (b"/annex/objects/", "a pointer of git-annex, without the file itself (git annex get fetches it)"),
+    (b"version https://git-lfs", "a Git LFS pointer, without the file itself (git lfs pull fetches it)"),
+    (b"/annex/objects/", "a git-annex pointer, without the file itself (git annex get fetches it)"),
 )
 """First bytes of a file -> its type."""
-OTHER_KIND: Final = "of another kind"
+OTHER_KIND: Final = "of another type"
 READ: Final = "PNG, JPEG, BMP, TIFF or WebP"
 READ_KINDS: Final = ("a PNG", "a JPEG", "a BMP", "a TIFF", "a WebP", "a lossless WebP")
 
 ORIENTATION: Final = 0x112
-"""EXIF's tag: 1 as stored, 2 to 8 turned, mirrored or both."""
+"""The EXIF tag of the orientation: 1 is as stored; 2 to 8 are rotated, mirrored or both."""
 
 
 PNG_EXIF: Final = (b"Raw profile type exif", b"XML:com.adobe.xmp")
-"""Keywords under which a PNG's text may have an orientation, beside the chunk eXIf."""
+"""Keywords of PNG text chunks that may hold an orientation, besides the chunk eXIf."""
 
 
 class BadSampleError(ValueError):
@@ -81,12 +81,12 @@ def read_image(path: AnyPath) -> np.ndarray:
     """The image file, upright, as uint8 [H, W, 3] RGB; grey becomes three equal channels, alpha is dropped.
 
     Raises:
-        BadSampleError: the file is missing, empty, damaged, of more than MOST_PIXELS, of another kind, or holds other
-            than 8-bit grey or RGB.
+        BadSampleError: the file is missing, empty, damaged, of an unsupported type, has more than MOST_PIXELS, or is
+            not 8-bit grey or RGB.
     """
     data = file_bytes(path)
     if has_ending(path.name, RAW_ENDINGS):
-        raise BadSampleError(f"{path}: a camera's raw file, of which a preview would be read: export it as PNG or JPEG")
+        raise BadSampleError(f"{path}: a raw camera file; only its preview could be read: export it as PNG or JPEG")
     layout = tiff_layout(data) if is_tiff(data) else None
     _check_size(path, data, "image")
     _check_bands(path, layout)
@@ -102,7 +102,7 @@ def read_image(path: AnyPath) -> np.ndarray:
     if image is None:
         raise BadSampleError(
             f"{path}: the image cannot be decoded: {_kind(data)} file that is truncated or damaged, or of a variant "
-            "that OpenCV does not read; save it again as PNG"
+            "that OpenCV does not support; save it again as PNG"
         )
     if image.dtype != np.uint8:
         raise BadSampleError(
@@ -112,7 +112,7 @@ def read_image(path: AnyPath) -> np.ndarray:
 
 
 def _without_alpha(path: AnyPath, data: bytes) -> np.ndarray:
-    """A TIFF's RGB as it is stored, uint8 [H, W, 3]: OpenCV multiplies it by alpha."""
+    """A TIFF's RGB as stored, uint8 [H, W, 3]; OpenCV would multiply it by alpha."""
     try:
         with Image.open(io.BytesIO(data)) as file:
             return np.ascontiguousarray(np.asarray(file)[..., :3])
@@ -124,8 +124,8 @@ def read_label(path: AnyPath) -> np.ndarray:
     """The label file, upright, as uint8 or uint16 [H, W]; a palette file gives its indices, not its colours.
 
     Raises:
-        BadSampleError: the file is missing, empty, damaged, of more than MOST_PIXELS, of a kind that changes values,
-            has several channels, or holds values that are not 0..65535.
+        BadSampleError: the file is missing, empty, damaged, of a lossy type, has more than MOST_PIXELS or several
+            channels, or holds values outside 0..65535.
     """
     data = file_bytes(path)
     layout = tiff_layout(data) if is_tiff(data) else None
@@ -138,7 +138,7 @@ def read_label(path: AnyPath) -> np.ndarray:
     _check_size(path, data, "label")
     # Pillow stretches grey PNGs of 2 and 4 bits to 0..255, which would silently change every label value.
     if kind == "a PNG" and len(data) > 25 and data[25] == 0 and data[24] < 8:
-        raise BadSampleError(f"{path}: a grey label of {data[24]}-bit numbers; store labels as 8 or 16 bit grey")
+        raise BadSampleError(f"{path}: a grey label of {data[24]}-bit numbers; store labels as 8 or 16-bit grey")
     _check_label_bands(path, layout)
     _check_pages(path, data, "label", layout)
     try:
@@ -146,13 +146,13 @@ def read_label(path: AnyPath) -> np.ndarray:
             mode = file.mode
             label = np.asarray(file)
     except (UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise BadSampleError(f"{path}: the label cannot be decoded: {kind} file that Pillow does not read") from error
+        raise BadSampleError(f"{path}: the label cannot be decoded: {kind} file that Pillow cannot read") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise BadSampleError(f"{path}: the label cannot be decoded, it is truncated or damaged ({error})") from error
     if mode not in LABEL_MODES:
         raise BadSampleError(
             f"{path}: the label has {WRONG_MODES.get(mode, mode)} (mode {mode}); labels must be single-channel, one "
-            "class number per pixel (8 or 16 bit grey, or a palette): convert it to class numbers first"
+            "class number per pixel (8 or 16-bit grey, or a palette): convert it to class numbers first"
         )
     label = upright(label, orientation(data))
     if label.dtype == np.uint8:
@@ -163,9 +163,9 @@ def read_label(path: AnyPath) -> np.ndarray:
 
 
 def orientation(data: bytes) -> int:
-    """EXIF's orientation of an image file's bytes, 1 to 8; 1 where it has none, and of a TIFF, which is read upright.
+    """EXIF orientation of an image file's bytes, 1 to 8; 1 if there is none, and for a TIFF, which is decoded upright.
 
-    Of the header alone, but for a PNG that has one.
+    Reads only the header, except for a PNG with EXIF data.
     """
     if is_tiff(data) or (_kind(data) == "a PNG" and not _png_has_exif(data)):
         return 1
@@ -178,7 +178,7 @@ def orientation(data: bytes) -> int:
 
 
 def upright(array: np.ndarray, orientation: int) -> np.ndarray:
-    """An image [H, W, 3] or a label [H, W] as stored -> as it is to be looked at (EXIF 2.32, 4.6.4 A)."""
+    """The stored image [H, W, 3] or label [H, W], rotated and mirrored by its orientation (EXIF 2.32, 4.6.4 A)."""
     if orientation in (5, 6, 7, 8):
         array = array.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
@@ -189,7 +189,7 @@ def upright(array: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def file_bytes(path: AnyPath) -> bytes:
-    """The content of the file. Raises BadSampleError if it is empty."""
+    """The content of the file. Raises BadSampleError if it is missing, unreadable or empty."""
     try:
         data = patiently(path.read_bytes)
     except FileNotFoundError as error:
@@ -203,55 +203,55 @@ def file_bytes(path: AnyPath) -> bytes:
 
 
 def _check_size(path: AnyPath, data: bytes, what: str) -> None:
-    """Raises BadSampleError if the header gives an absurd size, or none: before anything is decoded."""
+    """Raises BadSampleError, before anything is decoded, if the header has no size or an invalid one."""
     size = image_size(data)
     if size is None:
         kind = _kind(data)
         if kind in READ_KINDS or kind == OTHER_KIND:
             why = f"no header of a {READ} file; it is {kind}, truncated or damaged"
         else:
-            why = f"it is {kind}; what is read is {READ}"
+            why = f"it is {kind}; supported are {READ}"
         raise BadSampleError(f"{path}: the {what} cannot be decoded: {why}")
     width, height = size
     if not all(size) or width * height > MOST_PIXELS:
         raise BadSampleError(
             f"{path}: the {what} is {width} x {height} pixels by its header, {width * height} in all; "
-            + (f"{MOST_PIXELS} at most are decoded: cut it into tiles" if all(size) else "it is damaged")
+            + (f"at most {MOST_PIXELS} are decoded: cut it into tiles" if all(size) else "it is damaged")
         )
 
 
 def _check_bands(path: AnyPath, layout: TiffLayout | None) -> None:
-    """Raises BadSampleError if a TIFF image is neither grey nor RGB of 8 bits: what it is, and the way out."""
+    """Raises BadSampleError if a TIFF image is not 8-bit grey or RGB; the message says what it is and how to fix it."""
     if layout is None:
         return
     if layout.colours in (1, 3) and layout.bits <= 8 and layout.kind == 1 and not layout.other_colours:
         if layout.colours == 3 and layout.is_grey:
-            # OpenCV would read the first alone.
+            # OpenCV would read only the first band.
             raise BadSampleError(
-                f"{path}: the image is a TIFF of {layout} that the file calls grey; if they are red, green and blue, "
-                "say so in the file: gdal_translate -co PHOTOMETRIC=RGB IN OUT"
+                f"{path}: the image is a TIFF of {layout} that the file declares as grey; if they are red, green and "
+                "blue, declare them as RGB: gdal_translate -co PHOTOMETRIC=RGB IN OUT"
             )
         return
     undeclared = layout.bands == 4 and not layout.alpha and not layout.other_colours
-    fourth = "; the file does not say that the fourth is alpha" if undeclared else ""
+    fourth = "; the file does not declare the fourth as alpha" if undeclared else ""
     keep = " -b 1 -b 2 -b 3" if layout.colours >= 3 else ""
     scale = " -ot Byte -scale" if layout.bits > 8 or layout.kind != 1 else ""
     how = "magick IN -colorspace sRGB OUT" if layout.other_colours else f"gdal_translate{keep}{scale} IN OUT"
     raise BadSampleError(
         f"{path}: the image is a TIFF of {layout}{fourth}; images have 1 (grey) or 3 (RGB) bands of 8-bit unsigned "
-        f"integers, and alpha: convert it, as with {how}"
+        f"integers, and may have alpha: convert it, for example: {how}"
     )
 
 
 def _check_label_bands(path: AnyPath, layout: TiffLayout | None) -> None:
-    """Raises BadSampleError where a TIFF label is no single band of whole numbers that are read as they are stored."""
+    """Raises BadSampleError if a TIFF label is not a single band of whole numbers, or if its values would change."""
     if layout is None:
         return
-    # Pillow stretches grey TIFFs of 2 and 4 bits to 0..255, and inverts those whose 0 is white.
+    # Pillow stretches grey TIFFs of 2 and 4 bits to 0..255, and inverts TIFFs whose 0 is white.
     if layout.bands != 1 or layout.kind > 2 or (layout.bits not in (8, 16, 32) and not layout.has_palette):
         raise BadSampleError(
             f"{path}: the label is a TIFF of {layout}; a label has 1 band of 8, 16 or 32-bit whole numbers, one class "
-            "a pixel: gdal_translate -b 1 -ot Byte IN OUT keeps the first"
+            "per pixel: gdal_translate -b 1 -ot Byte IN OUT keeps the first band"
         )
     if layout.white_is_zero:
         raise BadSampleError(
@@ -261,19 +261,19 @@ def _check_label_bands(path: AnyPath, layout: TiffLayout | None) -> None:
 
 
 def _check_pages(path: AnyPath, data: bytes, what: str, layout: TiffLayout | None) -> None:
-    """Raises BadSampleError where a file has several pictures, of which one would be read without a word."""
+    """Raises BadSampleError if a file has several pictures, because only one of them would be read."""
     if layout is not None and layout.pages > 1:
         raise BadSampleError(
-            f"{path}: the {what} is a TIFF of {layout.pages} pages, and one is read: save each page as a file"
+            f"{path}: the {what} is a TIFF of {layout.pages} pages; a file must have one: save each page as a file"
         )
     png = data.startswith(PNG) and any(kind == b"acTL" for kind, _ in _png_chunks(data, until=b"IDAT"))
     webp = data[8:16] == b"WEBPVP8X" and data[20] & 2
     if png or webp:
-        raise BadSampleError(f"{path}: the {what} is animated, and one picture is read: save each frame as a file")
+        raise BadSampleError(f"{path}: the {what} is animated; a file must hold one picture: save each frame as a file")
 
 
 def _kind(data: bytes) -> str:
-    """`a PNG`, `a HEIC`: what a file is by how it begins."""
+    """The type of a file by its first bytes, such as `a PNG` or `a HEIC`."""
     if data[4:8] == b"ftyp":
         brand = data[8:12]
         return "an AVIF" if brand in (b"avif", b"avis") else "a HEIC" if brand[:2] in (b"he", b"mi") else "a video"
@@ -287,7 +287,7 @@ def _kind(data: bytes) -> str:
 
 
 def _png_has_exif(data: bytes) -> bool:
-    """Whether a PNG may have an orientation. Pillow decodes all of it to find out: 42 ms of one of 2048x1024."""
+    """Whether a PNG may have an orientation. Pillow decodes the whole file to find out: 42 ms at 2048x1024."""
     texts = (b"tEXt", b"zTXt", b"iTXt")
     return any(
         kind == b"eXIf" or (kind in texts and data.startswith(PNG_EXIF, content)) for kind, content in _png_chunks(data)
@@ -295,7 +295,7 @@ def _png_has_exif(data: bytes) -> bool:
 
 
 def _png_chunks(data: bytes, until: bytes = b"") -> Iterator[tuple[bytes, int]]:
-    """Type and place of the content of each of a PNG's chunks, up to the first of type `until`."""
+    """Type and content offset of each chunk of a PNG, up to the first chunk of type `until`."""
     position = len(PNG)
     while position + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, position)

@@ -12,8 +12,8 @@ classes.yaml:
       - {name: car}
     labels: {7: road, 8: road, 26: car, 0: void}     # optional: raw label value -> class name or void
 
-Without `labels` raw values are train ids. 255 is void unless `labels` says otherwise. Folders may be nested; a
-sample's name is its path below its split (or below images/ with lists), without the ending.
+Without `labels`, raw values are train ids. 255 is void unless `labels` maps it to a class. Folders may be nested; a
+sample's name is its path below its split (or below images/ with lists), without the extension.
 """
 
 import colorsys
@@ -39,8 +39,8 @@ from gscnn_platform.text_files import read_text, suggestion
 
 LISTS = ("train", "val", "test")
 OTHER_LISTS = ("valid", "validation", "trainval", "training", "testing", "dev")
-"""Names that lists have elsewhere."""
-COMMENT = re.compile(r"(^|\s)#.*")  # A # inside a file name starts no comment.
+"""Names of lists in other projects."""
+COMMENT = re.compile(r"(^|\s)#.*")  # A # inside a file name does not start a comment.
 SHOWN = 3
 
 
@@ -51,7 +51,7 @@ class Folder(DatasetFormat):
     needs_root: ClassVar[bool] = True
 
     def describe(self, root: AnyPath | None) -> DatasetDescription:
-        """The contents of classes.yaml, and the splits. Raises DatasetError, which names file, field and value."""
+        """The content of classes.yaml, and the splits. Raises DatasetError, naming file, field and value."""
         root = require_root(root, self.name)
         spec = read_classes(root / "classes.yaml")
         train_ids = {name: index for index, name in enumerate(spec.names)} | {VOID: IGNORE_INDEX}
@@ -84,9 +84,9 @@ class Folder(DatasetFormat):
 
 
 def _colours(chosen: Sequence[Colour | None]) -> tuple[Colour, ...]:
-    """One RGB colour per class: its own, or the next of a fixed sequence that no class has asked for."""
+    """One RGB colour per class: its own, or the next unused colour of a fixed sequence."""
     taken = {colour for colour in chosen if colour is not None}
-    # Steps of the golden ratio keep neighbouring hues apart; three brightnesses tell the later rounds apart.
+    # Steps of the golden ratio keep neighbouring hues apart; three brightnesses distinguish later rounds.
     sequence = (
         tuple(round(255 * part) for part in colorsys.hsv_to_rgb(step * 0.618034 % 1.0, 0.75, (0.9, 0.6, 0.4)[step % 3]))
         for step in range(4 * IGNORE_INDEX)
@@ -103,12 +103,12 @@ def _colours(chosen: Sequence[Colour | None]) -> tuple[Colour, ...]:
 
 
 def _split_folders(root: AnyPath) -> set[str]:
-    """Folders right below images/ or labels/ that count as splits, or nothing where the splits are lists."""
+    """Names of the folders directly below images/ or labels/, which are splits; empty if the splits are lists."""
     listed = _lists(root)
     by_folder = any(followed(root / part / "train").is_dir() for part in ("images", "labels"))
     if listed and by_folder:
         raise DatasetError(
-            f"{root / f'{listed[0]}.txt'} and {root / 'images' / 'train'} both exist, so the splits are given twice; "
+            f"{root / f'{listed[0]}.txt'} and {root / 'images' / 'train'} both exist, so the splits are defined twice; "
             "remove the lists or move the images out of the split folders"
         )
     if not by_folder:
@@ -125,7 +125,7 @@ def _lists(root: AnyPath) -> list[str]:
 def _present(root: AnyPath) -> tuple[bool, tuple[str, ...]]:
     """Whether the splits are folders rather than lists, and their names, train first.
 
-    Raises DatasetError if there is no train, or an image in no split.
+    Raises DatasetError if train is missing, or if an image is in no split.
     """
     for part in ("images", "labels"):
         if not followed(root / part).is_dir():
@@ -144,7 +144,7 @@ def _present(root: AnyPath) -> tuple[bool, tuple[str, ...]]:
             f"; there is {others}: rename the one to train on to train" if others else named_alike(root / "train.txt")
         )
         raise DatasetError(
-            f"{root}: no split `train`; make images/train/ and labels/train/, or write train.txt with a name a "
+            f"{root}: no split `train`; create images/train/ and labels/train/, or write train.txt with one name per "
             f"line{there}"
         )
     loose = sorted(path for path in (root / "images").iterdir() if has_ending(path.name, ANY_IMAGE))
@@ -155,8 +155,8 @@ def _present(root: AnyPath) -> tuple[bool, tuple[str, ...]]:
 
 
 def _labelled_lists(root: AnyPath) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The listed splits that have labels, and a sentence for each list that is not read, for splits without labels and
-    for images that are in no list."""
+    """The listed splits that have labels, and a sentence for each ignored list, for each split without labels and for
+    images that are in no list."""
     by_image, by_label = image_files(root / "images"), label_files(root / "labels")
     listed = {split: _listed(root / f"{split}.txt", by_image, root / "images") for split in _lists(root)}
     without = [split for split, names in listed.items() if split != LISTS[0] and not by_label.keys() & set(names)]
@@ -174,11 +174,11 @@ def _labelled_lists(root: AnyPath) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def _listed(list_file: AnyPath, by_name: dict[str, AnyPath], images: AnyPath) -> list[str]:
-    """The name of each line of `list_file`. Raises DatasetError naming the line that is wrong."""
+    """The sample names in `list_file`, in its order. Raises DatasetError, naming the line that is wrong."""
     by_path = {unicodedata.normalize("NFC", below(path, images).as_posix()): name for name, path in by_name.items()}
     found: dict[str, None] = {}
     for number, line in enumerate(read_text(list_file).split("\n"), start=1):
-        # What is written, without a comment if there is no image of that name: a name may hold a #, or start with it.
+        # The whole line first, then without a comment: a name may contain a #, or start with it.
         readings = [_as_name(text) for text in (line, line.strip(), COMMENT.sub("", line).strip())]
         entry = next((text for text in readings if text in by_path or text in by_name), readings[-1])
         if not entry:
@@ -186,8 +186,8 @@ def _listed(list_file: AnyPath, by_name: dict[str, AnyPath], images: AnyPath) ->
         name = by_path.get(entry, entry)
         if name not in by_name:
             raise DatasetError(
-                f"{list_file}: line {number}: {entry!r} is no image in {images}, relative to which a line names one; "
-                f"add it or drop the line{suggestion(entry, by_path)}"
+                f"{list_file}: line {number}: there is no image {entry!r} in {images} (lines are relative to it); "
+                f"add it or remove the line{suggestion(entry, by_path)}"
             )
         if name in found:
             raise DatasetError(f"{list_file}: line {number}: {entry!r} is listed twice; remove one of the lines")
@@ -198,5 +198,5 @@ def _listed(list_file: AnyPath, by_name: dict[str, AnyPath], images: AnyPath) ->
 
 
 def _as_name(text: str) -> str:
-    """A line's text as `name_of` writes names."""
+    """A line's text in the form of the names that `name_of` returns."""
     return unicodedata.normalize("NFC", text.replace("\\", "/")).removeprefix("./")

@@ -1,4 +1,4 @@
-"""The size of an image as its header gives it, for the formats that datasets come in. Nothing is decoded."""
+"""Reads the size of an image from its header, for the formats that datasets use. Nothing is decoded."""
 
 import struct
 from typing import Final
@@ -13,7 +13,7 @@ JPEG_LONE: Final = {0x01, *range(0xD0, 0xD9)}
 
 
 def image_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height in pixels of a PNG, JPEG, BMP, TIFF or WebP file; None if no header of these is found."""
+    """Width and height in pixels of a PNG, JPEG, BMP, TIFF or WebP file; None if it has no such header."""
     try:
         if data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR":
             return struct.unpack_from(">II", data, 16)
@@ -34,7 +34,7 @@ def image_size(data: bytes) -> tuple[int, int] | None:
 def _jpeg(data: bytes) -> tuple[int, int] | None:
     position = 2
     while True:
-        position = data.find(b"\xff", position)  # Like libjpeg, which skips what stands between segments.
+        position = data.find(b"\xff", position)  # Like libjpeg, which skips bytes between segments.
         if position < 0:
             return None
         (marker,) = struct.unpack_from("B", data, position + 1)
@@ -53,7 +53,7 @@ def _jpeg(data: bytes) -> tuple[int, int] | None:
 def _bmp(data: bytes) -> tuple[int, int]:
     (header,) = struct.unpack_from("<I", data, 14)
     width, height = struct.unpack_from("<HH" if header == 12 else "<ii", data, 18)
-    return abs(width), abs(height)  # A negative height means that the topmost row comes first.
+    return abs(width), abs(height)  # A negative height means that the top row comes first.
 
 
 def _webp(data: bytes) -> tuple[int, int] | None:

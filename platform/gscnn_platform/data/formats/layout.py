@@ -1,4 +1,4 @@
-"""Shared by formats that read files: which splits have labels, and which image belongs to which label."""
+"""Finds the splits that have labels and pairs images with labels, for all formats that read files."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
@@ -20,23 +20,23 @@ from gscnn_platform.data.image_files import (
 from gscnn_platform.paths import AnyPath
 
 NO_SPLITS: Final = ("held-out", "None")
-"""What stands for no split in `jobs.evaluate --split` and `--data.val-split`."""
+"""Values of `jobs.evaluate --split` and `--data.val-split` that do not name a split."""
 
 
 def existing(splits: Mapping[str, tuple[AnyPath, AnyPath]]) -> dict[str, tuple[AnyPath, AnyPath]]:
-    """Those of `splits`, each with its folders of images and labels, of which at least one folder exists."""
+    """Those of `splits` (name -> folders of its images and of its labels) for which at least one folder exists."""
     return {split: folders for split, folders in splits.items() if any(followed(at).is_dir() for at in folders)}
 
 
 def labelled(splits: Mapping[str, tuple[AnyPath, AnyPath]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The splits that have labels, and a sentence for each that has images alone.
+    """The splits that have labels, and a sentence for each split that has only images.
 
     Args:
-        splits: name -> folders of its images and of its labels; at least one of the two is there.
+        splits: name -> folders of its images and of its labels; at least one of the two exists.
 
     Raises:
-        DatasetError: `train` has no labels, a split has no images, or a name that no split can have.
-        InputError: a folder that cannot be read, or a link to nothing.
+        DatasetError: `train` has no labels, or a split has no images or an invalid name.
+        InputError: a folder cannot be read, or a link is broken.
     """
     there: list[str] = []
     left_out: list[str] = []
@@ -60,27 +60,27 @@ def labelled(splits: Mapping[str, tuple[AnyPath, AnyPath]]) -> tuple[tuple[str, 
 
 
 def image_files(folder: AnyPath) -> dict[str, AnyPath]:
-    """Name -> image, of all images below `folder`. Raises DatasetError if there is none, or two have one name."""
+    """Name -> image, for all images below `folder`. Raises DatasetError if there is none, or if two have one name."""
     found = named_files(folder, IMAGE_ENDINGS, DatasetError)
     if not found:
-        raise DatasetError(f"{folder}: no image there ({', '.join(IMAGE_ENDINGS)}); is it the right root?")
+        raise DatasetError(f"{folder}: it has no image ({', '.join(IMAGE_ENDINGS)}); is it the right root?")
     return found
 
 
 def label_files(folder: AnyPath) -> dict[str, AnyPath]:
-    """Name -> label, of all labels below `folder`.
+    """Name -> label, for all labels below `folder`.
 
     Raises:
-        DatasetError: there is none, none of a format that keeps values, or two have one name.
+        DatasetError: there is no label, none has a lossless format, or two have the same name.
     """
     found = named_files(folder, LABEL_ENDINGS, DatasetError)
     if not found:
-        raise DatasetError(f"{folder}: no label there ({', '.join(LABEL_ENDINGS)}); is it the right root?")
+        raise DatasetError(f"{folder}: it has no label ({', '.join(LABEL_ENDINGS)}); is it the right root?")
     if not any(has_ending(file.name, LABEL_ENDINGS) for file in found.values()):
         first = min(found.values())
         try:
             read_label(first)
-            why = f"{first}: the ending is none of these"
+            why = f"{first} does not have one of these endings"
         except BadSampleError as error:
             why = str(error)
         raise DatasetError(
@@ -91,12 +91,12 @@ def label_files(folder: AnyPath) -> dict[str, AnyPath]:
 
 
 def files_ending(folder: AnyPath, ending: str) -> dict[str, AnyPath]:
-    """Path below `folder` without `ending` -> file. Raises DatasetError where there is none."""
+    """Path below `folder` without `ending` -> file. Raises DatasetError if there is none."""
     there = files_below(folder)
     found = {name_of(file, folder, ending): file for file in there if has_ending(file.name, (ending.lower(),))}
     if not found:
         others = [file for file in there if has_ending(file.name, ANY_IMAGE)]
-        named = f"none of the {len(others)} images there is named *{ending}: there is {others[0]}" if others else ""
+        named = f"none of its {len(others)} images is named *{ending}, for example {others[0]}" if others else ""
         raise DatasetError(f"{folder}: {named or f'no file named *{ending}; is it the right root?'}")
     return found
 
@@ -109,16 +109,16 @@ def pair(
 ) -> list[Sample]:
     """One sample for each name in `images` or `labels`, sorted by name.
 
-    `image_at` and `label_at` say where a missing partner should lie, so that reading the sample reports that path.
+    `image_at` and `label_at` return the expected path of a missing image or label; reading the sample reports it.
 
     Raises:
-        DatasetError: no image has a label of its name.
+        DatasetError: no image and label have the same name.
     """
     if not images.keys() & labels.keys():
         image, label = images[min(images)], labels[min(labels)]
         raise DatasetError(
-            f"no label has the name of an image: there are images such as {image} and labels such as {label}; give "
-            f"each label the name of its image: {label_at(min(images))}"
+            f"no label has the name of an image: there are images such as {image} and labels such as {label}; name "
+            f"each label after its image: {label_at(min(images))}"
         )
     return list(_pairs(images, labels, image_at, label_at))
 
@@ -134,11 +134,11 @@ def _pairs(
 
 
 def _checked(split: str, images: AnyPath) -> str:
-    """A split's name, which becomes a folder of the store and a value on command lines. Raises DatasetError."""
+    """The split's name if it is valid as a folder of the store and as an option's value. Raises DatasetError."""
     require_utf8(images)
     if split in NO_SPLITS or split.startswith("-") or "\\" in split or not split.isprintable():
         raise DatasetError(
-            f"{images}: {split!r} cannot be the name of a split: rename the folder; no backslash, no line break, no "
-            f"dash at its start, and not {' or '.join(NO_SPLITS)}"
+            f"{images}: {split!r} is not a valid split name: rename the folder, without a backslash, a line break or a "
+            f"leading dash, and not to {' or '.join(NO_SPLITS)}"
         )
     return split

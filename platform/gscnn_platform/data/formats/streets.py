@@ -1,7 +1,7 @@
-"""Street scenes drawn by our own code: a dataset that needs no download, full of thin things and hard boundaries.
+"""Generated street scenes: a dataset that needs no download, with many thin objects and difficult boundaries.
 
 A scene is drawn large (`data/streets`) and reduced here: by area for the image, by majority for the label, with
-thin things first, so that image and label agree pixel for pixel and no wire is lost. Then the camera's faults follow.
+priority for thin classes, so that image and label are aligned and no wire is lost. Then camera effects are added.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ from gscnn_platform.data.streets.stage import (
 from gscnn_platform.paths import AnyPath
 
 SCENE_VERSION = 1
-"""Raise it with every change that alters a drawn byte: stores made before are then known to be stale."""
+"""Increase it with every change that alters a drawn byte, so that older stores are recognized as stale."""
 
 CLASSES: dict[str, tuple[int, int, int]] = {
     "sky": (70, 130, 180),
@@ -47,13 +47,13 @@ CLASSES: dict[str, tuple[int, int, int]] = {
 SPLITS = ("train", "val", "test")
 BROAD = (SKY, BUILDING, ROAD, PAVEMENT, CAR)
 THIN = (FENCE, POLE, WIRE, PERSON)
-THIN_SHARE = 0.4  # Of a pixel: from here on it belongs to the thin thing, although more of it may be background.
+THIN_SHARE = 0.4  # A pixel belongs to a thin class from this share on, even if more of it is background.
 
 Pixels = Annotated[int, Field(ge=64, le=2048)]
 
 
 class Streets(DatasetFormat):
-    """Generated scenes. Scene i of a split depends on the seed, the split, i and the frame's size, and nothing else."""
+    """Generated scenes. Scene i of a split depends only on the seed, the split, i and the frame's size."""
 
     name: ClassVar[str] = "streets"
     needs_root: ClassVar[bool] = False
@@ -69,7 +69,7 @@ class Streets(DatasetFormat):
     test: Annotated[int, Field(ge=1)] = 64
     """Scenes."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """Of numpy's default generator, together with the split and the scene's number; no unit."""
+    """Random seed of numpy's default generator, combined with the split and the scene's number."""
 
     def describe(self, root: AnyPath | None = None) -> DatasetDescription:
         """The nine classes; raw labels are train ids, 255 is void. `root` is not read."""
@@ -77,7 +77,7 @@ class Streets(DatasetFormat):
         return DatasetDescription(tuple(CLASSES), tuple(CLASSES.values()), table, SPLITS)
 
     def samples(self, root: AnyPath | None, split: str) -> list[Sample]:
-        """The split's scenes, named 00000, 00001, ...; nothing is drawn yet. Raises DatasetError on another split."""
+        """The split's scenes, named 00000, 00001, ...; drawn when read. Raises DatasetError for an unknown split."""
         require_split(split, SPLITS, "streets")
         count = {"train": self.train, "val": self.val, "test": self.test}[split]
         return [StreetSample(self.height, self.width, self.seed, split, index) for index in range(count)]
@@ -85,7 +85,7 @@ class Streets(DatasetFormat):
 
 @dataclass(frozen=True)
 class StreetSample:
-    """One scene, drawn anew by each `read`."""
+    """One scene, which each `read` draws again."""
 
     height: int
     width: int
@@ -114,7 +114,7 @@ class StreetSample:
 
 
 def _reduce_label(drawn: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Label uint8 [S*H, S*W] -> [H, W]: the class that covers most of a pixel, thin ones from THIN_SHARE on."""
+    """Label uint8 [S*H, S*W] -> [H, W]: the class that covers most of a pixel, or a thin class from THIN_SHARE on."""
     drawn = np.ascontiguousarray(drawn)
     best = np.zeros((height, width), np.uint16)
     label = np.full((height, width), SKY, np.uint8)
@@ -150,7 +150,7 @@ def _photograph(rng: np.random.Generator, image: np.ndarray, label: np.ndarray, 
 
 
 def _leave_out_strips(rng: np.random.Generator, label: np.ndarray) -> np.ndarray:
-    """In some frames, void along parts of the boundaries between broad classes, ragged as annotators leave it."""
+    """Adds void, in some frames, along parts of the boundaries between broad classes, ragged as annotators leave it."""
     if rng.random() > 0.5:
         return label
     height, width = label.shape

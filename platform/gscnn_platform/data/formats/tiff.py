@@ -9,14 +9,14 @@ MAGIC: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """First bytes of TIFF and, with a plus, of BigTIFF, in either byte order."""
 
 SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, COLOURS, BANDS, EXTRA, FORMAT = 254, 256, 257, 258, 259, 262, 277, 338, 339
-"""Tags. SUBFILE is 0 for a picture of its own; 1 is set in smaller copies of another, 4 in masks."""
+"""Tags. SUBFILE is 0 for an independent picture; bit 1 is set in smaller copies of another picture, bit 4 in masks."""
 READ: Final = (SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, COLOURS, BANDS, EXTRA, FORMAT)
 
 TYPES: Final = {1: "B", 3: "H", 4: "I", 16: "Q"}
-"""Unsigned integers, by their number in TIFF 6.0 and, the last, in BigTIFF."""
+"""Type number of each unsigned integer -> its struct format; 16 exists only in BigTIFF."""
 
 PREMULTIPLIED, STRAIGHT = 1, 2
-"""Values of EXTRA for alpha; 0 says nothing."""
+"""Values of EXTRA for alpha; 0 is unspecified."""
 
 JPEG: Final = (6, 7)
 """Values of COMPRESSION."""
@@ -29,10 +29,10 @@ OTHER_COLOURS: Final = {
     8: "CIELab",
     9: "ICCLab",
     10: "ITULab",
-    32803: "raw of a sensor",
+    32803: "raw sensor data",
     34892: "linear raw",
 }
-"""Values of COLOURS for what is neither grey nor RGB."""
+"""Values of COLOURS other than grey and RGB."""
 
 KINDS: Final = {1: "unsigned integers", 2: "signed integers", 3: "floats", 5: "complex integers", 6: "complex floats"}
 """Values of FORMAT; 4 is undefined."""
@@ -47,24 +47,24 @@ class TiffLayout:
     height: int
     bands: int
     bits: int
-    """Bits of a number."""
+    """Bits per number."""
     kind: int
     """Type of the numbers: a value of FORMAT."""
     alpha: bool
-    """Whether the last band is alpha, as the file itself says."""
+    """Whether the file declares its last band as alpha."""
     pages: int
-    """Pictures in the file without smaller copies and masks."""
+    """Number of pictures, without smaller copies and masks."""
     is_jpeg: bool
-    """Whether it is compressed as JPEG, which does not keep values."""
+    """Whether it is compressed as JPEG, which changes values."""
     has_palette: bool
     is_grey: bool
-    """Whether the file says that its bands are grey, be there one or several."""
+    """Whether the file declares its band or bands as grey."""
     white_is_zero: bool
     """Whether grey is stored inverted."""
     straight_alpha: bool
-    """Whether alpha is no factor of the colours as they are stored."""
+    """Whether the stored colours are not multiplied by alpha."""
     other_colours: str | None
-    """What the numbers stand for where that is neither grey nor RGB."""
+    """The colour space if it is neither grey nor RGB."""
 
     @property
     def colours(self) -> int:
@@ -72,10 +72,10 @@ class TiffLayout:
         return self.bands - int(self.alpha)
 
     def __str__(self) -> str:
-        """`5 bands of 8-bit unsigned integers`"""
+        """A description such as `5 bands of 8-bit unsigned integers`."""
         bands = "1 band" if self.bands == 1 else f"{self.bands} bands"
         meaning = f" ({self.other_colours})" if self.other_colours else ""
-        return f"{bands} of {self.bits}-bit {KINDS.get(self.kind, 'numbers of no known type')}{meaning}"
+        return f"{bands} of {self.bits}-bit {KINDS.get(self.kind, 'numbers of an unknown type')}{meaning}"
 
 
 def is_tiff(data: bytes) -> bool:
@@ -124,14 +124,14 @@ class _Reader:
         (self.start,) = self._at("Q" if self.big else "I", 8 if self.big else 4)
 
     def page(self, start: int) -> tuple[dict[int, list[int]], int]:
-        """The tags that matter of the page at `start`, and where the next one is; 0 after the last."""
+        """The tags in READ of the page at `start`, and the offset of the next page, 0 after the last."""
         count, entry = ("Q", 20) if self.big else ("H", 12)
         (entries,) = self._at(count, start)
         first = start + struct.calcsize(count)
         tags: dict[int, list[int]] = {}
         for position in range(first, min(first + entries * entry, len(self.data)), entry):
             for tag, values in self._entry(position):
-                # The largest size that is claimed: a second width must not slip past the limit of pixels.
+                # All claimed sizes are kept: a second width must not bypass the limit on pixels.
                 tags[tag] = [*tags.get(tag, []), *values] if tag in (WIDTH, HEIGHT) else values
         try:
             (after,) = self._at("Q" if self.big else "I", first + entries * entry)

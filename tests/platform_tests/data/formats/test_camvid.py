@@ -116,7 +116,7 @@ def test_training_labels_and_the_images_of_labels_must_be_there(root: Path) -> N
 def test_an_empty_image_folder_is_named(root: Path) -> None:
     for file in (root / "train").iterdir():
         file.unlink()
-    with pytest.raises(DatasetError, match=r"camvid/train: no image there \(\.png, \.jpg, .*is it the right root"):
+    with pytest.raises(DatasetError, match=r"camvid/train: it has no image \(\.png, \.jpg, .*is it the right root"):
         CamVid().samples(root, "train")
 
 
@@ -245,7 +245,7 @@ def test_remap_takes_each_raw_value_to_its_train_id() -> None:
 
 def test_remap_names_unknown_values_with_their_pixel_counts() -> None:
     raw = np.array([[0, 5, 5], [9, 0, 5]], np.uint8)
-    with pytest.raises(BadSampleError, match=r"outside the label table: 5 \(3 px\), 9 \(1 px\); the table knows 0$"):
+    with pytest.raises(BadSampleError, match=r"outside the label table: 5 \(3 px\), 9 \(1 px\); the table has 0$"):
         remap(raw, {0: 0})
 
 
@@ -253,7 +253,7 @@ def test_of_many_unknown_values_the_first_are_named_and_a_table_is_written_in_ra
     raw = np.arange(1000, dtype=np.uint16).reshape(10, 100)
     table = dict.fromkeys((*range(20), 40, 255), 0)
     with pytest.raises(
-        BadSampleError, match=r": 20 \(1 px\), .*29 \(1 px\) and 968 more; the table knows 0-19, 40, 255$"
+        BadSampleError, match=r": 20 \(1 px\), .*29 \(1 px\) and 968 more; the table has 0-19, 40, 255$"
     ):
         remap(raw, table)
 
@@ -262,11 +262,11 @@ def test_of_many_unknown_values_the_first_are_named_and_a_table_is_written_in_ra
     ("classes", "colours", "table", "message"),
     [
         ((), (), {}, "0 classes"),
-        (("a", "a"), (RED, RED), {}, r"\['a'\] named more than once"),
+        (("a", "a"), (RED, RED), {}, r"\['a'\] are listed more than once"),
         (("a", "b"), (RED,), {}, "1 colours for 2 classes"),
         (("a",), (RED,), {}, "1 classes; a dataset has 2 to 255"),
         (("a", "b"), (RED, (0, 0, 256)), {}, r"b has \(0, 0, 256\)"),
-        (("a", "b"), (RED, RED), {3: 2}, "raw value 3 goes to train id 2"),
+        (("a", "b"), (RED, RED), {3: 2}, "raw value 3 maps to train id 2"),
         (("a", "b"), (RED, RED), {-1: 0}, "raw value -1"),
     ],
 )

@@ -86,7 +86,7 @@ def test_an_archive_that_was_not_unpacked_is_named(root: Path) -> None:
 def test_labels_without_label_ids_are_reported(root: Path) -> None:
     for path in (root / "gtFine/train").rglob("*.png"):
         path.rename(path.with_name(path.name.replace("labelIds", "labelTrainIds")))
-    message = r"train: none of the 4 images there is named \*_gtFine_labelIds\.png: there is .*_labelTrainIds\.png$"
+    message = r"train: none of its 4 images is named \*_gtFine_labelIds\.png, for example .*_labelTrainIds\.png$"
     with pytest.raises(DatasetError, match=message):
         Cityscapes().samples(root, "train")
 

@@ -57,8 +57,8 @@ def test_lists_give_splits_with_or_without_endings_comments_and_blank_lines(tmp_
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("train_0\ntrain_9\n", r"train\.txt: line 2: 'train_9' is no image in .*images, .*; add it or drop the line"),
-        ("train_0.jpg\n", r"line 1: 'train_0\.jpg' is no image"),
+        ("train_0\ntrain_9\n", r"train\.txt: line 2: there is no image 'train_9' in .*images .*; add it or remove the line"),
+        ("train_0.jpg\n", r"line 1: there is no image 'train_0\.jpg'"),
         ("train_0\n\ntrain_0.png\n", r"line 3: 'train_0\.png' is listed twice"),
         ("# nothing\n", r"train\.txt: no names"),
     ],
@@ -79,7 +79,7 @@ def test_both_layouts_at_once_are_refused(tmp_path: Path) -> None:
 
 def test_neither_layout_is_refused(tmp_path: Path) -> None:
     write_folder(tmp_path, splits=("val",))
-    with pytest.raises(DatasetError, match=r"no split `train`; make images/train/ .*; there is val: rename"):
+    with pytest.raises(DatasetError, match=r"no split `train`; create images/train/ .*; there is val: rename"):
         Folder().describe(tmp_path)
 
 
@@ -143,7 +143,7 @@ def test_names_with_a_hash_or_spaces_are_found_in_lists_beside_comments(tmp_path
 @pytest.mark.parametrize("name", ["held-out", "None", "-x", "a\\b", "a\nb"])
 def test_a_name_that_no_split_can_have_is_refused_before_anything_is_built(tmp_path: Path, name: str) -> None:
     write_folder(tmp_path, splits=("train", name))
-    with pytest.raises(DatasetError, match=r"cannot be the name of a split: rename the folder; no backslash"):
+    with pytest.raises(DatasetError, match=r"is not a valid split name: rename the folder, without a backslash"):
         Folder().describe(tmp_path)
 
 
@@ -268,17 +268,17 @@ def test_default_colours_differ_from_each_other_and_from_chosen_ones(tmp_path: P
     [
         (None, "the file is missing; write one with classes:"),
         ("- road", r"holds \['road'\]; it needs a field `classes`"),
-        ("class: [a, b]", "class: there is no such field; there are classes and labels; did you mean classes?"),
+        ("class: [a, b]", "class: there is no such field; the fields are classes and labels; did you mean classes?"),
         ("classes: []", r"classes: is \[\]; it must be a list"),
         ("classes: {a: 1}", r"classes: is \{'a': 1\}; it must be a list"),
         ("classes: [a, a]", "classes: 'a' is listed 2 times; give every class its own name"),
-        ("classes: [a, void]", "'void' is no class; leave it out"),
-        ("classes: [a, VOID]", "'VOID' is no class; leave it out"),
+        ("classes: [a, void]", "'void' is not a class; remove it"),
+        ("classes: [a, VOID]", "'VOID' is not a class; remove it"),
         ("classes: [cafe\u0301, caf\u00e9]", "'caf\u00e9' is listed 2 times"),
         ('classes: ["a\\nb", c]', r"classes\.0: 'a\\nb' has the character U\+000A; a name is printable text"),
         ('classes: [c, {name: "\\ud800"}]', r"classes\.1\.name: .*U\+D800"),
         ("classes: [a, b]\nlabels: {}", r"labels: is \{\}; it must map raw values to classes: \{7: a"),
-        ("classes: [a, b]\nlabels: {a: 0, b: 1}", r"labels: 'a' stands before its value; .*: \{0: a\}$"),
+        ("classes: [a, b]\nlabels: {a: 0, b: 1}", r"labels: 'a' comes before its value; .*: \{0: a\}$"),
         ("classes: {0: a}", r"classes: is \{0: 'a'\}; it must be a list"),
         ("classes: [a, no]", r"classes\.1: YAML reads this name as False; put it in quotes"),
         ("classes: [a, {name: 7}]", r"classes\.1\.name: YAML reads this name as 7; put it in quotes"),

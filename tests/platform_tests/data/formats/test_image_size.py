@@ -109,7 +109,7 @@ def test_a_png_that_unpacks_to_400_million_pixels_is_refused_before_decoding(tmp
         with pytest.raises(BadSampleError) as error:
             read(bomb)
         assert str(error.value) == (
-            f"{bomb}: the {what} is 20000 x 20000 pixels by its header, 400000000 in all; 134217728 at most are "
+            f"{bomb}: the {what} is 20000 x 20000 pixels by its header, 400000000 in all; at most 134217728 are "
             "decoded: cut it into tiles"
         )
 
