@@ -287,7 +287,7 @@ def test_verify_finds_contents_that_are_wrong_under_checksums_that_fit(copy: Pat
     for expected in (
         f"{TRAIN}, row 0 (sample 00000): boundary differs in 1 of 6144 px from what the label gives",
         f"{TRAIN}, row 1 (sample 00001): label holds 200 (1 px); classes are 0 to 8, void is 255",
-        f"{TRAIN}, row 2 (sample 00002): gradient has 1 px that are neither 0 nor 255, which is all that canny gives",
+        f"{TRAIN}, row 2 (sample 00002): gradient has 1 px that are neither 0 nor 255, the only values of canny",
         f"{TRAIN}, row 5 (sample 00005): image cannot be read: image has 18144 bytes, 64 x 96 pixels need 18432",
         "train: sample 00003 occurs 2 times",
     ):

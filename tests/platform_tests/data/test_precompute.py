@@ -168,7 +168,7 @@ def test_a_folder_with_the_manifest_of_another_program_is_not_overwritten_either
     (tmp_path / "store/manifest.json").write_text('{"name": "my app"}')
     for overwrite in (False, True):
         config = PrecomputeConfig(format=TINY_STREETS, out=str(tmp_path / "store"), overwrite=overwrite)
-        with pytest.raises(StoreError, match=r"is another program's, and .* is not a store: name another folder"):
+        with pytest.raises(StoreError, match=r"belongs to another program, and .* is not a store: name another folder"):
             precompute(config)
     assert (tmp_path / "store/manifest.json").read_text() == '{"name": "my app"}'
 

@@ -1,7 +1,7 @@
 """The store that precompute writes and training reads: a folder of Parquet files (`parts`) and one manifest.json.
 
 The manifest is written last: a folder without it is not a store. A store that is opened by URI is read from copies on
-this node's disk (`part_cache`) as far as they fit.
+the node's own disk (`part_cache`), as far as they fit.
 """
 
 from gscnn_platform.data.store.manifest import Identity, StaleStoreError, StoreError

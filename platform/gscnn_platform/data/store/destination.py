@@ -1,4 +1,4 @@
-"""Where a build writes its parts, and how they become the store atomically, on a file system or an object store."""
+"""Writes a build's parts to a file system or an object store, and turns them into the store atomically."""
 
 import shutil
 import tempfile
@@ -19,36 +19,36 @@ PROBE: Final = ".writable"
 
 
 class LocalDestination:
-    """Parts and manifest are written to a folder beside `out`, which then takes its name.
+    """Writes parts and manifest to a folder beside `out`, which is then renamed to `out`.
 
     Raises:
         StorageError: `out` is a folder that cannot be replaced.
-        InputError: `out` is a link to nothing.
+        InputError: `out` is a broken link.
     """
 
     def __init__(self, out: Path) -> None:
         _check_replaceable(out)
-        # Behind a link, so that the parts are written to the disk that it leads to, and the link stays.
+        # Resolved, so that the parts are written to the disk that a link leads to, and the link stays.
         self.out = out.resolve()
         self.folder = self.out.with_name(f".{self.out.name}.partial-{uuid.uuid4().hex[:8]}")
-        """For the parts, in a folder for each split."""
+        """Folder for the parts, with a folder for each split."""
         self.prefix = "part-"
         """Prefix of this build's file names."""
         self.disk = next(path for path in self.out.parents if path.exists())
         """The disk that tasks write to first."""
 
     def prepare(self, splits: Collection[str]) -> None:
-        """Raises OSError."""
+        """Creates the folders of the splits. Raises OSError."""
         for split in splits:
             (self.folder / split).mkdir(parents=True)
 
     def abort(self) -> bool:
-        """Whether the remaining tasks end at once if one cannot write: they have no folder to write to."""
+        """Removes the parts after one task could not write; True because this ends the remaining tasks at once."""
         shutil.rmtree(self.folder, ignore_errors=True)
         return True
 
     def publish(self, manifest: Manifest) -> None:
-        """Makes the parts the store at `out`. Raises OSError; `out` is then unchanged."""
+        """Turns the parts into the store at `out`. Raises OSError; `out` is then unchanged."""
         parts = {part.file for split in manifest.splits.values() for part in split.parts}
         for file in self.folder.glob("*/*.parquet"):
             # A task that Ray had to run twice leaves the first attempt's file behind.
@@ -72,9 +72,9 @@ class LocalDestination:
 
 
 class RemoteDestination:
-    """Parts are written to `out` itself, under names of this build; they are the store once the manifest names them.
+    """Writes parts to `out` itself, under names of this build; they become the store once the manifest lists them.
 
-    An object store cannot rename a folder, and replaces one file at once.
+    An object store cannot rename a folder, but it replaces a single file atomically.
     """
 
     def __init__(self, out: RemotePath) -> None:
@@ -92,7 +92,7 @@ class RemoteDestination:
     def publish(self, manifest: Manifest) -> None:
         replaced = self._parts_there()
         patiently(lambda: write_manifest(self.folder, manifest))
-        # What is left of others than the manifest names is never read.
+        # Parts that remain are never read, because the manifest does not list them.
         with suppress(OSError):
             self._remove(lambda where: where in replaced or self._is_ours(where))
 
@@ -103,7 +103,8 @@ class RemoteDestination:
         return where.rpartition("/")[2].startswith(self.prefix)
 
     def _remove(self, superfluous: Callable[[str], bool]) -> None:
-        """Removes parts that the current manifest does not list: a write of it that seemed to fail may have arrived."""
+        """Removes superfluous parts that the current manifest does not list; it is read again, because a write of it
+        that reported an error may have arrived."""
         named = self._parts_there()
         for file in self.folder.files():
             where = str(below(file, self.folder))
@@ -111,7 +112,7 @@ class RemoteDestination:
                 file.unlink(missing_ok=True)
 
     def _parts_there(self) -> set[str]:
-        """Parts of the store at `out`; empty if there is no readable store."""
+        """Parts that the manifest at `out` lists; empty if there is no readable store."""
         if not (self.folder / MANIFEST).is_file():
             return set()
         try:
@@ -129,12 +130,12 @@ def destination(out: AnyPath) -> Destination:
 
 
 def check_writable(out: AnyPath) -> None:
-    """Refuses a folder that cannot be written, before all of the raw data is read.
+    """Checks that the output folder can be written, before all raw data is read.
 
     Raises:
         StorageError: it cannot be written or replaced, or does not answer.
-        InputError: it is a link to nothing.
-        MachineError: it is a folder of this machine that cannot be written.
+        InputError: it is a broken link.
+        MachineError: it is a local folder that cannot be written.
     """
     if not isinstance(out, RemotePath):
         if not (out / MANIFEST).is_file():
@@ -150,10 +151,10 @@ def check_writable(out: AnyPath) -> None:
 
 
 def _check_replaceable(out: Path) -> None:
-    """Refuses a folder that is there and whose name no other folder can take, as a volume of a container."""
+    """Raises StorageError if the folder exists and cannot be replaced by another one, such as a container's volume."""
     if not followed(out).is_dir():
         return
     place = out.resolve()
     if place.is_mount() or not machine.can_write(place.parent):
         why = "is a mount point" if place.is_mount() else f"lies in {place.parent}, which cannot be written"
-        raise StorageError(f"--out {out} {why}, and a store takes its folder's place: name a folder in it, {out}/store")
+        raise StorageError(f"--out {out} {why}, so a store cannot replace it: name a folder in it, {out}/store")

@@ -1,4 +1,4 @@
-"""manifest.json: what a store holds, what it was made from, and the checksums of its files."""
+"""manifest.json: the contents of a store, what it was built from, and the checksums of its files."""
 
 import hashlib
 import json
@@ -18,20 +18,20 @@ from gscnn_platform.paths import AnyPath, write_whole
 MANIFEST: Final = "manifest.json"
 
 SCHEMA_VERSION: Final = 1
-"""Version of the meaning of a row's arrays: part of the fingerprint."""
+"""Version of the meaning of a row's arrays; part of the fingerprint."""
 
 STORE_VERSION: Final = 2
-"""Version of the file formats: not part of the fingerprint. 2 has checksums."""
+"""Version of the file formats; not part of the fingerprint. Version 2 added checksums."""
 
 SHA256: Final = r"^[0-9a-f]{64}$"
-"""A checksum: one from elsewhere must not lead a copy out of the cache's folder."""
+"""Pattern of a checksum: a copy is named after it, and a foreign manifest must not lead out of the cache's folder."""
 
 MOST_BYTES: Final = 1 << 26
 """Maximum size of a manifest: 64 MiB list the parts of about ten million samples."""
 
 
 ENVELOPE: Final = ("store_version", "checksum")
-"""Keys of manifest.json that are no part of `Manifest`."""
+"""Keys of manifest.json that are not fields of `Manifest`."""
 
 
 class StoreError(ValueError):
@@ -39,11 +39,11 @@ class StoreError(ValueError):
 
 
 class NoStoreError(StoreError):
-    """There is no store, and what is there instead is not ours to replace."""
+    """There is no store, and the existing files are not a store's, so they must not be replaced."""
 
 
 class StaleStoreError(StoreError):
-    """An intact store, but not the one that this run needs."""
+    """The store is intact, but is not the one that the run needs."""
 
 
 class Part(Config):
@@ -54,16 +54,16 @@ class Part(Config):
     rows: int = Field(ge=1)
     bytes: int = Field(ge=1)
     footer: str = Field(pattern=SHA256)
-    """sha256 of the footer, which says where each row lies and which file this is."""
+    """sha256 of the footer, which holds the position of each row and the name of the file."""
     sha256: str = Field(pattern=SHA256)
-    """Of the whole file; it names a node's copy."""
+    """sha256 of the whole file; a node's copy is named after it."""
 
     @field_validator("file")
     @classmethod
     def _inside(cls, file: str) -> str:
         path = PurePosixPath(file)
         if path.is_absolute() or ".." in path.parts or "\\" in file or "\0" in file or not path.parts:
-            raise ValueError("this path leads out of the store, or nowhere; a part lies below the store's folder")
+            raise ValueError("this path leads out of the store or is empty; a part lies below the store's folder")
         return file
 
 
@@ -74,7 +74,7 @@ class Split(Config):
     """Pixels of each train id."""
     void_pixels: int
     all_void: int = 0
-    """Samples whose labels are entirely void; 0 also in stores from before they were counted."""
+    """Samples whose labels are entirely void; 0 in older stores, which did not count them."""
 
 
 class Skipped(Config):
@@ -86,7 +86,7 @@ class Skipped(Config):
 
 
 class Identity(Config):
-    """Everything that the numbers in a store depend on: no path, no machine, no checksum of a file."""
+    """Everything that the contents of a store depend on; no paths, machines or checksums of files."""
 
     schema_version: int
     dataset: str
@@ -97,18 +97,18 @@ class Identity(Config):
     label_table: dict[int, int]
     """Raw label value -> train id."""
     content: str
-    """sha256 over the digests of all samples, by split and name."""
+    """sha256 over the digests of all samples, sorted by split and name."""
 
     @property
     def raw_ids(self) -> np.ndarray:
-        """Train id -> raw label value, the smallest where several stand for one class: uint8, or uint16 above 255."""
+        """Train id -> raw label value, the smallest if several map to it; uint8, or uint16 if any exceeds 255."""
         raw_of = {train: raw for raw, train in sorted(self.label_table.items(), reverse=True)}
         values = [raw_of.get(train, train) for train in range(len(self.classes))]
         return np.array(values, np.uint8 if max(values) < 256 else np.uint16)
 
     @property
     def fingerprint(self) -> str:
-        """Sixteen hex digits of sha256 over all of the above."""
+        """The first sixteen hex digits of the sha256 over all fields."""
         return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -123,7 +123,7 @@ class Manifest(Config):
         return precompute_command(self.identity.dataset, path, edges, *flags)
 
     def how_to_fix(self, folder: AnyPath) -> str:
-        """The end of a message about a damaged store: what to do."""
+        """The end of a message about a damaged store, which says what to do."""
         rebuild = self.command(folder, self.identity.edges, "--overwrite")
         store = shlex.quote(str(folder))
         return f"python -m jobs.verify --store {store} lists every fault, and this rebuilds the store: {rebuild}"
@@ -133,7 +133,7 @@ def read_manifest(folder: AnyPath) -> Manifest:
     """The manifest of the store in `folder`.
 
     Raises:
-        StoreError: there is none, none that can be read, or one that does not fit itself.
+        StoreError: there is no manifest, or it cannot be read or contradicts itself.
         StaleStoreError: it was written by another version of this code.
     """
     manifest, faults = parse_manifest(folder)
@@ -143,7 +143,7 @@ def read_manifest(folder: AnyPath) -> Manifest:
 
 
 def parse_manifest(folder: AnyPath) -> tuple[Manifest, list[str]]:
-    """The manifest, and all in which it contradicts itself. Raises as `read_manifest` where it cannot be read."""
+    """The manifest and a list of its contradictions. Raises the errors of `read_manifest` if it cannot be read."""
     file = folder / MANIFEST
     try:
         found = file.is_file()
@@ -163,7 +163,7 @@ def parse_manifest(folder: AnyPath) -> tuple[Manifest, list[str]]:
     except ValueError as error:
         raise StoreError(f"{file} is not a manifest: {error}; rebuild the store with jobs.precompute") from error
     if not isinstance(content, dict) or not content.keys() & {*Manifest.model_fields, *ENVELOPE}:
-        raise NoStoreError(f"{file} is another program's, and {folder} is not a store: name another folder")
+        raise NoStoreError(f"{file} belongs to another program, and {folder} is not a store: name another folder")
     _check_versions(folder, content)
     fits = content == sealed(content)
     try:
@@ -182,19 +182,19 @@ def parse_manifest(folder: AnyPath) -> tuple[Manifest, list[str]]:
 
 
 def write_manifest(folder: AnyPath, manifest: Manifest) -> None:
-    """Makes `folder` a store, at once; called when all of its parts are written."""
+    """Turns `folder` into a store, atomically; called after all of its parts are written."""
     content = sealed({"store_version": STORE_VERSION, **manifest.model_dump(mode="json")})
     write_whole(folder / MANIFEST, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The manifest's JSON with the checksum of all the rest of it."""
+    """The manifest's JSON with a checksum over everything else in it."""
     rest = {key: value for key, value in content.items() if key != "checksum"}
     return {**rest, "checksum": hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()}
 
 
 def precompute_command(dataset: str, out: str | AnyPath, edges: EdgeConfig, *flags: str) -> str:
-    """The command line that builds such a store."""
+    """The command that builds a store with these settings."""
     root = "" if dataset == "streets" else " --root FOLDER_OF_THE_RAW_DATA"
     changed = edges.model_dump(exclude_defaults=True)
     settings = (
@@ -207,7 +207,7 @@ def precompute_command(dataset: str, out: str | AnyPath, edges: EdgeConfig, *fla
 
 
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """A message for every leaf in which two nested mappings differ."""
+    """A message for each leaf in which two nested mappings differ."""
     for key in ours:
         if (
             isinstance(ours[key], Mapping)
@@ -220,7 +220,7 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str 
 
 
 def _no_store(folder: AnyPath) -> str:
-    """Why there is none, and what to name or to type."""
+    """The message that `folder` is not a store: why, and what to name or type instead."""
     if folder.is_file():
         return f"{folder} is not a store, it is a file: name the folder that jobs.precompute wrote"
     if isinstance(folder, Path) and (folder.parent / MANIFEST).is_file():
@@ -246,7 +246,7 @@ def _check_versions(folder: AnyPath, content: dict[str, Any]) -> None:
 
 
 def _rebuild(folder: AnyPath, identity: Any) -> str:
-    """The command, from an identity that another version of this code may have written."""
+    """The command that rebuilds a store, from an identity that another version of this code may have written."""
     try:
         known = Identity.model_validate(identity)
     except ValidationError:

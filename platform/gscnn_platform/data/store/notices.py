@@ -1,4 +1,4 @@
-"""Notes on what a store lacks and what that means for training, shown when it is built and when it is trained on."""
+"""Notes on what a store lacks and what that means for training, shown when it is built and when training starts."""
 
 import shlex
 from collections.abc import Collection, Iterator
@@ -15,20 +15,20 @@ def notices(manifest: Manifest, left_out: Collection[str] = ()) -> tuple[str, ..
     """A sentence for each thing that the store lacks.
 
     Args:
-        manifest: of the store.
-        left_out: what the raw dataset has and the store does not, a sentence each.
+        manifest: the store's manifest.
+        left_out: sentences on what the raw dataset has and the store does not.
     """
     return (*left_out, *_missing_split(manifest), *_missing_classes(manifest), *void_notices(manifest))
 
 
 def turned_notice(count: int) -> Iterator[str]:
-    """A sentence where images were turned: in a square one nobody can see whether its label was drawn upright too."""
+    """A sentence if images were rotated: if an image is square, its size does not show whether its label is upright."""
     if count:
         yield f"{count} samples are rotated upright by their EXIF orientation; their labels must be upright as well"
 
 
 def void_notices(manifest: Manifest, splits: Collection[str] | None = None) -> Iterator[str]:
-    """A sentence for each of these splits, None for all, that has labels without a single class."""
+    """A sentence for each of these splits (None: all) that has labels without any class."""
     for name, split in manifest.splits.items():
         if split.all_void and (splits is None or name in splits):
             yield (

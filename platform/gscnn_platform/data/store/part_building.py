@@ -1,4 +1,4 @@
-"""Builds one part of a store: raw samples -> a Parquet file and a report. Every task of precompute runs this."""
+"""Builds one part of a store from raw samples: a Parquet file and a report. Each task of precompute runs this."""
 
 import tempfile
 import uuid
@@ -35,7 +35,7 @@ class BuildJob:
 
 
 class Chunk(Config):
-    """The samples of one part: `start` to `stop` of a split."""
+    """The samples of one part: `start` (inclusive) to `stop` (exclusive) of a split."""
 
     split: str
     start: int
@@ -53,16 +53,16 @@ class PartReport(Config):
     bytes: int
     """Their size on disk."""
     pixels: tuple[int, ...]
-    """Pixels of each train id, 256 long."""
+    """Pixels of each value of a label, 256 long."""
     all_void: int
     """Samples written whose labels are entirely void."""
     bad: tuple[Skipped, ...]
     failure: Failure | None
-    """Why nothing could be written; no file is left then."""
+    """Why the part could not be written; no file is left then."""
 
 
 def build_part(chunk: Chunk, job: BuildJob, tell: Callable[[int], object] = lambda count: None) -> PartReport:
-    """Reads, derives and writes the samples of one part; tells of each sample, also of one that cannot be used."""
+    """Reads, derives and writes the samples of one part; calls `tell(1)` for each sample, including bad ones."""
     bad: list[Skipped] = []
     pixels = np.zeros(256, np.int64)
     begun, all_void = 0, 0
@@ -111,7 +111,7 @@ def build_part(chunk: Chunk, job: BuildJob, tell: Callable[[int], object] = lamb
 
 
 def to_arrays(sample: Sample, label_table: dict[int, int], edges: EdgeConfig) -> SampleArrays:
-    """A raw sample as the store holds it. Raises BadSampleError."""
+    """A raw sample as stored: remapped, with edge prior and edge label. Raises BadSampleError."""
     image, raw_label = sample.read()
     label = remap(raw_label, label_table, sample.label if isinstance(sample, FileSample) else sample.name)
     gradient = edge_prior(image, edges)
@@ -120,7 +120,7 @@ def to_arrays(sample: Sample, label_table: dict[int, int], edges: EdgeConfig) ->
 
 @contextmanager
 def _local_folder(folder: AnyPath, split: str) -> Iterator[Path]:
-    """The folder for a split's parts: in the store, or on this node's disk to be uploaded."""
+    """The folder to write a split's parts to: in the store, or a temporary one on this node for an upload."""
     if isinstance(folder, Path):
         yield folder / split
         return

@@ -1,4 +1,4 @@
-"""Copies of a remote store's parts on a node's own disk: shared by all jobs on the node, verified, bounded in size.
+"""Copies of a remote store's parts on a node's own disk: shared by all jobs on the node, verified, limited in size.
 
 A copy is named after the sha256 of its part. Training reads all parts of a split equally often, so evicting one part of
 a store for another gains nothing: parts that do not fit are read remotely, row by row, and only parts of other stores
@@ -27,24 +27,24 @@ from gscnn_platform.paths import AnyPath, RemotePath
 from gscnn_platform.remote_errors import patiently
 
 STREAMS: Final = 8
-"""Parts that are fetched at a time; as many requests as Arrow has threads for."""
+"""Parts fetched concurrently; Arrow has threads for as many requests."""
 CHUNK: Final = 8 << 20
 LEFT_FREE: Final = 0.05
 """Share of the disk that stays free."""
 
 
 def fetch(cache: CacheConfig, parts: Sequence[tuple[RemotePath, Part]], in_use: Collection[str]) -> list[AnyPath]:
-    """For each part its copy on this node, fetched where there is none yet; the part itself where it has no room.
+    """For each part its copy on this node, fetched if needed, or the remote part if the copy does not fit.
 
-    One process of a node fetches at a time, under a progress bar; the others find all of it there.
+    One process of a node fetches at a time, with a progress bar; the others then find the copies.
 
     Args:
-        cache: folder and bound.
-        parts: of one split.
+        cache: folder and size limit.
+        parts: parts of one split.
         in_use: sha256 of all parts of the store.
 
     Raises:
-        StoreError: a part has other bytes than the manifest says.
+        StoreError: a part's sha256 differs from the manifest.
         OSError: the store does not answer.
     """
     if not cache.gigabytes:
@@ -98,7 +98,7 @@ def _download(place: RemotePath, part: Part, copy: Path) -> None:
 
 
 class _Room:
-    """The room that the limit and the disk leave for a store's parts."""
+    """The space that the size limit and the disk leave for a store's parts."""
 
     def __init__(self, folder: Path, bound: int, in_use: Collection[str]) -> None:
         there = {file: file.stat() for file in folder.glob("*.parquet")}
@@ -110,7 +110,7 @@ class _Room:
         self.free = disk.free - int(LEFT_FREE * disk.total)
 
     def take(self, part: Part) -> bool:
-        """Whether there is room for the part, made by removing other stores' where need be."""
+        """Whether there is space for the part; evicts parts of other stores if needed."""
         if part.sha256 in self.mine:
             return True
         while part.bytes > min(self.bound, self.free) and self.others:
@@ -126,14 +126,14 @@ class _Room:
 
 
 def _is_whole(copy: Path, part: Part) -> bool:
-    """Whether it is there with the size and the footer of its part; each page has a checksum of its own."""
+    """Whether the copy exists with the size and footer of its part; each page has a checksum of its own."""
     try:
         with copy.open("rb") as opened:
             whole = os.fstat(opened.fileno()).st_size == part.bytes and footer_digest(opened) == part.footer
     except FileNotFoundError:
         return False
     if whole:
-        os.utime(copy)  # The time of its last use, by which other stores' parts are removed.
+        os.utime(copy)  # The time of its last use, for the eviction.
     return whole
 
 
@@ -151,7 +151,7 @@ def _folder(cache: CacheConfig) -> Path:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """One process of this machine at a time; the lock ends with its process, whatever ends that."""
+    """Lets one process of this machine in at a time; the lock ends with its process, however that ends."""
     with (folder / ".lock").open("w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for left in folder.glob("*.partial"):

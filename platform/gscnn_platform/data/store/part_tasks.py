@@ -12,11 +12,11 @@ from gscnn_platform.data.store.part_building import BuildJob, Chunk, PartReport,
 from gscnn_platform.threads import in_thread
 
 LOOK_SECONDS: Final = 0.2
-"""From one look at the count of samples to the next."""
+"""Seconds between updates of the progress bar."""
 
 
 class SampleCount:
-    """Counts the samples that tasks have started: an actor, because a task returns only a complete part."""
+    """Counts the samples that tasks have started; an actor, because a task returns only a complete part."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -29,7 +29,7 @@ class SampleCount:
 
 
 def part_reports(job: BuildJob, part_rows: int, progress: Progress, place: Destination, title: str) -> list[PartReport]:
-    """Lets Ray Data write all parts; what comes back is a small row per part.
+    """Writes all parts with Ray Data and returns a report for each.
 
     Raises:
         StorageError: a task could not write.
@@ -38,7 +38,7 @@ def part_reports(job: BuildJob, part_rows: int, progress: Progress, place: Desti
     import ray.data
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    # Its plan and its own progress, a dozen lines; the import sets a level of its own.
+    # Hides a dozen lines on the plan and progress; set after the import, which sets a level of its own.
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
     chunks = [
@@ -79,6 +79,6 @@ def _collected(dataset: Any, progress: Progress, place: Destination) -> list[Par
 
 
 def _build_part(chunk: dict[str, Any], job: BuildJob, count: Any) -> dict[str, str]:
-    """Called by Ray Data: `build_part` with JSON in and out, which needs no common schema of different rows."""
+    """Calls `build_part` in Ray Data; the report is JSON, so that rows with different fields need no common schema."""
     report = build_part(Chunk.model_validate(chunk), job, tell=count.add.remote)
     return {"report": report.model_dump_json()}

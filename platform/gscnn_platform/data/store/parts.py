@@ -1,7 +1,7 @@
 """The Parquet files of a store: one sample per row, one row per row group, every page with a checksum.
 
 A row holds one sample as plain arrays, uint8, row-major: image [H, W, 3] RGB, label [H, W], gradient [H, W] (edge prior
-times 255) and boundary [H, W]; Parquet compresses each by zstd, so that a random sample costs one small read.
+times 255) and boundary [H, W]; Parquet compresses each with zstd, so that a random sample costs one small read.
 docs/store.md has the measured alternatives, and what is checked when.
 """
 
@@ -26,15 +26,15 @@ ARRAYS: Final = ("image", "label", "gradient", "boundary")
 TYPES: Final = {"name": pa.string(), "height": pa.int32(), "width": pa.int32(), **dict.fromkeys(ARRAYS, pa.binary())}
 SCHEMA: Final = pa.schema([pa.field(key, kind, nullable=False) for key, kind in TYPES.items()])
 TAIL: Final = 8
-"""Bytes at the end of a Parquet file: the length of its footer, little-endian, and PAR1."""
+"""Number of bytes at the end of a Parquet file that hold the footer's length, little-endian, and `PAR1`."""
 
 READ_ERRORS: Final = (OSError, pa.ArrowException, UnicodeDecodeError)
-"""Errors that damaged bytes cause in Arrow; each of 15,104 single flipped bits of a part's pages was one of them."""
+"""Errors that damaged bytes cause in Arrow: each of 15,104 single flipped bits in a part's pages raised one."""
 
 
 @dataclass(frozen=True)
 class SampleArrays:
-    """One sample in memory. An array that was not asked for is None."""
+    """One sample in memory; `boundary` is None if it was not read."""
 
     image: UInt8[np.ndarray, "H W 3"]
     label: UInt8[np.ndarray, "H W"]
@@ -43,9 +43,9 @@ class SampleArrays:
 
 
 def write_part(file: Path, rows: Iterable[tuple[str, SampleArrays]]) -> Part | None:
-    """Writes samples to one Parquet file, a row group each, holding one at a time in memory.
+    """Writes samples to one Parquet file, a row group each, with one sample at a time in memory.
 
-    Returns None, and leaves no file, where there is no row. Raises OSError, and leaves what it has written.
+    Returns None, and leaves no file, if there are no rows. Raises OSError, and leaves the partial file.
     """
     place, count = f"{file.parent.name}/{file.name}", 0
     options = {"compression": "zstd", "use_dictionary": False, "write_statistics": False, "write_page_checksum": True}
@@ -55,7 +55,7 @@ def write_part(file: Path, rows: Iterable[tuple[str, SampleArrays]]) -> Part | N
             values = {"name": name, "height": height, "width": width, **_as_bytes(arrays)}
             writer.write_table(pa.table({key: [value] for key, value in values.items()}, schema=SCHEMA))
             count += 1
-        # Arrays that do not compress have one length, so that two parts could share a footer but for this.
+        # Without the name, two parts could have the same footer: arrays that do not compress have equal lengths.
         writer.add_key_value_metadata({"file": place})
     if not count:
         file.unlink()
@@ -66,12 +66,12 @@ def write_part(file: Path, rows: Iterable[tuple[str, SampleArrays]]) -> Part | N
 
 
 def open_part(file: AnyPath) -> pq.ParquetFile:
-    """The file with the checksum of each page compared on reading. Raises one of READ_ERRORS."""
+    """The opened file, which compares the checksum of each page on reading. Raises one of READ_ERRORS."""
     if isinstance(file, RemotePath):
-        # The columns of a row lie side by side, so that pre_buffer makes one request of four.
+        # The columns of a row are adjacent, so pre_buffer merges four requests into one.
         return pq.ParquetFile(file.open("rb"), pre_buffer=True, page_checksum_verification=True)
-    # Not by memory map, which is no faster here: a file that is cut or a disk that fails while it is mapped ends the
-    # process by SIGBUS, and no error could name the file.
+    # Without a memory map, which is not faster here: if a mapped file is truncated or its disk fails, SIGBUS kills the
+    # process, and no error could name the file.
     return pq.ParquetFile(file, memory_map=False, pre_buffer=False, page_checksum_verification=True)
 
 
@@ -84,7 +84,7 @@ def read_keys(file: pq.ParquetFile, rows: Sequence[int]) -> list[tuple[str, int,
 def read_arrays(
     file: pq.ParquetFile, row: int, height: int, width: int, columns: Sequence[str] = ARRAYS
 ) -> dict[str, UInt8[np.ndarray, "..."]]:
-    """Some arrays of a row, each of its full shape. Raises one of READ_ERRORS, or StoreError, with no file named."""
+    """Some arrays of a row, in their full shapes. Raises one of READ_ERRORS or a StoreError; none names the file."""
     group = file.read_row_group(row, columns=list(columns), use_threads=False)
     arrays: dict[str, np.ndarray] = {}
     for key in columns:
@@ -97,7 +97,7 @@ def read_arrays(
 
 
 def quick_fault(folder: AnyPath, part: Part) -> str | None:
-    """The fault of a part by its path, size and footer, without reading a row; None if there is none."""
+    """A fault in a part's path, size or footer, found without reading rows; None if there is none."""
     file = folder / part.file
     if not is_inside(folder, file):
         return "leads out of the store by a link"
@@ -118,7 +118,7 @@ def quick_fault(folder: AnyPath, part: Part) -> str | None:
         if rows != part.rows or opened.metadata.num_row_groups != rows:
             return f"has {rows} rows in {opened.metadata.num_row_groups} groups, the manifest says {part.rows} rows"
         if not opened.schema_arrow.equals(SCHEMA):
-            return "has other columns than a store has"
+            return "does not have the columns of a store"
     return None
 
 
@@ -127,7 +127,7 @@ def wrong_size(size: int, part: Part) -> str:
 
 
 def is_inside(folder: AnyPath, file: AnyPath) -> bool:
-    """Whether `file` lies below `folder` when all symbolic links are followed; not where they go in circles."""
+    """Whether `file` lies below `folder` after all symbolic links are followed; False if the links form a loop."""
     if isinstance(file, RemotePath) or isinstance(folder, RemotePath):
         return True
     try:

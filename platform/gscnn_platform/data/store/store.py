@@ -1,4 +1,4 @@
-"""An opened store, and the checks of one before it is read."""
+"""Opens a store after checking it, and reads its samples."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -35,11 +35,11 @@ Result = TypeVar("Result")
 SHOWN_FAULTS: Final = 5
 
 MOST_OPEN: Final = 256
-"""Files that a reader keeps open; a process may have 1024 on most machines."""
+"""Files that a reader keeps open; most machines allow 1024 per process."""
 
 
 class Store:
-    """An opened store, read only."""
+    """An opened store, read-only."""
 
     def __init__(self, path: AnyPath, manifest: Manifest, cache: CacheConfig) -> None:
         self.path = path
@@ -51,9 +51,9 @@ class Store:
         return len(self.manifest.identity.classes)
 
     def split(self, name: str) -> "SplitReader":
-        """For reading; of a remote store, when its parts are fetched to this node.
+        """A reader of the split. Of a remote store, this fetches the split's parts to this node.
 
-        Raises StoreError if there is no such split, or if its samples' names cannot be read.
+        Raises StoreError if there is no such split, or if its parts or their samples' names cannot be read.
         """
         if name not in self.manifest.splits:
             raise StoreError(f"{self.path} has no split {name!r}; it has: {', '.join(self.manifest.splits)}")
@@ -74,9 +74,9 @@ class SplitReader:
     """Random access to the samples of a split, in the order of their names. Cheap to pickle; opens files on demand.
 
     Args:
-        files: what is read: the store's parts, or copies of them.
-        fix: what to do about a file that is damaged.
-        places: of the parts in the store; where a copy cannot be read, its part is.
+        files: the files to read: the store's parts, or copies of them.
+        fix: what to do about a damaged file, for messages.
+        places: the parts in the store; if a copy cannot be read, its part is read instead.
     """
 
     def __init__(self, files: Sequence[AnyPath], fix: str, places: Sequence[AnyPath] | None = None) -> None:
@@ -98,14 +98,14 @@ class SplitReader:
 
     @property
     def is_remote(self) -> bool:
-        """Whether some of it is read over the network."""
+        """Whether some of the parts are read over the network."""
         return any(isinstance(file, RemotePath) for file in self.files)
 
     def __len__(self) -> int:
         return len(self.names)
 
     def subset(self, indices: Sequence[int]) -> "SplitReader":
-        """A reader of these samples alone, in this order."""
+        """A reader of only these samples, in this order."""
         reader = copy(self)
         reader.files, reader._opened = list(self.files), {}
         reader.names = [self.names[index] for index in indices]
@@ -137,7 +137,7 @@ class SplitReader:
         except (*READ_ERRORS, StoreError):
             if self.files[part] == self._stored[part]:
                 raise
-            # A copy that went bad, to be fetched anew by the next run, or that made way for another store's.
+            # The copy was damaged (the next run fetches it again), or evicted for another store.
             self._opened.pop(part, None)
             with suppress(OSError):
                 self.files[part].unlink(missing_ok=True)
@@ -162,21 +162,21 @@ def _way_out(error: Exception, fix: str) -> str:
 
 
 def open_store(path: str | AnyPath, expected: DataConfig | None = None, num_classes: int | None = None) -> Store:
-    """Opens the store at `path` and checks it against its manifest and against what a run expects of it.
+    """Opens the store at `path` after checking it against its manifest and against what a run expects.
 
-    Of every file the size and the footer's checksum are compared, which takes under a millisecond a file; of a remote
-    one the size, by one listing of all. A damaged row is found when it is read, or its part when it is fetched;
-    jobs.verify reads them all.
+    The size and the footer's checksum of every file are compared, which takes under a millisecond per file; for a
+    remote store only the sizes, with one listing. A damaged row is found when it is read, or when its part is fetched;
+    jobs.verify reads all rows.
 
     Args:
         path: folder or URI.
-        expected: what the run asks for, and where it keeps copies of a remote store.
-        num_classes: of the model.
+        expected: the run's data settings, which also set the cache of a remote store.
+        num_classes: number of classes of the model.
 
     Raises:
-        StoreError: no store there, a damaged manifest, or files that do not match it.
-        StaleStoreError: written by another version of this code, or other edge settings, another fingerprint or class
-            count than expected; the message names the field and the command that fixes it.
+        StoreError: there is no store, its manifest is damaged, or its files do not match the manifest.
+        StaleStoreError: the store was written by another version of this code, or its edge settings, fingerprint,
+            splits or number of classes are not as expected; the message names the field and the command that fixes it.
     """
     folder = as_path(path)
     manifest = read_manifest(folder)
@@ -187,7 +187,7 @@ def open_store(path: str | AnyPath, expected: DataConfig | None = None, num_clas
         count = len(manifest.identity.classes)
         if count < 2:
             raise StaleStoreError(
-                f"{folder} has only the class {manifest.identity.classes[0]}, and a model needs two: name the "
+                f"{folder} has only the class {manifest.identity.classes[0]}, and a model needs two: add the "
                 "background as a class of the dataset (docs/datasets.md), and rebuild the store"
             )
         raise StaleStoreError(
@@ -198,7 +198,7 @@ def open_store(path: str | AnyPath, expected: DataConfig | None = None, num_clas
 
 
 def check_files(folder: AnyPath, manifest: Manifest) -> None:
-    """Compares the files with the manifest. Raises StoreError naming those that do not fit."""
+    """Compares the files with the manifest. Raises StoreError, naming the files that do not match it."""
     faults = [f"{folder / part.file} {what}" for part, what in _faults(folder, manifest)]
     if faults:
         more = f"; and {len(faults) - SHOWN_FAULTS} more files" if len(faults) > SHOWN_FAULTS else ""

@@ -1,4 +1,4 @@
-"""Reads a whole store and lists every fault in it, in threads: hashing, zstd and OpenCV release the GIL."""
+"""Reads a whole store and lists every fault in it. It uses threads: hashing, zstd and OpenCV release the GIL."""
 
 import time
 from collections import Counter
@@ -38,7 +38,7 @@ class Fault:
     what: str
     row: int | None = None
     sample: str | None = None
-    """Name, where it can be read."""
+    """Name, if it can be read."""
 
     def __str__(self) -> str:
         row = "" if self.row is None else f", row {self.row}"
@@ -57,13 +57,13 @@ class Verification:
 
 
 def verify(config: VerifyConfig) -> Verification:
-    """Compares every file with its checksum and every row with the manifest and with itself.
+    """Compares every file with its checksum, and checks every row.
 
-    Of a row: that it decodes, the sizes of its arrays, label values, that the boundary is the one of the label, and
-    values of the edge prior. Of a split: names that occur twice, the counts of pixels.
+    Checked in each row: that it decodes, the sizes of its arrays, the label's values, that the boundary is that of the
+    label, and the edge prior's values. Checked in each split: duplicate names and the pixel counts.
 
     Raises:
-        StoreError: there is no store, or no manifest that says what to compare with.
+        StoreError: there is no store, or its manifest cannot be read.
     """
     began = time.perf_counter()
     folder = as_path(cluster.resolve(config.store, "--store"))
@@ -92,7 +92,7 @@ def verify(config: VerifyConfig) -> Verification:
 
 
 def describe(result: Verification) -> str:
-    """Every fault on a line of its own, and a summary."""
+    """A line for each fault, and a summary."""
     amount = f"{result.samples} samples in {result.files} files, {result.bytes / 1e6:.1f} MB, {result.seconds:.1f} s"
     if not result.faults:
         return f"no fault in {result.store}: {amount}"
@@ -101,7 +101,7 @@ def describe(result: Verification) -> str:
 
 
 class _PartRead:
-    """One part, and what was found in it."""
+    """Reads one part and collects its faults."""
 
     def __init__(
         self, folder: AnyPath, split: str, part: Part, identity: Identity, advance: Callable[[int], None]
@@ -112,7 +112,7 @@ class _PartRead:
         self.pixels = np.zeros(256, np.int64)
         """Pixels of each train id."""
         self.labels = 0
-        """Rows whose label is among `pixels`."""
+        """Rows whose label is counted in `pixels`."""
 
     def run(self) -> None:
         done = 0
@@ -123,7 +123,7 @@ class _PartRead:
         self.advance(self.part.rows - done)
 
     def _rows(self) -> Iterator[tuple[pq.ParquetFile, int]]:
-        """Checks the file as a whole; then its rows, as far as there are any."""
+        """Checks the file as a whole, then yields its rows if it can be opened."""
         path = self.folder / self.part.file
         quick = quick_fault(self.folder, self.part)
         if quick is not None:
@@ -179,7 +179,7 @@ class _PartRead:
         if "gradient" in arrays and edges.gradient == "canny":
             wrong = np.count_nonzero((arrays["gradient"] != 0) & (arrays["gradient"] != 255))
             if wrong:
-                yield f"gradient has {wrong} px that are neither 0 nor 255, which is all that canny gives"
+                yield f"gradient has {wrong} px that are neither 0 nor 255, the only values of canny"
 
     def _fault(self, what: str, row: int | None = None, sample: str | None = None) -> None:
         self.faults.append(Fault(self.part.file, what, row, sample))
@@ -191,7 +191,7 @@ def _split_faults(name: str, split: Split, reads: Sequence[_PartRead]) -> Iterat
         if times > 1:
             yield Fault(name, f"sample {sample} occurs {times} times")
     if sum(read.labels for read in reads) != split.samples:
-        return  # What could not be read is a fault already, and its pixels are not known.
+        return  # Unreadable rows are faults already, and their pixels are unknown.
     pixels = sum((read.pixels for read in reads), np.zeros(256, np.int64))
     counted = (*pixels[: len(split.pixels)].tolist(), int(pixels[IGNORE_INDEX]))
     for train_id, (ours, theirs) in enumerate(zip((*split.pixels, split.void_pixels), counted, strict=True)):

@@ -57,7 +57,7 @@ def test_lists_give_splits_with_or_without_endings_comments_and_blank_lines(tmp_
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("train_0\ntrain_9\n", r"train\.txt: line 2: there is no image 'train_9' in .*images .*; add it or remove the line"),
+        ("train_0\ntrain_9\n", r"train\.txt: line 2: there is no image 'train_9' in .*images .*; add it or remove"),
         ("train_0.jpg\n", r"line 1: there is no image 'train_0\.jpg'"),
         ("train_0\n\ntrain_0.png\n", r"line 3: 'train_0\.png' is listed twice"),
         ("# nothing\n", r"train\.txt: no names"),

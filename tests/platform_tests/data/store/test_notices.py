@@ -76,7 +76,7 @@ def test_a_store_of_one_class_from_before_is_told_what_to_do_rather_than_a_setti
         manifest["fingerprint"] = Identity.model_validate(manifest["identity"]).fingerprint
 
     edit_manifest(tmp_path / "store", with_one_class)
-    with pytest.raises(StaleStoreError, match="has only the class road, and a model needs two: name the background"):
+    with pytest.raises(StaleStoreError, match="has only the class road, and a model needs two: add the background"):
         open_store(tmp_path / "store", num_classes=11)
 
 

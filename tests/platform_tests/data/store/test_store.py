@@ -64,7 +64,7 @@ def test_a_folder_that_is_near_a_store_or_another_one_gets_advice_that_does_no_h
 @pytest.mark.parametrize("content", ["{}", "[]", "null", '{"name": "my app", "icons": []}'])
 def test_the_manifest_of_another_program_is_no_damaged_store(copy: Path, content: str) -> None:
     (copy / MANIFEST).write_text(content)
-    with pytest.raises(NoStoreError, match=rf"{MANIFEST} is another program's, and {copy} is not a store"):
+    with pytest.raises(NoStoreError, match=rf"{MANIFEST} belongs to another program, and {copy} is not a store"):
         open_store(copy)
 
 
