@@ -1,4 +1,4 @@
-"""jobs.evaluate without its command line: evaluates checkpoints on a store; prints, writes and tracks the scores."""
+"""Runs jobs.evaluate, without its command line: evaluates checkpoints on a store; prints, writes and tracks scores."""
 
 import json
 import sys
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A model and what it scored."""
+    """A model and its evaluation report."""
 
     name: str
     loaded: LoadedModel
@@ -39,19 +39,19 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The result of an evaluation, and the path of its page."""
+    """The evaluated models, and the path of the page."""
 
     models: tuple[Evaluated, ...]
     page: Path
 
 
 def evaluate_checkpoint(config: EvaluateConfig) -> Evaluation:
-    """Counts one checkpoint, or two on the same frames, on a split; prints, writes and tracks the result.
+    """Evaluates one checkpoint, or two on the same frames, on a split; prints, writes and tracks the scores.
 
     Raises:
         CheckpointError, TrackingError: no such checkpoint or run.
-        StoreError: the store is missing, damaged, or does not fit the model.
-        ClusterError, ResourcesError: it is to run on a cluster, and there is none, or that is too small.
+        StoreError: the store is missing or damaged, or does not match the model.
+        ClusterError, ResourcesError: a cluster is needed, but there is none or it is too small.
         MachineError: the page cannot be written.
     """
     uri = tracking.tracking_uri(config.tracking, cluster.default_storage())
@@ -70,13 +70,13 @@ def evaluate_checkpoint(config: EvaluateConfig) -> Evaluation:
         models.append(Evaluated(name, model, report))
     page = _page(config, models, store, device)
     unwritten: MachineError | None = None
-    from gscnn_platform.reporting.templates import write_page  # With comparison and MLflow: not before the counting.
+    from gscnn_platform.reporting.templates import write_page  # Imported here: it imports comparison and MLflow.
 
     try:
         write_page(path, page, "--report")
         print(f"\nreport  {path}", flush=True)
         from_now_on(f"{path} is whole; not all of it may be tracked")
-    except MachineError as error:  # Its scores are tracked all the same.
+    except MachineError as error:  # The scores are still tracked.
         unwritten = error
     for evaluated in models:
         try:
@@ -89,16 +89,16 @@ def evaluate_checkpoint(config: EvaluateConfig) -> Evaluation:
 
 
 def _open_store(config: EvaluateConfig, loaded: Sequence[LoadedModel]) -> Store:
-    """Raises StaleStoreError if a model was trained on other classes or edge settings than the store's.
+    """Opens the store to evaluate on.
 
-    Or where `held-out` asks for samples of a store that the model was not trained on, or that another one was trained
-    on.
+    Raises StaleStoreError if a model was trained with other classes or edge settings than the store's, or if the split
+    is `held-out` and a model was trained on another store or on some of the held-out samples.
     """
     path = cluster.resolve(config.store, "--store")
     splits = read_manifest(as_path(path)).splits
     if config.split not in (HELD_OUT, *splits):
         held = any(model.config.data.val_share for model in loaded)
-        also = f"; --split {HELD_OUT} counts what the run held out" if held else ""
+        also = f"; --split {HELD_OUT} evaluates on the samples that the run held out" if held else ""
         raise StaleStoreError(f"{path} has no split {config.split!r}; it has: {', '.join(splits)}{also}")
     store: Store | None = None
     for model in loaded:
@@ -115,7 +115,7 @@ def _open_store(config: EvaluateConfig, loaded: Sequence[LoadedModel]) -> Store:
 
 
 def _check_held_out(store: Store, model: LoadedModel, first: LoadedModel) -> None:
-    """Raises StaleStoreError if a model was trained on some of what the first model's run has held out."""
+    """Raises StaleStoreError if a model was trained on samples that the first model's run held out."""
     data, of_first = model.config.data, first.config.data
     if not data.val_share:
         raise StaleStoreError(f"--split {HELD_OUT}: run {model.run_id} held out nothing (data.val_share is 0)")
@@ -133,14 +133,14 @@ def _check_held_out(store: Store, model: LoadedModel, first: LoadedModel) -> Non
 
 
 def _samples(config: EvaluateConfig, store: Store, loaded: LoadedModel) -> SplitReader:
-    """The samples to evaluate on: a split, or what the run of this model has held out."""
+    """The samples to evaluate on: a split, or the samples that this model's run held out."""
     reader = validation_samples(store, loaded.config.data) if config.split == HELD_OUT else store.split(config.split)
     assert reader is not None
     return reader
 
 
 def _workers(config: EvaluateConfig) -> cluster.Workers | None:
-    """The cluster's worker that counts; None if this process does."""
+    """The resources of the cluster's worker that evaluates; None if this process evaluates."""
     if not config.wait_for_nodes and (not config.use_gpu or torch.cuda.is_available()):
         if config.cpus_per_worker is not None:
             torch.set_num_threads(config.cpus_per_worker)
@@ -164,7 +164,7 @@ def _count(config: EvaluateConfig, loaded: LoadedModel, store: Store, name: str)
 
 
 def _names(loaded: Sequence[LoadedModel]) -> list[str]:
-    """Short, and different from each other."""
+    """Short, unique names of the models."""
     names = [f"{model.config.run_name or model.config.name} {model.run_id[:6]}" for model in loaded]
     if len(set(names)) == len(names):
         return names
@@ -175,14 +175,14 @@ def _names(loaded: Sequence[LoadedModel]) -> list[str]:
 
 
 def page_path(config: EvaluateConfig, names: Sequence[str]) -> Path:
-    """Where the page of these models goes. Raises ValueError where it cannot be written there."""
+    """The path of these models' page. Raises ValueError if it cannot be written there."""
     stem = "-vs-".join(map(file_name, names))
     by_default = f"{cluster.default_storage()}/evaluation/{stem}-{file_name(config.split)}.html"
     return cluster.resolve_local(by_default if config.report is None else config.report, "--report")
 
 
 def _page(config: EvaluateConfig, models: Sequence[Evaluated], store: Store, device: torch.device) -> str:
-    # Not before the counting: matplotlib takes 2 s of a core to import.
+    # Imported here: importing matplotlib takes 2 s of CPU time.
     from gscnn_platform.reporting.checkpoint_page import render
     from gscnn_platform.reporting.checkpoint_pictures import confusion_picture, distance_picture
 
@@ -250,10 +250,10 @@ def _frames(
 
 
 def chosen_frames(scores: Sequence[Sequence[float]]) -> Mapping[str, int]:
-    """Titles and indices of the frames to show, by the mIoU of each frame of one model or of two.
+    """Titles and indices of the frames to show, chosen by the mIoU of each frame for one or two models.
 
-    Of one model its best, median and worst frame; of two those where each is furthest ahead, and a median difference.
-    Frames that are all void are not shown, and no frame is shown twice.
+    For one model: its best, median and worst frame. For two models: the frames with the largest differences in favour
+    of each, and the frame with the median difference. Frames that are all void are left out, and no frame is repeated.
     """
     first, last = np.asarray(scores[0], float), np.asarray(scores[-1], float)
     ranked_by = first if len(scores) == 1 else first - last
@@ -263,7 +263,7 @@ def chosen_frames(scores: Sequence[Sequence[float]]) -> Mapping[str, int]:
     titles = ("best frame", "median frame", "worst frame")
     if len(scores) > 1:
         titles = ("most in favour of the first model", "median difference", "most in favour of the second model")
-    # By index first, so that a split of one or two frames shows each once.
+    # By index first, so that a split of one or two frames shows each frame once.
     picked = dict(zip((order[-1], order[len(order) // 2], order[0]), titles, strict=True))
     return {title: index for index, title in picked.items()}
 
@@ -272,10 +272,10 @@ def _track(uri: str, evaluated: Evaluated, config: EvaluateConfig, page_name: st
     report, split = evaluated.report, config.split
     stem, run_id = file_name(split), evaluated.loaded.run_id
     if tracking.fate_of(uri, run_id) == "gone":
-        raise tracking.TrackingError(f"MLflow run {run_id} is not at {uri}: say where it is by --tracking.uri")
+        raise tracking.TrackingError(f"MLflow run {run_id} is not at {uri}: pass its tracking URI by --tracking.uri")
     if tracking.needs_new_run(uri, run_id, config.tracking.on_deleted):
         raise tracking.DeletedError(
-            f"MLflow run {run_id} was deleted, and a new one is for trainings that resume: restore it with "
+            f"MLflow run {run_id} was deleted, and only a resumed training can start a new one: restore it with "
             "--tracking.on-deleted restore"
         )
     tracking.log_evaluation(

@@ -1,4 +1,4 @@
-"""One or two evaluated models as a self-contained HTML page."""
+"""Renders one or two evaluated models as a self-contained HTML page."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,12 +29,12 @@ def render(
     """The page of one model, or of two side by side with the second's difference to the first.
 
     Args:
-        title: of the page.
-        facts: what was evaluated on what, shown as a list.
-        reports: one or two models' counts of the same frames, by the name of the model.
+        title: the page's title.
+        facts: model, data and settings of the evaluation, shown as a list.
+        reports: name of each of the one or two models -> its report on the same frames.
         colours: RGB of each class, for the legend of the frames.
         frames: pictures of single frames.
-        distance_png, confusion_png: of all models together.
+        distance_png, confusion_png: pictures of all models together.
     """
     assert 1 <= len(reports) <= 2
     all_reports = list(reports.values())
@@ -80,7 +80,7 @@ def _per_class(reports: Sequence[EvalReport]) -> list[dict[str, Any]]:
 
 
 def _cell(values: Sequence[float | None]) -> dict[str, Any]:
-    """A score of each model, and how far the second is above the first."""
+    """A score of each model, and the difference of the second to the first."""
     first, last = values[0], values[-1]
     change = None if first is None or last is None else last - first
     return {"values": list(values), "change": change}

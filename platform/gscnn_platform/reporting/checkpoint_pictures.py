@@ -1,4 +1,4 @@
-"""The pictures of an evaluation page, each as the bytes of a PNG file."""
+"""Draws the pictures of an evaluation page, each as the bytes of a PNG file."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -23,11 +23,11 @@ PREDICTED_COLOUR: Final = (255, 0, 200)
 BOTH_COLOUR: Final = (255, 255, 255)
 
 ZOOMS: Final = 3
-"""Crops of a frame that are shown enlarged."""
+"""Maximum number of enlarged crops per frame."""
 ZOOM_PIXELS: Final = 480
-"""Height of an enlarged crop, so that outlines are thin against it."""
+"""Minimum height in pixels of an enlarged crop (rounded down to a whole scale), so that outlines look thin."""
 NEAR_BOUNDARY: Final = 8
-"""Distance in pixels from a true boundary within which errors decide which crops are shown."""
+"""Maximum distance in pixels from a ground-truth boundary at which errors count when crops are chosen."""
 
 
 class Window(NamedTuple):
@@ -44,7 +44,7 @@ class Window(NamedTuple):
 
 
 def confusion_picture(confusions: Mapping[str, np.ndarray], classes: Sequence[str]) -> bytes:
-    """Row-normalised confusion matrices side by side: of the pixels of a class, the share predicted as each."""
+    """Row-normalised confusion matrices side by side: the shares of a class's pixels predicted as each class."""
     count = len(classes)
     side = max(4.0, 0.36 * count + 1.8)
     figure = Figure(figsize=(side * len(confusions), side), dpi=110, layout="constrained")
@@ -117,10 +117,11 @@ def frame_picture(
 
 
 def worst_windows(truth: UInt8[np.ndarray, "H W"], predictions: Sequence[UInt8[np.ndarray, "H W"]]) -> list[Window]:
-    """Up to ZOOMS crops that do not overlap, of a quarter of the frame's sides, where most errors lie at boundaries."""
+    """Up to ZOOMS crops with the most errors near boundaries; they are a quarter as high and wide as the frame and do
+    not overlap."""
     near = boundary_map(truth, NEAR_BOUNDARY)
     wrong = np.sum([(prediction != truth) & (near > 0) for prediction in predictions], axis=0, dtype=np.float32)
-    # A thousandth for each boundary pixel: a frame without errors shows where it is right.
+    # A weight of 0.001 for each pixel near a boundary: without errors, the crops show boundaries.
     weight = wrong + np.float32(1e-3) * near
     height, width = (max(1, side // 4) for side in truth.shape)
     sums = cv2.boxFilter(weight, cv2.CV_32F, (width, height), anchor=(0, 0), normalize=False)
@@ -139,7 +140,7 @@ def outlined(panels: Panels, window: Window) -> UInt8[np.ndarray, "h w 3"]:
     size = (window.width * scale, window.height * scale)
     picture = cv2.resize(panels.image[window.slices], size, interpolation=cv2.INTER_LINEAR)
     truth, prediction = panels.truth[window.slices], panels.prediction[window.slices]
-    # An outline against void is none: nobody said what is there.
+    # Outlines next to void are left out, because void has no ground truth.
     near_void = _neighbours(_enlarged((truth == IGNORE_INDEX).astype(np.uint8), size)) > 0
     true, predicted = (_outline(label, size) & ~near_void for label in (truth, prediction))
     picture[true] = TRUTH_COLOUR
@@ -159,7 +160,7 @@ def _enlarged(label: UInt8[np.ndarray, "H W"], size: tuple[int, int]) -> UInt8[n
 
 
 def _neighbours(label: UInt8[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W"]:
-    """The largest value of each pixel and its eight neighbours."""
+    """The largest value among each pixel and its eight neighbours."""
     return np.asarray(cv2.dilate(label, np.ones((3, 3), np.uint8)), np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""The curves of a comparison page, as the bytes of a PNG file."""
+"""Draws the curves of a comparison page, as the bytes of a PNG file."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -15,21 +15,22 @@ from gscnn_platform.scores import BOUNDARY_F, RADII
 from gscnn_platform.tracking import TrackedRun
 
 COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#444444", "#8c564b")
-"""Colours of the contenders in order, distinguishable for most colour-blind people (Okabe and Ito); then repeated."""
+"""Colours of the contenders in order, repeated if needed; most colour-blind people can distinguish them (Okabe and
+Ito)."""
 LOSS: Final = "train/total"
 POINTS: Final = 80
-"""Points of a loss curve: each is a mean over several steps, because single batches scatter."""
+"""Maximum points of a loss curve: each is a mean over several steps, because the loss of single batches is noisy."""
 
 
 def colour_of(place: int) -> str:
-    """The colour of a contender by its position in the comparison, everywhere on the page."""
+    """The colour of a contender, by its position in the comparison."""
     return COLOURS[place % len(COLOURS)]
 
 
 def curves_picture(contenders: Sequence[Contender], metric: str) -> bytes:
-    """The metric, mIoU and boundary F by epoch and the total loss by step, all contenders over each other.
+    """Plots of the metric, mIoU and boundary F by epoch, and of the total loss by step, with all contenders in each.
 
-    Of several seeds the mean in a band of a standard deviation; runs that do not count are dotted.
+    Several seeds are drawn as their mean in a band of one standard deviation; runs that do not count are dotted.
     """
     wanted = dict.fromkeys((metric, MIOU, BOUNDARY_F[min(RADII)].tracked_as))
     keys = [key for key in wanted if _is_tracked(contenders, key)]
@@ -37,7 +38,7 @@ def curves_picture(contenders: Sequence[Contender], metric: str) -> bytes:
     panels = len(keys) + losses
     columns = 2 if panels in (2, 4) else panels
     rows = -(-panels // columns)
-    # The legend needs a line for every four names or so.
+    # The legend has four names per line.
     height = 3.4 * rows + 0.25 * -(-len(contenders) // 4)
     figure = Figure(figsize=(12, height), dpi=110, layout="constrained")
     axes = list(np.ravel(figure.subplots(rows, columns, squeeze=False)))
@@ -67,7 +68,7 @@ def _in_percent(run: TrackedRun, key: str) -> dict[int, float]:
 
 
 def _smoothed(curve: Mapping[int, float]) -> dict[int, float]:
-    """Means over equal shares of the steps, each at its last step."""
+    """Means over equal shares of the steps, each placed at its last step."""
     shares = np.array_split(np.array(list(curve.items()), float), min(POINTS, len(curve)))
     return {int(share[-1, 0]): float(share[:, 1].mean()) for share in shares}
 
@@ -81,19 +82,19 @@ def _draw(
     marker: str,
 ) -> None:
     colour = colour_of(place)
-    # A mean over other runs at each epoch would jump where one ends: it goes as far as all of them do.
+    # The mean covers only the epochs that all runs have: it would jump where one of them ends.
     common = sorted(set.intersection(*(set(curve) for curve in counted))) if counted else []
     values = np.array([[curve[step] for step in common] for curve in counted])
     label = picture_text(f"{name} ({len(counted)} seeds)" if len(counted) > 1 else name)
     mean = values.mean(axis=0) if counted else []
-    # Drawn even where it is empty: the contender has its name in the legend all the same.
+    # Drawn even if empty, so that the contender is in the legend.
     axis.plot(common, mean, color=colour, label=label, marker=marker, markersize=3, linewidth=1.6)
     if len(counted) > 1:
         deviation = values.std(axis=0, ddof=1)
         axis.fill_between(common, mean - deviation, mean + deviation, color=colour, alpha=0.15, linewidth=0)
     for curve in others:
         axis.plot(list(curve), list(curve.values()), color=colour, linestyle=":", linewidth=1.1)
-        # Where a run ended, so that it is seen that it did.
+        # A cross marks the end of the run.
         axis.plot(list(curve)[-1:], list(curve.values())[-1:], color=colour, marker="x", markersize=6)
 
 

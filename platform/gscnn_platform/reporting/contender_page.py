@@ -1,4 +1,4 @@
-"""A comparison as a self-contained HTML page."""
+"""Renders a comparison as a self-contained HTML page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,11 +37,11 @@ class Scenes:
 
 
 def render_comparison(comparison: Comparison, scenes: Sequence[Scenes]) -> str:
-    """The page: what differs, scores with differences, what the seeds say, curves, scenes and all runs.
+    """The page: settings that differ, scores with differences, verdicts, curves, scenes and all runs.
 
     Args:
-        comparison: what to show.
-        scenes: pictures to show, one a contender at most.
+        comparison: the comparison to show.
+        scenes: pictures to show, at most one per contender.
     """
     contenders = comparison.contenders
     runs = [run for contender in contenders for run in contender.runs]
@@ -121,18 +121,18 @@ def _cards(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def _keys_of(comparison: Comparison) -> list[str]:
-    """The settings that differ: they head the columns, or the rows."""
+    """The headers of columns and rows, which include the settings that differ."""
     table = comparison.differences
     return [*table.header, *(row[0] for row in table.rows)]
 
 
 def _scene(each: Scenes) -> dict[str, Any]:
     value = each.run.curves.get(MIOU, {}).get(each.epoch)
-    told = "" if value is None else f", {title(MIOU)} {100 * value:.1f}"
+    scored = "" if value is None else f", {title(MIOU)} {100 * value:.1f}"
     when = "best epoch" if each.epoch == best_epoch(each.run) else "last picture, epoch"
     return {
         "name": each.contender,
-        "caption": f"run {each.run.name}, seed {seed_of(each.run)}, {when} {each.epoch}{told}",
+        "caption": f"run {each.run.name}, seed {seed_of(each.run)}, {when} {each.epoch}{scored}",
         "picture": data_uri(each.png),
     }
 
@@ -164,5 +164,5 @@ def _runs(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def shown_run(contender: Contender) -> TrackedRun | None:
-    """The run whose pictures stand for a contender: of those that count that of the lowest seed."""
+    """The run whose pictures represent a contender: of the runs that count, the one with the lowest seed."""
     return contender.counted[0] if contender.counted else None

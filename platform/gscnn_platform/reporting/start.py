@@ -1,4 +1,4 @@
-"""Start of jobs.evaluate and jobs.compare: checks what can fail before torch and matplotlib are imported."""
+"""Starts jobs.evaluate and jobs.compare: checks what can fail before torch and matplotlib are imported."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def evaluate_checkpoint(config: EvaluateConfig) -> "Evaluation":
-    """Counts one checkpoint, or two on the same frames, on a split; prints, writes and tracks the result.
+    """Evaluates one checkpoint, or two on the same frames, on a split; prints, writes and tracks the scores.
 
     Raises:
-        StoreError: the store is missing, damaged, or does not fit the model.
+        StoreError: the store is missing or damaged, or does not match the model.
         CheckpointError, TrackingError: no such checkpoint or run.
     """
     open_store(cluster.resolve(config.store, "--store"))
@@ -30,10 +30,10 @@ def evaluate_checkpoint(config: EvaluateConfig) -> "Evaluation":
 def compare_runs(
     references: Sequence[str], uri: str | None, metric: str, out: str, different_data: bool = False
 ) -> "Comparison":
-    """Compares what is named: see gscnn_platform.reporting.tracked_runs.
+    """Compares runs and sweeps: see gscnn_platform.reporting.tracked_runs.
 
     Raises:
-        ValueError: nothing is named, or `metric` is no validation score; the message has those that are written alike.
+        ValueError: no reference is given, or `metric` is not a validation score; the message suggests similar ones.
     """
     if not references:
         raise ValueError("name the runs or sweeps to compare: MLflow run ids, run names or folders")

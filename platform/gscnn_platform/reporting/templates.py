@@ -1,4 +1,4 @@
-"""Fills the pages' templates, which share base.html.jinja; each page is a self-contained file."""
+"""Fills and writes the pages' templates, which extend base.html.jinja; each page is a self-contained file."""
 
 import base64
 from pathlib import Path
@@ -19,24 +19,24 @@ ENVIRONMENT.filters["points"] = points
 
 
 def fill(template: str, **values: Any) -> str:
-    """The template of this folder with its names filled in; text is escaped."""
+    """Renders a template of this folder with these values; text is escaped."""
     return ENVIRONMENT.get_template(template).render(**values)
 
 
 def write_page(path: Path, page: str, option: str) -> None:
-    """Writes or replaces a page at once: where that fails, what was there before still is.
+    """Writes or replaces a page atomically: if this fails, the previous file is unchanged.
 
     Raises:
-        MachineError: it cannot be written, since the disk is full, say; naming the option.
+        MachineError: it cannot be written, for example because the disk is full; the message names the option.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Of a link, what it names is written, as an editor does.
+        # If the path is a link, its target is written, as editors do.
         write_whole(path.resolve(), page.encode())
     except OSError as error:
         raise MachineError(f"{path} cannot be written: {error.strerror}; name another file by {option}") from error
 
 
 def data_uri(png: bytes) -> str:
-    """A PNG file's bytes as what an img tag takes in place of an address."""
+    """A PNG file's bytes as a data URI for an img tag."""
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"

@@ -1,4 +1,4 @@
-"""jobs.compare without its command line: compares runs and sweeps in MLflow, as text and as an HTML page."""
+"""Runs jobs.compare, without its command line: compares runs and sweeps in MLflow, as text and as an HTML page."""
 
 import sys
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ from gscnn_platform.runs.folder import RunFolder
 def compare_runs(
     references: Sequence[str], uri: str | None, metric: str, out: str, different_data: bool = False
 ) -> Comparison:
-    """Compares what is named; prints what differs and writes the page.
+    """Compares runs and sweeps; prints the comparison and writes the page.
 
     Args:
         references: MLflow run ids of trainings or sweeps, unique run names, their folders, or models:/NAME@ALIAS.
         uri: tracking URI; None: that of a run's folder, else MLFLOW_TRACKING_URI, else the storage folder's SQLite.
-        metric: of the validation, for the verdicts and the ranking.
+        metric: validation score for the verdicts and the ranking.
         out: HTML file to write.
-        different_data: whether runs on different data are compared all the same.
+        different_data: whether to compare runs even if their data differ.
 
     Raises:
         ValueError: there is nothing to compare.
@@ -43,7 +43,7 @@ def find(reference: str, uri: str | None) -> tracking.TrackedRun | TrackedSweep:
 
     Raises:
         TrackingError: no such run, or the tracking URI does not answer.
-        ValueError: a folder that is no run's.
+        ValueError: a folder is not a run's or a sweep's.
     """
     is_model = reference.startswith(tracking.MODELS)
     if not is_model and ("://" in reference or machine.expanded(reference).is_dir()):
@@ -59,7 +59,7 @@ def find(reference: str, uri: str | None) -> tracking.TrackedRun | TrackedSweep:
 
 
 def _scenes(comparison: Comparison) -> list[Scenes]:
-    """A picture of each contender; pictures that cannot be read are reported, and the page is written without them."""
+    """A picture of each contender; a picture that cannot be read is reported and left out."""
     scenes = []
     for contender in comparison.contenders:
         run = shown_run(contender)

@@ -1,1 +1,1 @@
-"""Draws the scenes of the dataset streets, of which `formats/streets.py` makes samples."""
+"""Draws the scenes of the dataset streets; `formats/streets.py` turns them into samples."""

@@ -1,6 +1,6 @@
-"""The houses of a street: walls with shops, courses, windows and cornices, under flat or pitched roofs.
+"""Draws the houses of a street: walls with shops, courses, windows and cornices, under flat or pitched roofs.
 
-All of it is the one class `building`: its inner edges are as strong as its outline, and must not be learnt as one.
+All of it has the class `building`. Its inner edges are as strong as its outline, but are not boundaries.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ ROOF_COLOURS: tuple[Colour, ...] = ((138, 74, 58), (84, 80, 84), (110, 92, 84), 
 
 @dataclass(frozen=True)
 class House:
-    """A box on `side` (-1 left, 1 right) of the street, from z0 to z1, `height` metres high; `roof` is 0 where flat."""
+    """A box on `side` (-1 left, 1 right) of the street, from z0 to z1, `height` metres high; `roof` is 0 if flat."""
 
     side: int
     z0: float
@@ -48,7 +48,7 @@ class Wall:
         return camera.project(x, up, z)
 
     def panels(self, camera: Camera, along: tuple[Metres, Metres], up: tuple[Metres, Metres]) -> np.ndarray:
-        """Upright rectangles on the wall, canvas points [N, 4, 2], from their first and last `along` and `up`."""
+        """Upright rectangles on the wall, canvas points [N, 4, 2], from their ranges of `along` and `up`."""
         (a0, a1), (y0, y1) = along, up
         return self.at(camera, corners(a0, a1, a1, a0), corners(y0, y0, y1, y1))
 
@@ -68,7 +68,7 @@ def plan_houses(rng: np.random.Generator, side: int, far: float) -> list[House]:
 
 
 def draw_house(stage: Stage, house: House, front: float) -> None:
-    """Draw the two walls that the camera can see, and the roof; `front` is the X of the wall along the street."""
+    """Draws the two walls that the camera can see, and the roof; `front` is the X of the wall along the street."""
     camera, light, rng = stage.camera, stage.light, stage.rng
     z0, back = max(house.z0, 1.4), front + house.side * 11.0
     if house.z1 - z0 < 0.5:
@@ -92,7 +92,7 @@ def draw_house(stage: Stage, house: House, front: float) -> None:
 
 
 def _draw_wall(stage: Stage, wall: Wall, colour: Colour, style: np.ndarray) -> None:
-    """One wall; `style` [9] in 0..1 says how it looks, so that the two walls of a house match."""
+    """Draws one wall; `style` [9] in 0..1 sets its look, so that the two walls of a house match."""
     canvas, camera, light = stage.canvas, stage.camera, stage.light
     across = wall.at(camera, np.array([0.0, 1.0]), 0.0)[:, 0]
     seen = abs(float(across[1] - across[0]))
@@ -103,7 +103,7 @@ def _draw_wall(stage: Stage, wall: Wall, colour: Colour, style: np.ndarray) -> N
         return
     base = 2.8 + style[0]
     other = WALL_COLOURS[int(style[1] * len(WALL_COLOURS))]
-    if style[2] < 0.35:  # Courses of brick or boards, which run to the vanishing point.
+    if style[2] < 0.35:  # Courses of brick or boards.
         levels = np.arange(0.6, wall.height, 0.6)[:, None]
         paths = wall.at(camera, np.array([[0.0, 1.0]]), levels)
         canvas.lines(paths, 0.4 * canvas.thin, lit(colour, 0.88), BUILDING)

@@ -1,6 +1,6 @@
-"""What stands in the street: poles, wires, fences, cars, people and trees, each drawn as one function.
+"""Draws the objects in a street: poles, wires, fences, cars, people and trees, with one function for each.
 
-All take the stage first, then their place on the ground in metres. Thin parts are never thinner than `canvas.thin`.
+All functions take the stage first, then the position on the ground in metres. No part is thinner than `canvas.thin`.
 """
 
 import numpy as np
@@ -31,7 +31,7 @@ SKIN: tuple[Colour, ...] = ((226, 180, 150), (186, 132, 100), (122, 80, 58), (23
 
 
 def draw_pole(stage: Stage, x: float, z: float, height: float, kind: str, colour: Colour) -> None:
-    """A pole at (x, z). `kind`: lamp, sign, signal, mast (which carries wires) or bollard."""
+    """Draws a pole at (x, z). `kind`: lamp, sign, signal, mast (which carries wires) or bollard."""
     canvas, camera, rng = stage.canvas, stage.camera, stage.rng
     width = stage.width({"lamp": 0.15, "sign": 0.08, "signal": 0.16, "mast": 0.24, "bollard": 0.16}[kind], z)
     colour = stage.light.haze(lit(colour, 0.75 + 0.25 * stage.light.shade), z)
@@ -66,7 +66,7 @@ def draw_pole(stage: Stage, x: float, z: float, height: float, kind: str, colour
 
 
 def draw_wire(stage: Stage, start: tuple[float, float, float], end: tuple[float, float, float], sag: float) -> None:
-    """A wire between two points (x, y, z) that hangs `sag` metres below the straight line in its middle."""
+    """Draws a wire between two points (x, y, z) that sags `sag` metres in its middle."""
     t = np.linspace(0.0, 1.0, 14)
     x, y, z = (a + (b - a) * t for a, b in zip(start, end, strict=True))
     ahead = z > 1.6
@@ -81,10 +81,10 @@ def draw_wire(stage: Stage, start: tuple[float, float, float], end: tuple[float,
 def draw_fence(
     stage: Stage, start: tuple[float, float], end: tuple[float, float], height: float, kind: str, colour: Colour
 ) -> None:
-    """A see-through fence over the ground from `start` to `end` (X, Z). `kind`: railing, mesh or rails.
+    """Draws a see-through fence on the ground from `start` to `end` (X, Z). `kind`: railing, mesh or rails.
 
-    Bars are spaced evenly in the picture, never closer than three times the thinnest line, so that what lies behind
-    stays visible between them.
+    Bars are spaced evenly in the picture, at least three times the thinnest line apart, so that the background stays
+    visible between them.
     """
     canvas, camera = stage.canvas, stage.camera
     (x0, z0), (x1, z1) = start, end
@@ -113,7 +113,7 @@ def draw_fence(
 
 
 def draw_car(stage: Stage, x: float, z: float, length: float, colour: Colour, oncoming: bool) -> None:
-    """A car whose near face is centred at (x, z) and that reaches to z + length; 1.8 m wide."""
+    """Draws a car, 1.8 m wide, with its near face centred at (x, z) and its far face at z + length."""
     canvas, camera = stage.canvas, stage.camera
     wall_light = stage.light.on_wall(0)
     half, roof = 0.9, float(stage.rng.uniform(1.4, 1.62))
@@ -169,7 +169,7 @@ def draw_car(stage: Stage, x: float, z: float, length: float, colour: Colour, on
 
 
 def draw_person(stage: Stage, x: float, z: float, height: float, stride: float) -> None:
-    """Someone who walks across the picture at (x, z): two legs, two arms, torso and head, `height` metres tall."""
+    """Draws a person who walks across the picture at (x, z), `height` metres tall: legs, arms, torso and head."""
     canvas, rng = stage.canvas, stage.rng
     scale = stage.camera.per_metre(z) * height / 1.75
     ground = stage.camera.project(x, 0.0, z)
@@ -203,7 +203,7 @@ def draw_person(stage: Stage, x: float, z: float, height: float, stride: float) 
 
 
 def draw_tree(stage: Stage, x: float, z: float, height: float) -> None:
-    """A tree; it is no class of this dataset, so it is void: trunk and a crown of many leafy discs."""
+    """Draws a tree, a trunk and a crown of many discs; trees are not a class of this dataset, so it is void."""
     canvas, rng = stage.canvas, stage.rng
     scale = stage.camera.per_metre(z)
     foot, fork = stage.camera.project(x, np.array([0.0, height * 0.5]), z)

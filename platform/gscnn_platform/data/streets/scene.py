@@ -1,7 +1,7 @@
-"""One street, laid out from a random generator and drawn from far to near.
+"""Draws one street, laid out by a random generator, from far to near.
 
-What makes it hard is deliberate: shadows, slabs, patches, windows and lane marks are strong edges inside one class;
-walls the colour of the road and cars the colour of the sky are true boundaries of little contrast.
+It is difficult on purpose: shadows, slabs, patches, windows and lane marks are strong edges inside one class; walls in
+the colour of the road and cars in the colour of the sky are boundaries with little contrast.
 """
 
 from collections.abc import Callable
@@ -46,7 +46,7 @@ class Street:
 
 @dataclass(frozen=True)
 class Item:
-    """Something to draw at the distance `z`, and the metres [x0, x1, z0, z1] of its foot, for the shadow."""
+    """Something to draw at distance `z`; for its shadow, the area [x0, x1, z0, z1] of its foot, in metres."""
 
     z: float
     draw: Callable[[], None]
@@ -167,7 +167,7 @@ def _poles_and_wires(stage: Stage, x: float, kerb: float, other_front: float, ma
 
 
 def _fences(stage: Stage, at_kerb: float, at_front: float) -> list[Item]:
-    """In most streets a fence on this side: a railing along the kerb, or a taller one before the houses."""
+    """A fence on this side in most streets: along the kerb, or a taller one in front of the houses."""
     rng = stage.rng
     if rng.random() > 0.55:
         return []
@@ -178,7 +178,7 @@ def _fences(stage: Stage, at_kerb: float, at_front: float) -> list[Item]:
         x, height = at_front, float(rng.uniform(1.3, 2.2))
     colour = stage.pick(((52, 66, 58), (196, 196, 190), (72, 72, 76), (128, 104, 80), (150, 154, 158)))
     z, end, items = float(rng.uniform(2.5, 7)), float(rng.uniform(14, 30)), []
-    while z < end:  # In sections, so that people and poles beside it are hidden correctly.
+    while z < end:  # In sections, so that it correctly hides people and poles, or is hidden by them.
         nxt = z + float(rng.uniform(3, 5))
         draw = partial(objects.draw_fence, stage, (x, z), (x, nxt), height, kind, colour)
         items.append(Item((z + nxt) / 2, draw, (x - 0.03, x + 0.03, z, nxt), 0.4 * height))
@@ -187,7 +187,7 @@ def _fences(stage: Stage, at_kerb: float, at_front: float) -> list[Item]:
 
 
 def _draw_sky(stage: Stage) -> None:
-    """A vertical gradient with soft clouds, over the whole canvas."""
+    """Draws a vertical gradient with soft clouds over the top of the canvas."""
     canvas, light = stage.canvas, stage.light
     rows = np.linspace(0.0, 1.0, 24)[:, None, None] ** 0.8
     gradient = np.asarray(light.sky_top) * (1 - rows) + np.asarray(light.sky_low) * rows
@@ -204,7 +204,7 @@ def _draw_sky(stage: Stage) -> None:
 
 
 def _draw_skyline(stage: Stage) -> None:
-    """The houses that close the street, across the whole horizon."""
+    """Draws the distant houses that close the street, across the whole horizon."""
     x = -150.0
     while x < 150:
         wide, tall = float(stage.rng.uniform(8, 24)), float(stage.rng.uniform(5, 20))
@@ -220,7 +220,7 @@ def _ground(camera: Camera, x0: Metres, x1: Metres, z0: Metres, z1: Metres) -> n
 
 
 def _draw_ground(stage: Stage, street: Street) -> None:
-    """Pavement with slabs, road with patches, lane marks and sometimes a crossing."""
+    """Draws pavement with slabs, and road with patches, lane marks and sometimes a crossing."""
     canvas, camera, rng = stage.canvas, stage.camera, stage.rng
     bright = 0.55 + 0.45 * stage.light.shade + 0.12
     paving, asphalt = lit(street.paving, bright), lit(street.asphalt, bright)
@@ -254,7 +254,7 @@ def _draw_ground(stage: Stage, street: Street) -> None:
 
 
 def _draw_shadows(stage: Stage, street: Street, houses: list[House], items: list[Item]) -> None:
-    """Darken the ground where houses, poles, people and cars keep the sun off; the label stays what it is."""
+    """Darkens the ground in the shadows of houses, poles, people and cars; the label does not change."""
     canvas, camera, light = stage.canvas, stage.camera, stage.light
     top = int(max(0, camera.vanishing[1] - 6) * canvas.per_unit)
     mask = np.zeros(canvas.pixels.shape[:2], np.uint8)
@@ -287,7 +287,7 @@ def _draw_shadows(stage: Stage, street: Street, houses: list[House], items: list
 
 
 def _draw_void(stage: Stage) -> None:
-    """What annotators leave out: the bonnet of the own car at the bottom, and some clutter on the ground."""
+    """Draws what annotators leave void: the bonnet of the camera's car at the bottom, and clutter on the ground."""
     canvas, rng = stage.canvas, stage.rng
     if rng.random() < 0.25:
         rise, colour = UNITS_HIGH * rng.uniform(0.04, 0.1), stage.pick(objects.CAR_COLOURS)

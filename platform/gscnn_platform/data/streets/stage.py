@@ -1,4 +1,4 @@
-"""The stage on which street scenes are drawn: a canvas of colour and label, a camera, and the light.
+"""The stage for drawing street scenes: a canvas of colour and label, a camera, and the light.
 
 Lengths on the canvas are *units*: the frame is 128 units high, whatever its size in pixels. Lengths in the world
 are metres: X to the right, Y up from the ground, Z away from the camera.
@@ -15,7 +15,7 @@ from gscnn.constants import IGNORE_INDEX
 SKY, BUILDING, ROAD, PAVEMENT, FENCE, POLE, WIRE, CAR, PERSON = range(9)
 VOID = IGNORE_INDEX
 UNITS_HIGH = 128.0
-NEAR = 1.3  # Metres: nothing is projected from nearer than this, where coordinates would overflow.
+NEAR = 1.3  # Metres: the nearest distance for projections, because coordinates would overflow below it.
 
 Colour = tuple[float, float, float]
 Metres = float | np.ndarray
@@ -23,7 +23,7 @@ Points = Sequence[np.ndarray] | np.ndarray
 
 
 class Canvas:
-    """Colour and label, drawn together at `scale` times the frame's size: the label is the fourth channel."""
+    """Colour and label, drawn together at `scale` times the frame's size; the label is the fourth channel."""
 
     def __init__(self, height: int, width: int, scale: int) -> None:
         self.pixels = np.zeros((height * scale, width * scale, 4), np.uint8)
@@ -31,15 +31,15 @@ class Canvas:
         self.width = UNITS_HIGH * width / height
         """Width of the frame in units."""
         self.thin = max(1.0, UNITS_HIGH / height)
-        """Width in units of the thinnest thing that is drawn: 1 unit, and at least one pixel."""
+        """Minimum width of drawn objects, in units: 1 unit, and at least one pixel."""
 
     def fill(self, polygons: Points, colour: Colour, label: int) -> None:
-        """Fill polygons [N, P, 2], or one polygon [P, 2], in units. They must not overlap each other."""
+        """Fills polygons [N, P, 2], or one polygon [P, 2], in units. They must not overlap each other."""
         points = self.to_pixels(polygons)
         cv2.fillPoly(self.pixels, list(points) if points.ndim == 3 else [points], (*colour, label))
 
     def lines(self, paths: Points, width: float, colour: Colour, label: int) -> None:
-        """Draw open paths [N, P, 2], or one path [P, 2], in units, `width` units wide."""
+        """Draws open paths [N, P, 2], or one path [P, 2], in units, `width` units wide."""
         points = self.to_pixels(paths)
         thickness = max(1, round(width * self.per_unit))
         cv2.polylines(
@@ -47,7 +47,7 @@ class Canvas:
         )
 
     def ellipse(self, centre: Points, radii: tuple[float, float], colour: Colour, label: int) -> None:
-        """Fill an upright ellipse; centre and radii (x, y) in units."""
+        """Fills an upright ellipse; centre and radii (x, y) in units."""
         x, y = self.to_pixels(centre).tolist()
         axes = (max(1, round(radii[0] * self.per_unit)), max(1, round(radii[1] * self.per_unit)))
         cv2.ellipse(self.pixels, (x, y), axes, 0, 0, 360, (*colour, label), thickness=-1)
@@ -77,13 +77,13 @@ class Camera:
         return points
 
     def per_metre(self, z: float) -> float:
-        """Units that one metre takes up at the distance `z`."""
+        """Length of one metre at distance `z`, in units."""
         return self.focal / max(z, NEAR)
 
 
 @dataclass(frozen=True)
 class Light:
-    """The time of day. `sun_side` is -1 (left) or 1 (right); `shade` is how bright shadows stay, 0..1."""
+    """The light of a time of day. `sun_side` is -1 (left) or 1 (right); `shade` is the brightness of shadows, 0..1."""
 
     sun_side: int
     shade: float
@@ -95,7 +95,7 @@ class Light:
     clouds: float
 
     def on_wall(self, side: int) -> float:
-        """Brightness of a wall on `side` of the street (0: one that faces the camera)."""
+        """Brightness of a wall on `side` of the street (0: a wall that faces the camera)."""
         if side == 0:
             return 0.5 + 0.45 * self.shade
         return 1.05 if side != self.sun_side else self.shade + 0.1
@@ -107,7 +107,7 @@ class Light:
 
 
 def draw_light(rng: np.random.Generator) -> Light:
-    """Day, overcast or dusk, in the proportion 11 : 5 : 4."""
+    """The light of a clear day, an overcast day or dusk, drawn at random in the proportion 11 : 5 : 4."""
     side = 1 if rng.random() < 0.5 else -1
     warm, slant = rng.uniform(-0.05, 0.05), rng.uniform(0.25, 0.9)
     kind = rng.random()
@@ -148,7 +148,7 @@ def corners(a: Metres, b: Metres, c: Metres, d: Metres) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Stage:
-    """What every drawing function needs."""
+    """Everything that the drawing functions need."""
 
     canvas: Canvas
     camera: Camera
@@ -160,5 +160,5 @@ class Stage:
         return lit(colours[int(self.rng.integers(len(colours)))], float(self.rng.uniform(0.88, 1.1)))
 
     def width(self, metres: float, z: float) -> float:
-        """Units of something `metres` thick at `z`, at least as thick as the thinnest thing drawn."""
+        """Width in units of something `metres` thick at distance `z`; at least `canvas.thin`."""
         return max(self.canvas.thin, metres * self.camera.per_metre(z))
