@@ -18,7 +18,7 @@ from gscnn_platform.scores import BOUNDARY_F, BOUNDARY_F_PRESENT, MIOU, RADII, S
 
 @dataclass
 class Counts:
-    """Counts over frames, or over the same crop of each."""
+    """Counts over whole frames, or over the same crop of each frame."""
 
     confusion: ConfusionMatrix
     boundary: BoundaryF
@@ -48,7 +48,7 @@ class EvalReport:
     by_distance: Mapping[int, Counts] = field(default_factory=dict)
     """Crop factor (gscnn.metrics.distance_crop) -> counts of the centred crops; empty in training."""
     frames: Sequence[float] = ()
-    """mIoU of each frame by itself, in the order of the batches; NaN for one that is all void."""
+    """mIoU of each frame by itself, in the order of the batches; NaN for a frame that is all void."""
 
     @property
     def scores(self) -> SegmentationScores:
@@ -62,11 +62,11 @@ class EvalReport:
         return float(of_class.max() / of_class.sum() / present) if present else float("nan")
 
     def distance_curve(self) -> dict[int, dict[str, float]]:
-        """Crop factor, 0 for the whole frame -> the summary of those crops."""
+        """Crop factor (0 for the whole frame) -> summary of these crops."""
         return {factor: summary(counts) for factor, counts in {0: self.whole, **self.by_distance}.items()}
 
     def metrics(self, prefix: str) -> dict[str, float]:
-        """`prefix/...` for each of `summary`, and `prefix_iou/CLASS`; NaN is left out."""
+        """Metrics named `prefix/KEY` for each key of `summary`, and `prefix_iou/CLASS`; NaN is left out."""
         overall = {f"{prefix}/{key}": value for key, value in summary(self.whole).items()}
         pairs = zip(self.classes, self.scores.iou, strict=True)
         return {key: value for key, value in overall.items() if not math.isnan(value)} | {
@@ -74,9 +74,9 @@ class EvalReport:
         }
 
     def per_class(self) -> list[dict[str, Any]]:
-        """Name, share of the pixels, IoU and, over the frames that have the class, boundary F by radius.
+        """For each class its name, share of the pixels, IoU, and boundary F by radius over the frames that have it.
 
-        None stands for a class in neither ground truth nor prediction.
+        Scores are None for a class in neither ground truth nor prediction.
         """
         counts, boundary = self.whole.confusion.counts, self.whole.boundary.compute()
         shares = (counts.sum(dim=1) / counts.sum().clamp(min=1)).tolist()
@@ -94,7 +94,7 @@ class EvalReport:
         ]
 
     def as_data(self) -> dict[str, Any]:
-        """All figures as plain data, for a JSON file."""
+        """The whole report as plain data, for a JSON file."""
         return {
             "summary": {key: _or_none(value) for key, value in summary(self.whole).items()},
             "constant_miou": _or_none(self.constant_miou),
@@ -108,7 +108,7 @@ class EvalReport:
         }
 
     def table(self) -> str:
-        """IoU, share of the pixels and boundary F per class, and the means."""
+        """A table of IoU, share of the pixels and boundary F for each class, and the means."""
         overall = summary(self.whole)
         width = max(len("official F"), *(len(name) for name in self.classes))
         header = f"{'class':<{width}}    IoU   pixels" + "".join(f"  {f'F {radius}px':>6}" for radius in RADII)
@@ -138,7 +138,7 @@ class EvalReport:
 
 
 def summary(counts: Counts) -> dict[str, float]:
-    """Key of each of gscnn_platform.scores.SCORES -> its value; NaN if nothing was counted."""
+    """Key of each score in gscnn_platform.scores.SCORES -> its value; NaN if nothing was counted."""
     measured = Measured(counts.confusion.compute(), counts.boundary.compute())
     return {score.key: score.value(measured) for score in SCORES}
 
@@ -155,13 +155,14 @@ def evaluate(
     """Evaluates the model's predictions on whole images.
 
     Args:
-        model: on `device`; evaluated in evaluation mode, then put back into its mode.
-        batches: batches of the samples to count, each once; a worker's share if several count together.
+        model: the model on `device`; evaluated in evaluation mode, then set back to its previous mode.
+        batches: batches that hold each sample once; if several workers evaluate together, this worker's share.
         classes: names in the order of the train ids.
-        device: where to compute.
+        device: device to compute on.
         precision: "bf16" for autocast, as in training.
         inference: windows, scales and flip; None: one plain forward pass.
-        distance_factors: factors of the centred crops to count as well, except those that leave nothing of a frame.
+        distance_factors: factors of the centred crops that are also evaluated; factors that leave nothing of a frame
+            are skipped.
     """
     inference = inference or InferenceConfig()
     whole = Counts.empty(len(classes))
@@ -194,7 +195,7 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 
 def _or_none(value: float | np.floating) -> float | None:
-    """JSON has no NaN."""
+    """The value, or None for NaN, which JSON does not have."""
     return None if math.isnan(value) else float(value)
 
 

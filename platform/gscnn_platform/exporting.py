@@ -28,7 +28,7 @@ from gscnn_platform.runs.loading import LoadedModel
 ONNX: Final = ".onnx"
 TORCH: Final = ".pt2"
 METADATA: Final = "metadata.json"
-"""Name in a .pt2 file of what an .onnx file has as metadata properties."""
+"""Name of the file in a .pt2 archive that holds what an .onnx file has as metadata properties."""
 
 Runner = Callable[[Tensor, Tensor], dict[str, Tensor]]
 """Image [B, 3, H, W] and gradient [B, 1, H, W] -> logits by name."""
@@ -60,13 +60,13 @@ def export_checkpoint(config: ExportConfig) -> ExportResult:
     """Exports and checks a model; the file appears under its name only after the check has passed.
 
     Raises:
-        ExportError: another file ending, a missing package, an existing file, one that differs from PyTorch, or a full
-            disk.
+        ExportError: the file has another extension, exists already or differs from PyTorch, a package is missing, or
+            the disk is full.
         CheckpointError, TrackingError: no such checkpoint or run.
-        InputError, BadSampleError: frames that do not exist or cannot be read.
+        InputError, BadSampleError: frames do not exist or cannot be read.
     """
     path = cluster.resolve_local(config.out, "--out")
-    _refuse(path, config.overwrite)
+    _check_out(path, config.overwrite)
     loaded = tracking.find_model(config.checkpoint, tracking.tracking_uri(config.tracking, cluster.default_storage()))
     batches = _batches(config, loaded.config.data.edges)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,13 +82,13 @@ def export_checkpoint(config: ExportConfig) -> ExportResult:
                     f"of shape {worst.shape}, more than --tolerance {config.tolerance:g}: not written"
                 )
             partial.replace(path)
-            from_now_on(f"{path} is whole")
+            from_now_on(f"{path} is complete")
         except (OSError, RuntimeError) as error:
             if not is_full(error):
                 raise
             free = readable(shutil.disk_usage(path.parent).free)
             raise ExportError(
-                f"--out {path}: the disk or its quota is full, {free} are free in {path.parent}. Nothing half-made is "
+                f"--out {path}: the disk or its quota is full, {free} are free in {path.parent}. No partial output is "
                 "left: free space and rerun the command, or name a file on another disk"
             ) from error
         finally:
@@ -97,7 +97,7 @@ def export_checkpoint(config: ExportConfig) -> ExportResult:
 
 
 def describe(result: ExportResult) -> str:
-    """The check, batch by batch, for users."""
+    """A description of the check, batch by batch, for users."""
     lines = [f"{result.path} · {result.path.stat().st_size / 1e6:.1f} MB · against PyTorch:"]
     for check in result.checks:
         batch, height, width = check.shape
@@ -108,7 +108,7 @@ def describe(result: ExportResult) -> str:
     return "\n".join(lines)
 
 
-def _refuse(path: Path, overwrite: bool) -> None:
+def _check_out(path: Path, overwrite: bool) -> None:
     if path.suffix not in (ONNX, TORCH):
         raise ExportError(f"--out {path}: need a name that ends in {ONNX} or {TORCH}")
     if path.is_dir():
@@ -184,7 +184,7 @@ def _write_onnx(loaded: LoadedModel, path: Path) -> Runner:
     assert program is not None
     for key, value in _metadata(loaded).items():
         program.model.metadata_props[key] = value if isinstance(value, str) else json.dumps(value)
-    # One file, weights included: the largest model has 0.55 GB, the format's limit is 2 GB.
+    # A single file with the weights: the largest model has 0.55 GB, and the format's limit is 2 GB.
     program.save(path, external_data=False)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]

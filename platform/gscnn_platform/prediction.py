@@ -1,5 +1,5 @@
-"""Predicts label, colour, edge and overlay pictures for unlabelled images: by Ray Data on all nodes, or in this process
-if one worker on this machine does it all."""
+"""Predicts label, colour, edge and overlay pictures for unlabelled images: with Ray Data on all nodes, or in this
+process if a single worker on this machine is enough."""
 
 import logging
 import resource
@@ -37,16 +37,16 @@ from gscnn_platform.remote_errors import patiently
 from gscnn_platform.runs.loading import LoadedModel
 
 KINDS: Final = ("label", "colour", "edge", "overlay")
-"""Folders below the output folder, a PNG an image in each; no `edge` from a model without shape stream."""
+"""Folders below the output folder, each with a PNG per image; no `edge` if the model has no shape stream."""
 CHUNK: Final = 8
-"""Images that a worker takes at a time: while the model sees one, others are read and written by threads."""
+"""Images that a worker takes at a time: while the model processes one, threads read and write others."""
 CORES: Final = 4
-"""CPU cores for a copy of the model, where there are no GPUs and nothing else is asked for."""
+"""Default number of CPU cores for each copy of the model if there are no GPUs."""
 SHOWN: Final = 20
 
 
 class PredictError(ValueError):
-    """Pictures exist already, or no file could be read."""
+    """Pictures exist already, no file could be read, or the output folder cannot be written."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,11 @@ class PredictResult:
     unreadable: dict[str, str]
     """File -> reason."""
     in_output: int
-    """Images below the output folder, which are no input."""
+    """Images left out because they are below the output folder."""
     resumed: int
-    """Images that an interrupted prediction with the same settings had predicted."""
+    """Images that an interrupted prediction with the same settings had already predicted."""
     seconds_per_image: float | None
-    """Median over the images, of one worker; None where there was nothing left to predict."""
+    """Median over the images, for one worker; None if there was nothing left to predict."""
     peak_gib: float | None
     """Largest resident memory of a worker."""
 
@@ -68,12 +68,12 @@ class PredictResult:
 def predict(config: PredictConfig) -> PredictResult:
     """Predicts every image; a file that cannot be read is reported and does not stop the rest.
 
-    The same config resumes a prediction that was interrupted: images that have all of their pictures are left alone.
+    The same config resumes an interrupted prediction: images that have all of their pictures are skipped.
 
     Raises:
-        InputError: no input outside the output folder, or inputs that would share an output.
-        PredictError: outputs that exist already, an interrupted prediction with other settings, no readable file, or an
-            output folder that takes no more.
+        InputError: there is no input outside the output folder, or inputs would share an output.
+        PredictError: pictures exist already, the interrupted prediction has other settings, no file could be read, or
+            the output folder cannot be written.
         CheckpointError, TrackingError: no such checkpoint or run.
         ClusterError: there is no cluster to run on.
         ResourcesError: the cluster is too small, and the prediction does not wait for nodes.
@@ -95,8 +95,8 @@ def predict(config: PredictConfig) -> PredictResult:
     settings = PredictionSettings.of(config, loaded)
     if record is not None and record.settings != settings:
         raise PredictError(
-            f"{out} holds an interrupted prediction, and {changed(record.settings, settings)}: pass the same to resume "
-            "it, add --overwrite, or choose another --out"
+            f"{out} holds an interrupted prediction, and {changed(record.settings, settings)}: pass the same settings "
+            "to resume it, add --overwrite, or choose another --out"
         )
     kinds = kinds_of(loaded)
     done = (
@@ -109,14 +109,14 @@ def predict(config: PredictConfig) -> PredictResult:
     with leaving_nothing_behind(f"the pictures in {out} are complete; rerun the command to predict the others"):
         PredictionRecord(state="running", checkpoint=config.checkpoint, settings=settings).write(out)
         for picture in mine if config.overwrite else ():
-            (out / picture).unlink(missing_ok=True)  # What is there counts as done once this is interrupted.
+            (out / picture).unlink(missing_ok=True)  # After an interruption, existing pictures would count as done.
         predicted: Iterable[dict[str, Any]] = ()
         if workers is not None:
             predicted = _predicted_by(workers, config, loaded, left, out)
         elif left and threads is not None:
             predicted = _predicted_here(threads, config, loaded, left, out)
         rows = list(_under_a_bar(predicted, len(left), out)) if left else []
-        from_now_on(f"the pictures in {out} are whole")
+        from_now_on(f"the pictures in {out} are complete")
     unreadable = {row["file"]: row["error"] for row in rows if row["error"]}
     good = [row for row in rows if not row["error"]]
     if not good and not done:
@@ -140,7 +140,7 @@ def predict(config: PredictConfig) -> PredictResult:
 
 
 def describe(result: PredictResult) -> str:
-    """The result, with what could not be predicted, for users."""
+    """A description of the result, with the files that could not be predicted, for users."""
     speed = ""
     if result.seconds_per_image is not None:
         speed = f" · {1 / result.seconds_per_image:.2f} images/s and at most {result.peak_gib:.2f} GiB per worker"
@@ -148,7 +148,7 @@ def describe(result: PredictResult) -> str:
     if result.resumed:
         lines.append(f"{result.resumed} images were predicted before this prediction was interrupted")
     if result.in_output:
-        lines.append(f"{result.in_output} images below {result.out} are left out: what lies there is never input")
+        lines.append(f"{result.in_output} images below {result.out} are left out: they are never read as input")
     if result.unreadable:
         lines.append(f"{len(result.unreadable)} files could not be read: {_listed(result.unreadable)}")
     return "\n".join(lines)
@@ -161,15 +161,15 @@ def kinds_of(loaded: LoadedModel) -> tuple[str, ...]:
 
 
 def _threads_here(config: PredictConfig, files: int) -> int | None:
-    """Torch's threads in this process if it predicts by itself; None if Ray's workers do.
+    """The number of torch threads if this process predicts by itself; None if Ray's workers do.
 
-    Ray's processes, and a worker that imports torch once more, cost about 20 CPU seconds and buy nothing if there is no
+    Ray's processes and a worker that imports torch again cost about 20 CPU seconds, without a benefit if there is no
     cluster to join and one worker does all the work.
     """
     cores, gpus = machine.cores(), torch.cuda.device_count() if config.use_gpu is not False else 0
     workers = config.num_workers or gpus or max(1, cores // CORES)
     threads = config.cpus_per_worker or cores
-    # What this machine does not have is refused by the rule of every job, in `cluster.workers_for`.
+    # If this machine lacks something, `cluster.workers_for` raises the same error as in every job.
     has_it_all = threads <= cores and (gpus > 0 or not config.use_gpu)
     return threads if min(workers, files) == 1 and has_it_all and cluster.would_start() else None
 
@@ -184,7 +184,7 @@ def _workers(config: PredictConfig, files: int) -> cluster.Workers:
 def _predicted_here(
     threads: int, config: PredictConfig, loaded: LoadedModel, files: Mapping[str, AnyPath], out: AnyPath
 ) -> Iterator[dict[str, Any]]:
-    """One row a file, by one worker in this process."""
+    """Predicts with one worker in this process; yields one row per file."""
     predictor = Predictor(loaded, config, str(out), threads)
     names = list(files)
     for start in range(0, len(names), CHUNK):
@@ -200,7 +200,7 @@ def _predicted_by(
     files: Mapping[str, AnyPath],
     out: AnyPath,
 ) -> Iterable[dict[str, Any]]:
-    """One row a file, by Ray's workers."""
+    """Predicts with Ray's workers; yields one row per file."""
     import ray
     import ray.data
 
@@ -213,7 +213,7 @@ def _predicted_by(
         )
         .map_batches(
             Predictor,
-            # In a tuple, since Ray warns of constructor arguments that are references themselves.
+            # In a tuple, because Ray warns of constructor arguments that are references themselves.
             fn_constructor_args=((ray.put(loaded),), config, str(out), workers.cpus),
             batch_size=CHUNK,
             num_cpus=workers.cpus,
@@ -225,17 +225,17 @@ def _predicted_by(
 
 
 def _under_a_bar(rows: Iterable[dict[str, Any]], files: int, out: AnyPath) -> Iterator[dict[str, Any]]:
-    """The rows, as they are done.
+    """Yields the rows as they finish, with a progress bar.
 
     Raises:
-        PredictError: the output folder takes no more.
+        PredictError: the output folder cannot be written.
     """
     with tqdm(total=files, desc="predict", unit=" images") as bar:
         for row in rows:
             if row["unwritten"]:
                 raise PredictError(
                     f"--out {out} cannot be written: {row['unwritten']}\n"
-                    "What is there is whole: make space, and run the same command to predict the others"
+                    "The existing pictures are complete: free space, and rerun the command to predict the others"
                 )
             bar.update()
             yield row
@@ -245,10 +245,10 @@ class Predictor:
     """One worker's model, in a Ray actor or in this process.
 
     Args:
-        loaded: the model, or in a tuple Ray's reference to it.
+        loaded: the model, or a tuple that holds Ray's reference to it.
         config: inference, precision and whether to use a GPU.
         out: the output folder.
-        cpus: threads for torch.
+        cpus: number of torch threads.
     """
 
     def __init__(self, loaded: LoadedModel | tuple[Any], config: PredictConfig, out: str, cpus: int) -> None:
@@ -260,8 +260,8 @@ class Predictor:
         self.raw_ids = self.loaded.dataset.raw_ids
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """`name` and `file` of some images -> `file`, `seconds` and `peak_gib`; and, empty where all is well, `error`
-        of the image and `unwritten` of the output folder.
+        """`name` and `file` of some images -> `file`, `seconds`, `peak_gib`, and two messages that are empty if all is
+        well: `error` for the image and `unwritten` for the output folder.
         """
         rows, unwritten = [], ""
         with ThreadPoolExecutor(2) as pool:

@@ -1,4 +1,4 @@
-"""predictions.json: what a folder of predictions was made with, and whether it is complete.
+"""predictions.json: the settings of a folder of predictions, and whether it is complete.
 
 It is written before the first picture, so that rerunning the command resumes an interrupted prediction.
 """
@@ -27,7 +27,7 @@ class PredictionSettings(Config):
     precision: Literal["float32", "bf16"]
     classes: tuple[str, ...]
     label_values: tuple[int, ...]
-    """Raw label value of each class, as in the pictures below `label`."""
+    """Raw label value of each class, as in the pictures in `label/`."""
 
     @classmethod
     def of(cls, config: PredictConfig, loaded: LoadedModel) -> "PredictionSettings":
@@ -43,7 +43,7 @@ class PredictionSettings(Config):
 
 
 class PredictionRecord(Config):
-    """The whole of predictions.json."""
+    """The content of predictions.json."""
 
     state: Literal["running", "finished"]
     """`running` is also the state after an interruption."""
@@ -51,18 +51,18 @@ class PredictionRecord(Config):
     """As the user gave it."""
     settings: PredictionSettings
     predicted: tuple[str, ...] = ()
-    """Files, once all are predicted."""
+    """The predicted files; empty until all are predicted."""
     unreadable: Mapping[str, str] = {}
     """File -> reason."""
 
     def write(self, out: AnyPath) -> None:
-        """Raises OSError."""
+        """Writes predictions.json in the output folder. Raises OSError."""
         out.mkdir(parents=True, exist_ok=True)
         write_whole(out / RECORD, (self.model_dump_json(indent=1) + "\n").encode())
 
 
 def read_record(out: AnyPath) -> PredictionRecord | None:
-    """The record in an output folder; None if there is none that this code wrote."""
+    """The record in an output folder; None if there is none, or if this code cannot read it."""
     try:
         return PredictionRecord.model_validate_json((out / RECORD).read_bytes())
     except (FileNotFoundError, ValueError):
@@ -76,7 +76,7 @@ def pictures_in(out: AnyPath, kinds: Sequence[str]) -> set[str]:
 
 
 def changed(before: PredictionSettings, now: PredictionSettings) -> str:
-    """The differences: `step was 40, is 80`."""
+    """The differences between two settings as text: `step was 40, is 80`."""
     theirs: dict[str, Any] = before.model_dump()
     ours: dict[str, Any] = now.model_dump()
     return "; ".join(f"{key} was {theirs[key]}, is {ours[key]}" for key in ours if theirs[key] != ours[key])

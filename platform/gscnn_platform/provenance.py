@@ -1,4 +1,4 @@
-"""The provenance of a run: code, data, versions."""
+"""Records the provenance of a run: code, data and versions."""
 
 import hashlib
 import importlib.metadata
@@ -25,15 +25,15 @@ PACKAGES: Final = (
     "opencv-python-headless",
 )
 GIT_COMMIT: Final = "GSCNN_GIT_COMMIT"
-"""Environment variable that names the commit if there is no .git, as in a submitted job."""
+"""Environment variable with the commit, for when there is no .git, as in a submitted job."""
 
 
 def run_tags(config: ExperimentConfig, store: Store) -> dict[str, str]:
-    """Who ran which recipe with which command, on which code, data and package versions."""
+    """Tags of a run: user, command, recipe, code, data and package versions."""
     commit, dirty = git_state()
     versions = {f"version.{name}": importlib.metadata.version(name) for name in PACKAGES}
     return {
-        # On a cluster all jobs run as one user of the machine.
+        # On a cluster, all jobs run as the same user of the machine.
         "mlflow.user": os.environ.get("MLFLOW_TRACKING_USERNAME") or machine.user_name(),
         "mlflow.source.name": shlex.join(sys.orig_argv[1:]),
         "mlflow.source.git.commit": commit,
@@ -48,7 +48,7 @@ def run_tags(config: ExperimentConfig, store: Store) -> dict[str, str]:
 
 
 def git_state() -> tuple[str, str]:
-    """Commit, and whether the tree differed from it; from the environment if there is no .git."""
+    """The commit, and whether the working tree differs from it; from the environment if there is no .git."""
     root = Path(__file__).parent
 
     def git(*arguments: str) -> str | None:
@@ -68,7 +68,7 @@ def git_state() -> tuple[str, str]:
 
 
 def code_digest() -> str:
-    """sha256 over the sources of both packages: tells two runs' code apart when git cannot."""
+    """The first 16 hex digits of the sha256 over the sources of both packages; it works without git."""
     digest = hashlib.sha256()
     for package in (Path(gscnn.__file__).parent, Path(__file__).parent):
         for file in sorted(package.rglob("*.py")):

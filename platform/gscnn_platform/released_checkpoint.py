@@ -14,12 +14,12 @@ from gscnn_platform import machine
 
 NUMPY_SCALARS: Final[tuple[Any, ...]] = (
     scalar,
-    # numpy 1 wrote the authors' file, under the name that this function had then.
+    # The authors' file was written by numpy 1, which had this function under another name.
     (scalar, "numpy.core.multiarray.scalar"),
     np.dtype,
     *(type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8", "u1", "bool")),
 )
-"""Types besides tensors: the mean IoU is a numpy number. Building one runs no code from the file."""
+"""Allowed types besides tensors: the mean IoU is a numpy number. Loading them runs no code from the file."""
 
 
 class ReleasedCheckpointError(ValueError):
@@ -32,10 +32,10 @@ def load_released_checkpoint(file: str | Path) -> GatedSCNN:
     It expects the edge prior that its weights were trained with: gscnn.released_weights.released_edge_prior.
 
     Args:
-        file: their `checkpoint.pth`, as downloaded.
+        file: the authors' `checkpoint.pth`, as downloaded.
 
     Raises:
-        ReleasedCheckpointError: naming the file, and what does not fit.
+        ReleasedCheckpointError: the file cannot be used; the message names the file and the reason.
     """
     try:
         with torch.serialization.safe_globals(list(NUMPY_SCALARS)):
@@ -49,7 +49,7 @@ def load_released_checkpoint(file: str | Path) -> GatedSCNN:
         ) from error
     if not isinstance(content, dict):
         raise ReleasedCheckpointError(f"{file} holds {type(content).__name__}, not a dictionary of weights")
-    with torch.device("meta"):  # Initial values of 137 million weights, which are replaced at once, take seconds.
+    with torch.device("meta"):  # Initializing 137 million weights that are replaced anyway takes seconds.
         model = GatedSCNN("wide_resnet38", num_classes=19)
     try:
         model.load_state_dict(convert_released_state_dict(content), assign=True)

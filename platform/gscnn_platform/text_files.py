@@ -1,4 +1,4 @@
-"""Reads text files written by users: lists, YAML. The one place that decides which encodings are read."""
+"""Reads text files written by users: lists and YAML. The only place that decides which encodings are supported."""
 
 import codecs
 import difflib
@@ -33,7 +33,7 @@ PROBLEMS: Final = {
     "could not determine a constructor for the tag": "a tag, `!NAME`; put text that starts with ! in quotes",
     "found undefined alias": "an alias, `*NAME`, without its anchor; put text that starts with * in quotes",
 }
-"""PyYAML's message -> a message that a user can act on."""
+"""Start of PyYAML's message -> a message that a user can act on."""
 
 
 class File(Protocol):
@@ -43,7 +43,7 @@ class File(Protocol):
 
 
 class TextError(ValueError):
-    """A text file that cannot be read; the message names the file, the line if there is one, and the fix."""
+    """A text file cannot be read; the message names the file, the line if it is known, and the fix."""
 
     def __init__(self, file: File, what: str, line: int | None = None) -> None:
         super().__init__(f"{file}: {what}" if line is None else f"{file}: line {line}: {what}")
@@ -54,11 +54,11 @@ def read_text(file: File, utf8_alone: bool = False) -> str:
     """The text of a file in UTF-8, or in the encoding that its byte order mark names; lines end in \\n alone.
 
     Args:
-        file: to read.
+        file: the file to read.
         utf8_alone: reject other marked encodings, for a file that another program reads next.
 
     Raises:
-        TextError: there is no such file, or it is in another encoding.
+        TextError: the file cannot be read, or is in another encoding.
     """
     try:
         data = file.read_bytes()
@@ -68,7 +68,7 @@ def read_text(file: File, utf8_alone: bool = False) -> str:
         raise TextError(file, f"the file cannot be read ({error.strerror or error})") from error
     mark, encoding = next(((mark, name) for mark, name in MARKS if data.startswith(mark)), (b"", "utf-8"))
     if utf8_alone and encoding != "utf-8":
-        raise TextError(file, f"is {encoding.upper()}, and the program that it is for reads UTF-8: save it as UTF-8")
+        raise TextError(file, f"is {encoding.upper()}, but the program that uses it reads UTF-8: save it as UTF-8")
     data = data[len(mark) :]
     try:
         text = data.decode(encoding)
@@ -88,12 +88,12 @@ def read_text(file: File, utf8_alone: bool = False) -> str:
 
 
 def read_yaml(file: File) -> Any:
-    """The content of a YAML file. Raises TextError, also if a key occurs twice, of which YAML keeps the last."""
+    """The content of a YAML file. Raises TextError if it is not valid YAML or a key occurs twice."""
     return parse_yaml(file, read_text(file))
 
 
 def parse_yaml(file: File, text: str) -> Any:
-    """Like `read_yaml`, for a file's text."""
+    """Like `read_yaml`, for a file's text that was read already."""
     try:
         return yaml.load(text, _UniqueKeyLoader)
     except yaml.MarkedYAMLError as error:
@@ -114,21 +114,21 @@ def parse_yaml(file: File, text: str) -> Any:
 
 
 def suggestion(wrong: str, names: Iterable[str]) -> str:
-    """`; did you mean X?`, or nothing if no name is similar."""
+    """`; did you mean X?`, or an empty text if no name is similar."""
     near = difflib.get_close_matches(wrong, list(names), n=1)
     return f"; did you mean {near[0]}?" if near else ""
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """PyYAML silently keeps the last of two equal keys, and reads 010 as 8; a label table must not lose or change a
-    key."""
+    """Rejects duplicate keys and octal numbers: PyYAML keeps the last of two equal keys and reads 010 as 8, but a
+    label table must not lose or change a key."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
         seen: set[Hashable] = set()
         for key_node, _ in node.value:
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag == "tag:yaml.org,2002:merge":
                 continue
-            key = self.construct_object(key_node)  # 7 and 0x7 are one key.
+            key = self.construct_object(key_node)  # 7 and 0x7 are the same key.
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"key {key_node.value} occurs twice; remove one of them", key_node.start_mark
@@ -137,7 +137,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(
                     None,
                     None,
-                    f"{key_node.value} is read as {key}, since a 0 in front makes a number octal; write it without",
+                    f"{key_node.value} is read as {key}, because a leading 0 makes a number octal; write it without",
                     key_node.start_mark,
                 )
             seen.add(key)

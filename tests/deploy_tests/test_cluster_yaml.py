@@ -178,7 +178,7 @@ def test_files_with_an_editors_peculiarities_are_read_if_ray_reads_them(good: Pa
     assert str(check(str(good))) == said
     good.write_bytes(text.encode("utf-16"))
     [fault] = check(str(good)).faults
-    assert str(fault) == f"{good}: is UTF-16-LE, and the program that it is for reads UTF-8: save it as UTF-8"
+    assert str(fault) == f"{good}: is UTF-16-LE, but the program that uses it reads UTF-8: save it as UTF-8"
     good.write_bytes(text.encode() + "# Straße\n".encode("latin-1"))
     [fault] = check(str(good)).faults
     assert str(fault).startswith(f"{good}:{text.count(chr(10)) + 1}: byte 0xdf is not UTF-8")

@@ -55,7 +55,7 @@ def test_another_encoding_is_an_error_that_names_file_byte_and_way_out(
         ("a: 'x\n", "line 2: not valid YAML: a quotation mark that is not closed"),
         ("a: 1\na: 2\n", "line 2: not valid YAML: key a occurs twice"),
         ("{7: a, 0x7: b}", "line 1: not valid YAML: key 0x7 occurs twice"),
-        ("{010: a}", "line 1: not valid YAML: 010 is read as 8, since a 0 in front makes a number octal"),
+        ("{010: a}", "line 1: not valid YAML: 010 is read as 8, because a leading 0 makes a number octal"),
         ("a: @b\n", "line 1: not valid YAML: text that starts with a special character of YAML"),
         ("a: !b c\n", "line 1: not valid YAML: a tag, `!NAME`; put text that starts with ! in quotes"),
         ("- a\n-b\n- c: d\n", r"line 3: not valid YAML: .*a `-` without a space after it"),

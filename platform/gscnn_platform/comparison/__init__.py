@@ -1,6 +1,6 @@
 """Compares runs that MLflow tracked: how they differ in settings and scores, and whether that is more than noise.
 
-Pure functions on what gscnn_platform.tracking has read: no MLflow, no Ray, no files.
+Pure functions on the runs that gscnn_platform.tracking has read: no MLflow, no Ray, no files.
 """
 
 from gscnn_platform.comparison.contenders import (

@@ -1,4 +1,4 @@
-"""Groups runs into contenders: one run, or several of the same settings with different seeds."""
+"""Groups runs into contenders: single runs, or several runs with the same settings and different seeds."""
 
 import json
 import re
@@ -13,18 +13,18 @@ from gscnn_platform.comparison.noise import Spread, spread
 from gscnn_platform.tracking import OVERRIDES, VARIANT, VARIANTS, TrackedRun
 
 CURVES: Final = re.compile(r"val/(?!best_).+|val_iou/.+|train/total")
-"""The histories that a comparison reads of a run."""
+"""Pattern of the metric histories that a comparison reads from a run."""
 MIOU: Final = "val/miou"
 BEST_METRIC: Final = "training.best_metric"
-"""Setting of a run: the validation score whose highest value makes a checkpoint its best."""
+"""Name of the setting that names the validation score by which a run chooses its best checkpoint."""
 MOST: Final = 8
-"""Contenders that a sweep without named variants adds at most: as many as colours that can be told apart."""
+"""Maximum contenders of a sweep without named variants: as many as there are distinguishable colours."""
 SEED: Final = "seed"
 
 
 @dataclass(frozen=True)
 class TrackedSweep:
-    """A sweep's parent run and its trials, in the order in which they were started."""
+    """A sweep's parent run and its trials, in the order of their starts."""
 
     parent: TrackedRun
     trials: Sequence[TrackedRun]
@@ -32,7 +32,7 @@ class TrackedSweep:
 
 @dataclass(frozen=True)
 class Contender:
-    """Runs of one setting."""
+    """Runs with the same settings."""
 
     name: str
     runs: tuple[TrackedRun, ...]
@@ -42,23 +42,23 @@ class Contender:
 
     @cached_property
     def counted(self) -> tuple[TrackedRun, ...]:
-        """The runs that scores are taken from: finished runs with a score or, if there are none, all runs with a
-        score so far. Of several runs with one seed, the last."""
+        """The runs whose scores count: finished runs with a score or, if there are none, all runs with a score so far.
+        Of several runs with the same seed, only the last counts."""
         scored = [run for run in self.runs if best_epoch(run) is not None]
         complete = [run for run in scored if is_complete(run)]
         return tuple({seed_of(run): run for run in complete or scored}.values())
 
     def by_seed(self, metric: str) -> dict[int, float]:
-        """Seed -> score of a metric at the run's best epoch, of the runs that count."""
+        """Seed -> score of a metric at the run's best epoch, for the runs that count."""
         scores = {seed_of(run): score(run, metric) for run in self.counted}
         return {seed: value for seed, value in scores.items() if value is not None}
 
     def spread(self, metric: str) -> Spread | None:
-        """Mean and standard deviation over seeds; None where the metric is not tracked."""
+        """Mean and standard deviation over seeds; None if the metric is not tracked."""
         return spread(list(self.by_seed(metric).values()))
 
     def shortfall(self) -> str | None:
-        """Which runs do not count, and which count although they did not go to their end; None where all is well."""
+        """A sentence on the runs that do not count and on incomplete runs that count; None if there are none."""
         seeds = {seed_of(run) for run in self.counted if is_complete(run)}
         out = Counter(
             "earlier run of a seed that counts" if is_complete(run) and seed_of(run) in seeds else state(run)
@@ -78,17 +78,17 @@ class Contender:
 def contenders_of(
     named: Sequence[TrackedRun | TrackedSweep], metric: str, execution: Set[str]
 ) -> tuple[list[Contender], list[str]]:
-    """Contenders in the order of what was named, and what a reader must know of how they came about.
+    """Contenders in the order of `named`, and notes on how they were chosen.
 
-    Single runs of the same settings, data and code are one contender, unless there would be no other. A sweep's trials
-    are grouped by variant, or by what the sweep set in them apart from the seed; of groups without names the best by
-    `metric` are taken, best first.
+    Single runs with the same settings, data and code are one contender, unless it would be the only one. A sweep's
+    trials are grouped by variant, or by the settings that the sweep chose, except the seed; if groups have no names,
+    the best by `metric` are taken, best first.
 
     Args:
-        named: single runs and sweeps. No run is taken twice: a run that is named before its sweep stands for its
-            whole group, and so puts that first.
-        metric: by which groups are ranked.
-        execution: config keys that say how a run is carried out, and make no other setting of it.
+        named: single runs and sweeps. No run is taken twice: a run that is named before its sweep represents its
+            whole group, and so puts the group first.
+        metric: the score by which groups are ranked.
+        execution: config keys that say how a run is carried out; they do not distinguish settings.
 
     Raises:
         ValueError: a sweep has no trials.
@@ -111,7 +111,7 @@ def contenders_of(
 
 
 def _take(contender: Contender, found: list[Contender]) -> None:
-    """Appends it, or puts it in the place of one of which it has all runs, or leaves it out for one that has its."""
+    """Appends the contender; if another one shares runs with it, only the larger of the two stays, in its place."""
     runs = {run.run_id for run in contender.runs}
     for index, other in enumerate(found):
         if runs & {run.run_id for run in other.runs}:
@@ -133,7 +133,7 @@ def best_epoch(run: TrackedRun) -> int | None:
 
 
 def score(run: TrackedRun, metric: str) -> float | None:
-    """A metric at the run's best epoch; None where it has none there."""
+    """A metric at the run's best epoch; None if it has no value there."""
     epoch = best_epoch(run)
     value = None if epoch is None else run.curves.get(metric, {}).get(epoch)
     return None if value is None or value != value else value
@@ -144,12 +144,12 @@ def seed_of(run: TrackedRun) -> int:
 
 
 def is_complete(run: TrackedRun) -> bool:
-    """Whether the run went to its last epoch: a scheduler may have ended it before."""
+    """Whether the run finished its last epoch; a scheduler may have ended it earlier."""
     return run.status == "FINISHED" and _reached(run) >= _whole(run, "training.epochs")
 
 
 def state(run: TrackedRun) -> str:
-    """How the run stands, for people: "finished", "failed at epoch 3 of 8"."""
+    """The run's state for users: "finished", "failed at epoch 3 of 8"."""
     if is_complete(run):
         return "finished" if best_epoch(run) is not None else "finished without a score"
     words = {"FINISHED": "ended early", "KILLED": "stopped", "FAILED": "failed", "RUNNING": "running"}
@@ -163,7 +163,7 @@ def plural(count: int, noun: str) -> str:
 
 
 def _whole(run: TrackedRun, key: str) -> int:
-    """A param; 0 of a run that has none, or of another program's that has something else there, such as `None`."""
+    """A param as a whole number; 0 if it is missing, or if another program wrote something else, such as `None`."""
     try:
         return int(run.params.get(key, 0))
     except ValueError:
@@ -193,7 +193,7 @@ def _of_sweep(sweep: TrackedSweep, metric: str, execution: Set[str]) -> tuple[li
         note += f"; {len(left)} left out"
         without = Counter(state(run) for contender in left if not contender.counted for run in contender.runs)
         note += f", of which without a score: {_listed(without)}" if without else ""
-    return ranked[:MOST], [f"{note}. A best that was chosen so loses some of its lead under new seeds"]
+    return ranked[:MOST], [f"{note}. A setting chosen by its score loses some of its lead with new seeds"]
 
 
 def _of_group(group: Sequence[TrackedRun]) -> Contender:
@@ -214,13 +214,13 @@ def _group_in_sweep(run: TrackedRun, execution: Set[str]) -> str:
 
 
 def _overrides(run: TrackedRun) -> dict[str, object] | None:
-    """What the sweep set, but for the seed; None where that is not known."""
+    """The settings that the sweep chose, except the seed; None if they are unknown."""
     overrides = _tag(run, OVERRIDES)
     return {key: value for key, value in overrides.items() if key != SEED} if isinstance(overrides, dict) else None
 
 
 def _tag(run: TrackedRun, tag: str) -> object:
-    """What a tag holds as JSON; None where it is missing, or was edited in the UI into something else."""
+    """A tag's JSON value; None if the tag is missing, or is no longer JSON after an edit in the UI."""
     try:
         return json.loads(run.tags[tag])
     except (KeyError, ValueError):
@@ -228,7 +228,7 @@ def _tag(run: TrackedRun, tag: str) -> object:
 
 
 def _settings(run: TrackedRun, execution: Set[str]) -> str:
-    """All that a run's numbers depend on, but for the seed."""
+    """Everything that a run's scores depend on, except the seed."""
     params = {key: value for key, value in run.params.items() if key not in execution and key != SEED}
     return json.dumps([sorted(params.items()), run.fingerprint, run.tags.get("code.sha256")])
 
@@ -254,7 +254,7 @@ def _mean(contender: Contender, metric: str) -> float:
 
 
 def _common_name(runs: Sequence[TrackedRun]) -> str:
-    """What the runs' names begin with, without a number or a "seed" that would be left of what tells them apart."""
+    """The common prefix of the runs' names, without a trailing number or "seed"."""
     if len(runs) == 1:
         return runs[0].name
     letters = takewhile(lambda of_names: len(set(of_names)) == 1, zip(*(run.name for run in runs), strict=False))

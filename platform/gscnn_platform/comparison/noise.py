@@ -1,4 +1,4 @@
-"""Tests whether a difference between two settings is more than the effect of another seed."""
+"""Tests whether a difference between two settings is more than the effect of the seed."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,18 +9,18 @@ import numpy as np
 from scipy import stats
 
 LEVEL: Final = 0.05
-"""A difference whose p value is below it is called more than noise; intervals hold 1 - LEVEL."""
+"""Significance level: a difference with a smaller p value is more than noise; intervals have confidence 1 - LEVEL."""
 FEWEST: Final = 3
-"""Shared seeds from which on there is a verdict: with 2, the 95% interval is 9 times the differences' own spread."""
+"""Minimum shared seeds for a verdict: with 2, each side of the 95% interval is 9 times the standard deviation."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean over runs that differ in their seed alone."""
+    """Mean over runs that differ only in their seed."""
 
     mean: float
     deviation: float | None
-    """Standard deviation with n - 1 in the denominator; None of a single run."""
+    """Standard deviation with n - 1 in the denominator; None for a single run."""
     n: int
 
 
@@ -33,16 +33,16 @@ class Paired:
     high: float
     """Ends of the 95% confidence interval of the mean difference, by Student's t."""
     p: float
-    """Of the two-sided paired t-test; 1 where no seed makes a difference, 0 where all make the same."""
+    """p value of the two-sided paired t-test; 1 if all differences are 0, and 0 if all have the same other value."""
 
     @property
     def clear(self) -> bool:
-        """Whether there are seeds enough, and the interval leaves out 0."""
+        """Whether there are enough seeds and the interval excludes 0."""
         return self.spread.n >= FEWEST and not self.low <= 0 <= self.high
 
 
 def spread(values: Sequence[float]) -> Spread | None:
-    """Mean and standard deviation; None of no values."""
+    """Mean and standard deviation; None if there are no values."""
     if not values:
         return None
     deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
@@ -50,7 +50,7 @@ def spread(values: Sequence[float]) -> Spread | None:
 
 
 def paired(first: Mapping[int, float], other: Mapping[int, float]) -> Paired | None:
-    """How far `other` is above `first` in the seeds that both have; None where these are fewer than 2.
+    """The differences of `other` to `first` over the seeds that both have; None if these are fewer than 2.
 
     Args:
         first, other: seed -> score.
@@ -59,7 +59,7 @@ def paired(first: Mapping[int, float], other: Mapping[int, float]) -> Paired | N
     of_seeds = spread([other[seed] - first[seed] for seed in seeds])
     if of_seeds is None or of_seeds.deviation is None:
         return None
-    # Below the digits of the scores a deviation is rounding, of which the test would make any p value.
+    # A deviation this small is rounding, and the test would return an arbitrary p value.
     if of_seeds.deviation < 1e-12:
         if abs(of_seeds.mean) < 1e-12:
             return Paired(Spread(0.0, 0.0, of_seeds.n), 0.0, 0.0, 1.0)
@@ -70,9 +70,9 @@ def paired(first: Mapping[int, float], other: Mapping[int, float]) -> Paired | N
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p values corrected for all of them being looked at (Holm 1979), in the order given.
+    """p values corrected for multiple comparisons (Holm 1979), in the given order.
 
-    The k-th smallest of m is multiplied by m - k + 1; none comes out smaller than one before it, or above 1.
+    The k-th smallest of m is multiplied by m - k + 1, but is at least the corrected value before it and at most 1.
     """
     corrected = [0.0] * len(p_values)
     highest = 0.0

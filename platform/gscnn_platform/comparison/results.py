@@ -14,7 +14,7 @@ DIFFERENT_DATA: Final = "Trained on different data: scores cannot be attributed 
 
 
 class DifferentDataError(ValueError):
-    """Scores of runs on different data say nothing about their settings."""
+    """The runs were trained on different data, so their scores say nothing about their settings."""
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,16 @@ class Comparison:
     differences: Table
     """Settings that differ."""
     table: Table
-    """Scores, one row a contender."""
+    """Scores, one row per contender."""
     verdicts: tuple[str, ...]
-    """What the seeds say of the differences to the first contender."""
+    """Sentences on whether the differences to the first contender are more than noise."""
     notes: tuple[str, ...]
-    """What a reader must know: runs that do not count, settings left out, validation on other samples."""
+    """Notes for readers: runs that do not count, settings left out, validation on other samples."""
     different_data: tuple[str, ...]
-    """A line for each fingerprint with its runs, where there are several."""
+    """A line for each fingerprint with its runs; empty if all are the same."""
 
     def __str__(self) -> str:
-        """For a terminal."""
+        """The comparison as text, for a terminal."""
         differing = str(self.differences) if self.differences.rows else "only the seed"
         warning = f"{DIFFERENT_DATA}:\n" + "\n".join(self.different_data) if self.different_data else ""
         chosen = f"in percent and points, at each run's best epoch by {chosen_by(self.contenders)}; ± over seeds"
@@ -55,13 +55,13 @@ def compare(
     """Compares runs and sweeps.
 
     Args:
-        named: what to compare, read with the histories that `CURVES` matches; others are held against the first.
+        named: runs and sweeps, read with the histories that match `CURVES`; the others are compared with the first.
         execution: config keys that say how a run is carried out, not what it computes.
-        metric: one of the validation's, by which settings of a sweep are ranked and the verdicts given.
-        different_data: whether runs on different data are compared all the same.
+        metric: validation score for the verdicts and for the ranking of a sweep's settings.
+        different_data: whether to compare runs even if their data differ.
 
     Raises:
-        DifferentDataError: the runs' data differ, naming each.
+        DifferentDataError: the runs' data differ; the message names the data and the runs.
         ValueError: a sweep has no trials, or no run has the metric.
     """
     contenders, notes = contenders_of(named, metric, execution)
@@ -99,13 +99,13 @@ def _check_tracked(contenders: Sequence[Contender], metric: str) -> None:
     runs = [run for contender in contenders for run in contender.runs]
     known = sorted({key for run in runs for key in run.curves if key.startswith("val") and score(run, key) is not None})
     if not known:
-        told = ", ".join(f"{run} {state(run)}" for run in runs[:5])
-        raise ValueError(f"none of {plural(len(runs), 'run')} has been validated after an epoch yet: {told}")
+        states = ", ".join(f"{run} {state(run)}" for run in runs[:5])
+        raise ValueError(f"none of {plural(len(runs), 'run')} has been validated after an epoch yet: {states}")
     raise ValueError(f"--metric {metric}: no run has it{near_misses(metric, known)}\nThey have {', '.join(known)}.")
 
 
 def _other_samples(contenders: Sequence[Contender]) -> list[str]:
-    """Says where validation was on other samples, which a fingerprint does not tell: it is of all splits together."""
+    """A note if runs were validated on different samples, which the fingerprint, one for all splits, does not show."""
     runs = [run for contender in contenders for run in contender.runs]
     found: dict[str, list[str]] = {}
     for run in runs:
@@ -114,5 +114,5 @@ def _other_samples(contenders: Sequence[Contender]) -> list[str]:
         found.setdefault(f"{count or 'an unknown number of'} samples of split {split}", []).append(run.name)
     if len(found) < 2:
         return []
-    told = "; ".join(f"{data}: {', '.join(names)}" for data, names in found.items())
-    return [f"validated on different samples: {told}"]
+    listed = "; ".join(f"{data}: {', '.join(names)}" for data, names in found.items())
+    return [f"validated on different samples: {listed}"]

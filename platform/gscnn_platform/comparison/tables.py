@@ -1,4 +1,4 @@
-"""Contenders as rows of text: scores against the first, settings that differ. Scores are in percent."""
+"""Tables of contenders: scores with differences to the first, and the settings that differ. Scores are in percent."""
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from gscnn_platform.scores import SCORES, place_of, title_of
 from gscnn_platform.tracking import TrackedRun
 
 CLASS: Final = "val_iou/"
-"""Prefix of the IoU of a class."""
+"""Prefix of the metrics that are the IoU of a class."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A header and rows of one length; the first column names the row."""
+    """A header and rows of the same length; the first column names the row."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -35,12 +35,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Cell:
-    """A contender's score, and how far it is above the first contender's; None where it has none."""
+    """A contender's score, and its difference to the first contender's; None if there is no score."""
 
     score: Spread | None
     change: float | None
     clear: bool
-    """Whether the 95% interval of the change over shared seeds leaves out 0."""
+    """Whether the 95% interval of the change over shared seeds excludes 0."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ class Row:
 
 
 def table(contenders: Sequence[Contender], metric: str = MIOU) -> Table:
-    """The paper's kind of table, one row a contender: `metric` as mean ± standard deviation over seeds, its change
-    against the first row (of named variants against the row before as well), mIoU, boundary F by radius, seeds.
+    """A table like the paper's, one row per contender: `metric` as mean ± standard deviation over seeds, its change
+    against the first row (for named variants also against the row above), mIoU, boundary F by radius, seeds.
 
-    Scores are in percent, changes in points, all at each run's best epoch; "-" where nothing is tracked.
+    Scores are in percent and changes in points, at each run's best epoch; "-" if nothing is tracked.
     """
     variants = all(contender.is_variant for contender in contenders)
     columns = {score.tracked_as: score.column for score in SCORES if score.column and score.tracked_as != metric}
@@ -79,13 +79,13 @@ def table(contenders: Sequence[Contender], metric: str = MIOU) -> Table:
 
 
 def differences(contenders: Sequence[Contender], execution: Set[str]) -> Table:
-    """The settings that differ between contenders, and the code where that does; nothing else.
+    """The settings, and code and data, that differ between contenders.
 
-    Rows are settings or contenders, whichever there are more of. The seed counts where every contender is one run.
+    Rows are settings or contenders, whichever are more. The seed is included only if each contender is a single run.
 
     Args:
-        contenders: to compare.
-        execution: config keys that say how a run is carried out, which are left out.
+        contenders: the contenders to compare.
+        execution: config keys that say how a run is carried out; these are left out.
     """
     of_contenders = [_settings(contender, execution) for contender in contenders]
     if any(len(contender.runs) > 1 for contender in contenders):
@@ -109,7 +109,7 @@ def overall(contenders: Sequence[Contender]) -> list[Row]:
 
 
 def per_class(contenders: Sequence[Contender]) -> tuple[list[Row], list[str]]:
-    """IoU of the classes that the data of all contenders has, in the data's order; and the names of other classes."""
+    """IoU of the classes that all contenders' data has, in the data's order; and the names of the other classes."""
     of_contenders = [_classes(contender) for contender in contenders]
     everything = dict.fromkeys(name for names in of_contenders for name in names)
     common = [name for name in everything if all(name in names for names in of_contenders)]
@@ -118,14 +118,14 @@ def per_class(contenders: Sequence[Contender]) -> tuple[list[Row], list[str]]:
 
 
 def title(metric: str) -> str:
-    """What people call a metric: `val/boundary_f_3px_present` is "boundary F 3 px, classes present"."""
+    """The title of a metric: `val/boundary_f_3px_present` is "boundary F 3 px, classes present"."""
     if metric.startswith(CLASS):
         return f"IoU of {metric.removeprefix(CLASS)}"
     return title_of(metric) or metric
 
 
 def chosen_by(contenders: Sequence[Contender]) -> str:
-    """By which scores the runs chose the checkpoints whose epochs are compared: "mIoU", "mIoU or boundary F 3 px"."""
+    """The scores by which the runs chose their best checkpoints: "mIoU", "mIoU or boundary F 3 px"."""
     return " or ".join(dict.fromkeys(title(best_by(run)) for contender in contenders for run in contender.runs))
 
 
@@ -141,13 +141,13 @@ def score_row(name: str, key: str, contenders: Sequence[Contender]) -> Row:
 
 
 def _change(first: Contender | None, other: Contender, metric: str) -> float | None:
-    """Difference of the means that are shown."""
+    """The difference between the means of two contenders."""
     before, after = first and first.spread(metric), other.spread(metric)
     return None if before is None or after is None else after.mean - before.mean
 
 
 def _classes(contender: Contender) -> list[str]:
-    """Of the validation split, in the order of the train ids; of runs whose data is not known, those with a score."""
+    """The validation split's classes, in the order of the train ids; if they are unknown, the classes with a score."""
     run = contender.runs[0]
     pixels = run.profile.get("pixels", {}).get(run.params.get("data.val_split"), {})
     tracked = [key.removeprefix(CLASS) for run in contender.runs for key in run.curves if key.startswith(CLASS)]
@@ -155,17 +155,17 @@ def _classes(contender: Contender) -> list[str]:
 
 
 def _settings(contender: Contender, execution: Set[str]) -> dict[str, str]:
-    """Dotted key -> value, or values where the contender's runs have several."""
+    """Dotted key -> value, or values if the contender's runs have several."""
     values: dict[str, dict[str, None]] = {}
     for run in contender.runs:
-        told: Mapping[str, str] = {key: value for key, value in run.params.items() if key not in execution}
-        for key, value in {**told, **_origin(run)}.items():
+        params: Mapping[str, str] = {key: value for key, value in run.params.items() if key not in execution}
+        for key, value in {**params, **_origin(run)}.items():
             values.setdefault(key, {})[value] = None
     return {key: ", ".join(of_key) for key, of_key in values.items()}
 
 
 def _shortened(values: Sequence[str]) -> list[str]:
-    """Long numbers, as a search draws them, with 4 digits where these still tell the values apart."""
+    """Long numbers, as a search samples them, with 4 digits if the values still differ."""
     short = [_four_digits(value) for value in values]
     return short if len(set(short)) == len(set(values)) else list(values)
 
@@ -178,7 +178,7 @@ def _four_digits(value: str) -> str:
 
 
 def _origin(run: TrackedRun) -> dict[str, str]:
-    """Data and code, beside the config."""
+    """Code and data of a run, which its config does not have."""
     tags = {"code (sha256)": run.tags.get("code.sha256"), "data (fingerprint)": run.fingerprint}
     return {key: value for key, value in tags.items() if value is not None}
 
@@ -189,7 +189,7 @@ def _seeds(contender: Contender) -> str:
 
 
 def percent(score: Spread | None, deviation: bool = True) -> str:
-    """`23.2 ± 0.6` of a mean of 0.232; "-" of none."""
+    """A score in percent: `23.2 ± 0.6` for a mean of 0.232; "-" for None."""
     if score is None:
         return "-"
     tail = f" ± {100 * score.deviation:.1f}" if deviation and score.deviation is not None else ""
@@ -197,7 +197,7 @@ def percent(score: Spread | None, deviation: bool = True) -> str:
 
 
 def points(change: float | None) -> str:
-    """`+1.2` of a change of 0.012, and `0.0` of one that rounds to it from either side; "-" of none."""
+    """A change in points: `+1.2` for 0.012, `0.0` without a sign if it rounds to 0; "-" for None."""
     if change is None:
         return "-"
     text = f"{100 * change:+.1f}"

@@ -1,4 +1,4 @@
-"""Verdicts on the differences to the first contender, from their seeds, in sentences."""
+"""Sentences that say whether the differences to the first contender are more than noise between seeds."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -7,19 +7,19 @@ from gscnn_platform.comparison.contenders import Contender, plural
 from gscnn_platform.comparison.noise import FEWEST, LEVEL, Paired, holm, paired
 from gscnn_platform.comparison.tables import title
 
-UNTOLD: Final = "the difference cannot be told from noise"
+WITHIN_NOISE: Final = "the difference cannot be distinguished from noise"
 
 
 def verdicts(contenders: Sequence[Contender], metric: str) -> list[str]:
-    """A sentence for each contender after the first: how far it is from that, and whether this is more than noise.
+    """A sentence for each contender after the first: its difference to the first, and whether that is more than noise.
 
-    The test is Student's, paired over the seeds that both have; where several contenders are compared with the first,
-    their p values are corrected by Holm's method. Of fewer than 3 shared seeds no verdict is given; where all have one
-    seed, one sentence says so for all.
+    The test is Student's t-test, paired over the seeds that both have; if several contenders are compared with the
+    first, the p values are corrected by Holm's method. With fewer than 3 shared seeds there is no verdict; if all
+    contenders have one seed, a single sentence says so.
     """
     first, *others = contenders
     if len(contenders) > 2 and all(len(contender.by_seed(metric)) == 1 for contender in contenders):
-        return [f"One seed each: none of the differences to {first.name} can be told from noise"]
+        return [f"One seed each: none of the differences to {first.name} can be distinguished from noise"]
     tests = [paired(first.by_seed(metric), other.by_seed(metric)) for other in others]
     p_values = iter(holm([test.p for test in tests if test is not None]))
     compared = sum(test is not None for test in tests)
@@ -41,7 +41,7 @@ def _tested(first: Contender, other: Contender, metric: str, test: Paired, p: fl
     if n < FEWEST:
         verdict = f"{n} seeds are too few for a verdict, train with {FEWEST} or more"
     else:
-        verdict = "more than noise" if p < LEVEL else UNTOLD
+        verdict = "more than noise" if p < LEVEL else WITHIN_NOISE
     deviation = test.spread.deviation
     return (
         f"{_distance(first, other, metric, test.spread.mean, deviation)} over {shared} "
@@ -57,11 +57,11 @@ def _untested(first: Contender, other: Contender, metric: str) -> str:
     assert before is not None and after is not None
     distance = _distance(first, other, metric, after.mean - before.mean, None)
     if before.n == after.n == 1:
-        return f"{distance}; one seed each: {UNTOLD}"
+        return f"{distance}; one seed each: {WITHIN_NOISE}"
     shared = len(first.by_seed(metric).keys() & other.by_seed(metric).keys())
     return (
         f"{distance} on average ({plural(after.n, 'seed')} and {plural(before.n, 'seed')}, of which they share "
-        f"{shared or 'none'}; a paired test needs 2): {UNTOLD}"
+        f"{shared or 'none'}; a paired test needs 2): {WITHIN_NOISE}"
     )
 
 

@@ -125,14 +125,14 @@ def precompute(config: PrecomputeConfig) -> PrecomputeResult:
     said = (*description.left_out, *turned_notice(turned))
     existing = _existing(out, identity, config.overwrite)
     if existing is not None:
-        from_now_on(f"the store {out} is whole")
+        from_now_on(f"the store {out} is complete")
         return PrecomputeResult(out, existing, False, notices(existing, said))
     place = destination(out)
     progress = Progress(out, place.disk, total=sum(len(of_split) for of_split in samples.values()))
     with leaving_nothing_behind("this build was removed; rerun the command to start again"):
         try:
             manifest = _build(config, identity, samples, place, progress)
-            from_now_on(f"the store {out} is whole")
+            from_now_on(f"the store {out} is complete")
         finally:
             with suppress(OSError):
                 place.discard()

@@ -75,7 +75,7 @@ def evaluate_checkpoint(config: EvaluateConfig) -> Evaluation:
     try:
         write_page(path, page, "--report")
         print(f"\nreport  {path}", flush=True)
-        from_now_on(f"{path} is whole; not all of it may be tracked")
+        from_now_on(f"{path} is complete, but the scores may not all be tracked")
     except MachineError as error:  # The scores are still tracked.
         unwritten = error
     for evaluated in models:

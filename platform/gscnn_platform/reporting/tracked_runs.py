@@ -33,7 +33,7 @@ def compare_runs(
     comparison = compare([find(reference, uri) for reference in references], EXECUTION, metric, different_data)
     print(comparison, flush=True)
     write_page(path, render_comparison(comparison, _scenes(comparison)), "--out")
-    from_now_on(f"{path} is whole")
+    from_now_on(f"{path} is complete")
     print(f"\nreport  {path}")
     return comparison
 

@@ -23,7 +23,7 @@ def test_a_difference_within_noise_is_said_to_be_that_and_several_are_corrected(
     c = group("C", [0.41, 0.421, 0.40])
     of_b, of_c = verdicts([a, b, c], MIOU)
     assert of_b.startswith("B is above A by 0.3")
-    assert of_b.endswith("after Holm's correction for 2 comparisons): the difference cannot be told from noise")
+    assert of_b.endswith("after Holm's correction for 2 comparisons): the difference cannot be distinguished from noise")
     assert of_c.startswith("C is below A by 10.0")
     assert of_c.endswith("more than noise")
     alone = paired(a.by_seed(MIOU), b.by_seed(MIOU))
@@ -37,13 +37,13 @@ def test_a_difference_that_would_do_alone_may_not_do_among_several() -> None:
     b = group("B", [value + gain for value, gain in zip(base, (0.010, 0.0136, 0.0064), strict=True)])
     c = replace(b, name="C")
     assert verdicts([a, b], MIOU)[0].endswith("p = 0.041): more than noise")
-    assert [sentence.endswith("told from noise") for sentence in verdicts([a, b, c], MIOU)] == [True, True]
+    assert [sentence.endswith("distinguished from noise") for sentence in verdicts([a, b, c], MIOU)] == [True, True]
 
 
 @pytest.mark.parametrize(
     ("first", "other", "said"),
     [
-        (group("A", [0.5]), group("B", [0.6]), "one seed each: the difference cannot be told from noise"),
+        (group("A", [0.5]), group("B", [0.6]), "one seed each: the difference cannot be distinguished from noise"),
         (group("A", [0.5, 0.51]), group("B", [0.6, 0.62]), "2 seeds are too few for a verdict, train with 3 or more"),
         (
             group("A", [0.5, 0.51]),

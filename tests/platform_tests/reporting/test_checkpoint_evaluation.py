@@ -73,7 +73,7 @@ def test_a_split_that_is_not_there_is_told_with_what_the_run_held_out(
     tmp_path: Path, tiny_run: ExperimentConfig, streets_store: Store
 ) -> None:
     held = checkpoint(tmp_path / "a", tiny_run, streets_store, val_share=0.4)
-    with pytest.raises(StaleStoreError, match=r"no split 'dev'; it has: train, val, test; --split held-out counts"):
+    with pytest.raises(StaleStoreError, match=r"no split 'dev'; it has: train, val, test; --split held-out evaluates"):
         evaluate(streets_store, "dev", held)
 
 
