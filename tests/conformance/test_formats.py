@@ -73,7 +73,7 @@ def test_a_sample_that_travels_to_a_worker_reads_the_same_there(name: str, root:
 
 
 @every_format
-def test_digests_tell_samples_apart_and_do_not_depend_on_paths(name: str, root: Path | None, tmp_path: Path) -> None:
+def test_digests_distinguish_samples_and_do_not_depend_on_paths(name: str, root: Path | None, tmp_path: Path) -> None:
     digests = [sample.digest() for sample in FORMATS[name].samples(root, "train")[:3]]
     assert len(set(digests)) == len(digests)
     assert all(len(digest) == 64 and int(digest, 16) >= 0 for digest in digests)
@@ -82,13 +82,13 @@ def test_digests_tell_samples_apart_and_do_not_depend_on_paths(name: str, root: 
 
 
 @every_format
-def test_a_split_that_is_not_there_is_refused_with_those_there_are(name: str, root: Path | None) -> None:
+def test_a_missing_split_is_rejected_with_the_existing_splits(name: str, root: Path | None) -> None:
     with pytest.raises(DatasetError, match=r"split: 'dev' does not exist in .*train"):
         FORMATS[name].samples(root, "dev")
 
 
 @every_format
-def test_a_root_that_is_missing_is_refused_where_one_is_needed(name: str, tmp_path: Path) -> None:
+def test_a_missing_root_is_rejected_if_one_is_needed(name: str, tmp_path: Path) -> None:
     entry = FORMATS[name]
     for missing in (None, tmp_path / "nowhere"):
         if entry.needs_root:

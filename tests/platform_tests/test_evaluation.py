@@ -105,7 +105,7 @@ def test_counts_of_several_workers_add_up_to_those_of_one(streets_store: Store) 
         assert shares[0].boundary.compute()[radius]["official"] == pytest.approx(scores["official"], abs=1e-12)
 
 
-def test_the_constant_prediction_is_the_bar_that_a_model_must_clear() -> None:
+def test_the_constant_prediction_is_the_baseline_for_a_model() -> None:
     counts = [[6, 1, 0], [1, 2, 0], [0, 0, 0]]
     constant = report_of([[7, 0, 0], [3, 0, 0], [0, 0, 0]])
     assert report_of(counts).constant_miou == pytest.approx(constant.scores.miou)
@@ -120,7 +120,7 @@ def test_the_table_shows_every_class_and_a_dash_where_there_was_none() -> None:
     assert len({len(line) for line in lines[:8]}) == 1, "columns line up"
 
 
-def test_metrics_leave_out_what_is_not_a_number(streets_store: Store) -> None:
+def test_metrics_leave_out_nan(streets_store: Store) -> None:
     assert report_of([[3, 1, 0], [1, 3, 0], [0, 0, 0]]).metrics("val") == {
         "val/miou": pytest.approx(0.6),
         "val/pixel_accuracy": pytest.approx(0.75),

@@ -39,7 +39,7 @@ def config(checkpoint: Path, name: str, **fields: Any) -> ExportConfig:
     return ExportConfig(checkpoint=str(checkpoint), out=str(checkpoint.parent / name), **fields)
 
 
-def test_onnx_says_what_the_model_says_for_any_batch_and_size(checkpoint: Path, frames: Path) -> None:
+def test_onnx_matches_the_model_for_any_batch_and_size(checkpoint: Path, frames: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     result = export_checkpoint(config(checkpoint, "model.onnx", frames=(str(frames),)))
     assert [check.shape for check in result.checks] == [(1, 64, 96), (1, 64, 96), (2, 64, 96)]
@@ -62,7 +62,7 @@ def test_onnx_says_what_the_model_says_for_any_batch_and_size(checkpoint: Path, 
     assert properties["mlflow_run"] == RUN_ID
 
 
-def test_a_program_says_what_the_model_says_and_tells_its_classes(checkpoint: Path) -> None:
+def test_a_program_matches_the_model_and_holds_its_classes(checkpoint: Path) -> None:
     result = export_checkpoint(config(checkpoint, "model.pt2"))
     assert [check.shape for check in result.checks] == [
         (1, 128, 160),
@@ -94,7 +94,7 @@ def test_a_file_that_differs_from_the_model_is_not_kept(checkpoint: Path, monkey
     assert [path.name for path in checkpoint.parent.iterdir()] == ["checkpoint"]
 
 
-def test_a_full_disk_is_told_with_what_is_free_and_leaves_nothing(
+def test_a_full_disk_is_reported_with_the_free_space_and_leaves_nothing(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(program: object, file: IO[bytes], **others: object) -> None:
@@ -111,7 +111,7 @@ def test_a_full_disk_is_told_with_what_is_free_and_leaves_nothing(
     assert sorted(checkpoint.parent.iterdir()) == there
 
 
-def test_what_cannot_work_is_said_at_once(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_options_are_reported_at_once(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ExportError, match=r"model\.pth: need a name that ends in \.onnx or \.pt2"):
         export_checkpoint(config(checkpoint, "model.pth"))
     (checkpoint.parent / "there.onnx").write_bytes(b"mine")

@@ -52,7 +52,7 @@ def rows(files: dict[str, Path]) -> dict[str, np.ndarray]:
     return {"name": np.array(list(files)), "file": np.array([str(file) for file in files.values()])}
 
 
-def test_every_picture_is_what_the_model_says_of_the_file(
+def test_every_picture_matches_the_models_prediction(
     tmp_path: Path, tiny_run: ExperimentConfig, streets_store: Store
 ) -> None:
     worker = predictor(tmp_path, tiny_run, streets_store)
@@ -87,7 +87,7 @@ def test_label_pictures_hold_the_datasets_own_values(
     np.testing.assert_array_equal(moved, plain.astype(int) + 1000)
 
 
-def test_of_several_raw_values_of_a_class_the_smallest_is_written_and_void_never(streets_store: Store) -> None:
+def test_the_smallest_raw_value_of_a_class_is_written_and_void_never(streets_store: Store) -> None:
     identity = streets_store.manifest.identity
     two = identity.model_copy(update={"classes": ("a", "b"), "label_table": {9: 0, 4: 0, 7: 1, 2: 255}})
     assert Identity.model_validate(two.model_dump()).raw_ids.tolist() == [4, 7]
@@ -106,7 +106,7 @@ def test_a_bad_file_is_reported_and_the_others_are_written(
     assert sorted(path.name for path in (tmp_path / "out/label").iterdir()) == ["a.png", "b.png"]
 
 
-def test_an_output_folder_that_takes_no_more_is_told_and_leaves_whole_pictures(
+def test_an_output_folder_that_cannot_be_written_is_reported_and_leaves_complete_pictures(
     tmp_path: Path, tiny_run: ExperimentConfig, streets_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = predictor(tmp_path, tiny_run, streets_store)
@@ -156,7 +156,7 @@ def test_one_worker_on_this_machine_predicts_without_a_cluster_what_a_worker_pre
         {"cpus_per_worker": 64},
     ],
 )
-def test_what_one_process_does_not_have_is_asked_of_a_cluster(
+def test_resources_that_one_process_lacks_are_requested_from_a_cluster(
     tmp_path: Path,
     tiny_run: ExperimentConfig,
     streets_store: Store,
@@ -208,7 +208,7 @@ def test_inputs_are_a_file_a_folder_or_a_glob(tmp_path: Path) -> None:
     assert names(odd) == ["d"], "a file that is named needs no known ending"
 
 
-def test_what_a_shell_makes_of_a_pattern_is_what_the_pattern_is(tmp_path: Path) -> None:
+def test_a_pattern_expanded_by_a_shell_gives_the_same_images(tmp_path: Path) -> None:
     for name in ("in/cam0/a.png", "in/cam0/b.jpg", "in/cam1/a.png", "in/cam1/deep/c.png", "in/d.png"):
         image_file(tmp_path / name)
     for pattern in ("in/cam0/*.png", "in/cam0/*", "in/*", "in/cam*", "in/*/*", "in/cam?/[ab].*"):
@@ -221,7 +221,7 @@ def test_what_a_shell_makes_of_a_pattern_is_what_the_pattern_is(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("folder", ["drive [1]", "50%?", "a*b", "o'brien {x}", "道路 ~"])
-def test_a_path_that_exists_is_that_path_whatever_its_letters(tmp_path: Path, folder: str) -> None:
+def test_a_path_that_exists_is_taken_literally(tmp_path: Path, folder: str) -> None:
     image_file(tmp_path / folder / "a.png")
     image_file(tmp_path / folder / "deep [2]/b.png")
     image_file(tmp_path / "drive 1/no.png")
@@ -231,7 +231,7 @@ def test_a_path_that_exists_is_that_path_whatever_its_letters(tmp_path: Path, fo
     assert names(tmp_path / folder / "**/*.png") == ["a", "deep [2]/b"]
 
 
-def test_what_lies_below_the_output_folder_is_never_input(tmp_path: Path) -> None:
+def test_images_below_the_output_folder_are_never_input(tmp_path: Path) -> None:
     drive, out = tmp_path / "drive", tmp_path / "drive/pred"
     for name in ("drive/a.png", "drive/pred/label/a.png", "drive/pred/overlay/a.png"):
         image_file(tmp_path / name)
@@ -273,14 +273,14 @@ def test_a_photograph_beside_its_raw_file_is_one_image(tmp_path: Path) -> None:
     assert {name: file.name for name, file in found.items()} == {"a": "a.jpg", "b": "b.heic"}
 
 
-def test_inputs_of_a_machine_and_of_a_store_are_not_mixed(tmp_path: Path, remote: str) -> None:
+def test_local_paths_and_uris_cannot_be_mixed(tmp_path: Path, remote: str) -> None:
     file = image_file(tmp_path / "a.png")
     (as_path(remote) / "b.png").write_bytes(file.read_bytes())
     with pytest.raises(InputError, match="local paths and URIs cannot be mixed"):
         names(tmp_path, remote)
 
 
-def test_why_a_named_file_is_no_input_is_told(tmp_path: Path) -> None:
+def test_the_error_says_why_a_named_file_is_not_used(tmp_path: Path) -> None:
     for name in (".a.png", "Thumbs.png"):
         image_file(tmp_path / name)
     (tmp_path / "gone.png").symlink_to("unmounted/a.png")
@@ -293,7 +293,7 @@ def test_why_a_named_file_is_no_input_is_told(tmp_path: Path) -> None:
         names(tmp_path / "gone.png")
 
 
-def test_inputs_that_cannot_be_told_apart_or_are_not_there_are_errors(tmp_path: Path) -> None:
+def test_inputs_that_share_an_output_or_do_not_exist_are_errors(tmp_path: Path) -> None:
     image_file(tmp_path / "in/a.png")
     (tmp_path / "empty").mkdir()
     for inputs, reason in (
@@ -311,7 +311,7 @@ def test_inputs_that_cannot_be_told_apart_or_are_not_there_are_errors(tmp_path: 
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_files_and_pictures_on_an_object_store_are_those_on_a_disk(
+def test_files_and_pictures_on_an_object_store_equal_those_on_a_disk(
     tmp_path: Path, tiny_run: ExperimentConfig, streets_store: Store, remote: str
 ) -> None:
     for number, name in enumerate(["a", "deep/b", "deep/c"]):
@@ -361,7 +361,7 @@ def test_an_interrupted_prediction_resumes_with_the_same_settings_only(
         predict(config)
 
 
-def test_pictures_that_are_there_are_not_overwritten_unasked(tmp_path: Path) -> None:
+def test_existing_pictures_are_not_overwritten_by_default(tmp_path: Path) -> None:
     file = image_file(tmp_path / "in/a.png")
     before = image_file(tmp_path / "out/edge/a.png").read_bytes()
     config = PredictConfig(checkpoint="not read", input=(str(file),), out=str(tmp_path / "out"))

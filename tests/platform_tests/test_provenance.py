@@ -6,7 +6,7 @@ import gscnn
 from gscnn_platform import provenance
 
 
-def test_the_commit_of_a_submitted_job_is_what_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commit_of_a_submitted_job_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(provenance.subprocess, "run", _no_git)
     monkeypatch.setenv(provenance.GIT_COMMIT, "abc123-dirty")
     assert provenance.git_state() == ("abc123", "True")
@@ -14,7 +14,7 @@ def test_the_commit_of_a_submitted_job_is_what_the_environment_says(monkeypatch:
     assert provenance.git_state() == ("unknown", "unknown")
 
 
-def test_a_git_that_may_not_be_run_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_git_that_cannot_be_run_counts_as_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object, **__: object) -> None:
         raise PermissionError("git")
 

@@ -53,14 +53,16 @@ class Evil:
         return os.mkdir, ("made-by-a-pickle",)
 
 
-def test_a_file_that_would_run_code_is_refused_and_runs_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_would_run_code_is_rejected_without_running_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ReleasedCheckpointError, match=r"evil\.pth .*could run code"):
         load_released_checkpoint(saved(tmp_path / "evil.pth", {"state_dict": {}, "mean_iu": Evil()}))
     assert not Path("made-by-a-pickle").exists()
 
 
-def test_what_is_no_checkpoint_is_named_with_the_reason(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_checkpoint_is_named_with_the_reason(tmp_path: Path) -> None:
     page = tmp_path / "checkpoint.pth"
     page.write_text("<!DOCTYPE html><title>Sign in</title>")
     with pytest.raises(ReleasedCheckpointError, match=r"checkpoint\.pth is not a checkpoint"):

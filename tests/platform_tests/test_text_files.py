@@ -36,7 +36,7 @@ def test_marked_encodings_and_all_line_endings_give_the_same_text(
         (None, r"a\.txt: the file is missing"),
     ],
 )
-def test_another_encoding_is_an_error_that_names_file_byte_and_way_out(
+def test_another_encoding_is_an_error_that_names_file_and_byte_and_says_what_to_do(
     tmp_path: Path, data: bytes | None, message: str
 ) -> None:
     if data is not None:
@@ -79,6 +79,6 @@ def test_a_merged_key_may_be_overridden(tmp_path: Path) -> None:
     assert read_yaml(tmp_path / "a.yaml")["b"] == {"x": 3, "y": 2}
 
 
-def test_a_near_miss_is_suggested_and_nothing_else_is() -> None:
+def test_only_a_similar_name_is_suggested() -> None:
     assert suggestion("color", ["name", "colour"]) == "; did you mean colour?"
     assert suggestion("weight", ["name", "colour"]) == ""

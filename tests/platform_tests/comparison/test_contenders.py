@@ -21,7 +21,7 @@ def names(*named: TrackedRun | TrackedSweep) -> list[str]:
     return [contender.name for contender in contenders_of(named, MIOU, EXECUTION)[0]]
 
 
-def test_a_run_of_another_program_whose_params_are_no_numbers_is_compared_all_the_same() -> None:
+def test_a_run_of_another_program_with_non_numeric_params_is_compared() -> None:
     foreign = tracked("baseline", 0.4, params={"seed": "None", "training.epochs": "2.5"})
     ours = tracked("ours", 0.5)
     assert names(foreign, ours) == ["baseline", "ours"]
@@ -51,7 +51,7 @@ def test_scores_are_those_of_the_epoch_whose_checkpoint_the_run_kept() -> None:
     assert "training.best_metric" in both, "a setting that differs"
 
 
-def test_runs_that_differ_in_their_seed_alone_are_one_contender() -> None:
+def test_runs_that_differ_only_in_their_seed_are_one_contender() -> None:
     same = [
         tracked(f"base-s{seed}", 0.5, seed, params={"run_name": f"r{seed}", "num_workers": seed}) for seed in range(2)
     ]
@@ -79,7 +79,7 @@ def test_a_seeds_sweep_is_one_contender_with_mean_and_deviation_of_n_minus_1() -
     assert found.deviation == pytest.approx(math.sqrt(sum((value - mean) ** 2 for value in values) / 2))
 
 
-def test_of_a_search_the_best_eight_settings_are_taken_and_the_others_counted() -> None:
+def test_the_best_eight_settings_of_a_search_are_taken_and_the_others_counted() -> None:
     trials = [searched(edge, 0.4 + edge / 100) for edge in range(1, 11)]
     failed = searched(99, 0.0, status="FAILED")
     failed = replace(failed, curves={MIOU: {0: 0.01}})
@@ -94,13 +94,13 @@ def test_seeds_of_one_searched_setting_are_ranked_by_their_mean() -> None:
     assert names(sweep_of(*trials)) == ["loss.edge 2", "loss.edge 1"]
 
 
-def test_variants_stand_in_the_spaces_order_however_they_were_started() -> None:
+def test_variants_keep_the_search_spaces_order_whatever_their_start_order() -> None:
     trials = [trial(name, 0.5, seed) for seed in range(2) for name in ("b", "control", "a")]
     assert names(sweep_of(*trials)) == ["b", "control", "a"]
     assert names(sweep_of(*trials, **{"gscnn.variants": '["control", "a", "b"]'})) == ["control", "a", "b"]
 
 
-def test_contenders_of_one_name_are_told_apart_by_a_runs_id() -> None:
+def test_contenders_with_the_same_name_are_distinguished_by_a_run_id() -> None:
     sweeps = [sweep_of(replace(trial("control", 0.5, 0), run_id=letter * 32), trial(letter, 0.5, 0)) for letter in "ab"]
     assert names(*sweeps) == ["control aaaaaa", "a", "control bbbbbb", "b"]
 
@@ -112,7 +112,7 @@ def test_a_run_named_before_its_sweep_puts_its_setting_first() -> None:
     assert [len(contender.runs) for contender in contenders] == [2, 2, 2]
 
 
-def test_runs_that_failed_or_still_go_on_are_counted_and_named_and_change_no_mean() -> None:
+def test_failed_and_running_runs_are_listed_and_do_not_change_the_mean() -> None:
     finished = [tracked("r0", 0.5, 0), tracked("r1", 0.6, 1)]
     failed = tracked("r2", {0: 0.01, 1: 0.05}, 2, status="FAILED")
     running = tracked("r3", {0: 0.01}, 3, status="RUNNING")
@@ -131,7 +131,7 @@ def test_runs_that_failed_or_still_go_on_are_counted_and_named_and_change_no_mea
     assert alone.shortfall() == "B: failed at epoch 1 of 2, counted as far as it got"
 
 
-def test_of_two_runs_of_one_seed_the_last_counts() -> None:
+def test_the_last_of_two_runs_with_the_same_seed_counts() -> None:
     contender = Contender(
         "A", (tracked("first", 0.3, 0), tracked("again", 0.5, 0, started=9), tracked("other", 0.6, 1))
     )

@@ -7,7 +7,7 @@ from gscnn_platform.config import EXECUTION
 from tests.tracked import sweep_of, tracked
 
 
-def test_runs_on_different_data_are_refused_by_name_and_compared_when_told_to() -> None:
+def test_runs_on_different_data_are_rejected_by_name_unless_allowed() -> None:
     runs = [tracked("here", 0.5), tracked("there", 0.6, fingerprint="beef")]
     with pytest.raises(DifferentDataError) as refused:
         compare(runs, EXECUTION)

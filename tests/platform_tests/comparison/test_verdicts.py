@@ -8,7 +8,7 @@ from tests.tracked import group, tracked
 MIOU = "val/miou"
 
 
-def test_a_difference_beyond_noise_is_said_with_its_size_interval_and_p_value() -> None:
+def test_a_difference_beyond_noise_is_reported_with_its_size_interval_and_p_value() -> None:
     a = group("A", [0.510, 0.523, 0.498, 0.531, 0.517])
     b = group("B", [0.522, 0.531, 0.514, 0.540, 0.526])
     [sentence] = verdicts([a, b], MIOU)
@@ -18,12 +18,12 @@ def test_a_difference_beyond_noise_is_said_with_its_size_interval_and_p_value() 
     )
 
 
-def test_a_difference_within_noise_is_said_to_be_that_and_several_are_corrected() -> None:
+def test_a_difference_within_noise_is_reported_as_such_and_several_are_corrected() -> None:
     a, b = group("A", [0.51, 0.52, 0.50]), group("B", [0.53, 0.51, 0.50])
     c = group("C", [0.41, 0.421, 0.40])
     of_b, of_c = verdicts([a, b, c], MIOU)
     assert of_b.startswith("B is above A by 0.3")
-    assert of_b.endswith("after Holm's correction for 2 comparisons): the difference cannot be distinguished from noise")
+    assert of_b.endswith("Holm's correction for 2 comparisons): the difference cannot be distinguished from noise")
     assert of_c.startswith("C is below A by 10.0")
     assert of_c.endswith("more than noise")
     alone = paired(a.by_seed(MIOU), b.by_seed(MIOU))
@@ -31,7 +31,7 @@ def test_a_difference_within_noise_is_said_to_be_that_and_several_are_corrected(
     assert f"p = {alone.p:.2f} after" in of_b, "the larger of two p values is multiplied by 1"
 
 
-def test_a_difference_that_would_do_alone_may_not_do_among_several() -> None:
+def test_a_difference_significant_alone_may_not_be_after_correction() -> None:
     base = [0.51, 0.52, 0.50]
     a = group("A", base)
     b = group("B", [value + gain for value, gain in zip(base, (0.010, 0.0136, 0.0064), strict=True)])

@@ -39,7 +39,7 @@ def build_train(folder: Path, part_rows: int = 6) -> PartReport:
     return build_part(Chunk(split="train", start=0, stop=part_rows), job)
 
 
-def test_a_part_for_which_there_is_no_space_is_reported_and_removed(disk: Path) -> None:
+def test_a_part_that_does_not_fit_on_the_disk_is_reported_and_removed(disk: Path) -> None:
     whole = build_train(disk / "whole")
     shutil.rmtree(disk / "whole")
     for share in (0.0, 0.3, 0.9):
@@ -52,7 +52,7 @@ def test_a_part_for_which_there_is_no_space_is_reported_and_removed(disk: Path) 
     assert build_train(disk / "full").failure is None
 
 
-def test_the_error_names_folder_need_and_free_space_and_the_way_out(tmp_path: Path) -> None:
+def test_the_error_names_folder_needed_and_free_space_and_says_what_to_do(tmp_path: Path) -> None:
     progress = Progress(tmp_path / "store", tmp_path, total=200, samples=8, bytes=8_000_000)
     message = str(storage_error(progress, FULL))
     for expected in (
@@ -67,7 +67,7 @@ def test_the_error_names_folder_need_and_free_space_and_the_way_out(tmp_path: Pa
     assert "Needed: unknown" in str(storage_error(Progress(tmp_path / "a/b", tmp_path, total=200), FULL))
 
 
-def test_another_error_of_writing_is_named_as_what_it_is(tmp_path: Path) -> None:
+def test_other_write_errors_are_reported_with_their_reason(tmp_path: Path) -> None:
     denied = PermissionError(errno.EACCES, "Permission denied", "/data")
     with (
         pytest.raises(StorageError, match=r"--out .*store cannot be written: \[Errno 13\] Permission denied: '/data'"),

@@ -14,7 +14,7 @@ from tests.stores import build_store
 @pytest.mark.parametrize(
     ("count", "share", "size"), [(367, 0.1, 37), (6, 0.5, 3), (6, 0.01, 1), (6, 0.99, 5), (2, 0.5, 1)]
 )
-def test_a_share_is_held_out_never_none_and_never_all(count: int, share: float, size: int) -> None:
+def test_at_least_one_sample_is_held_out_and_never_all(count: int, share: float, size: int) -> None:
     chosen = held_out(count, share, 0)
     assert len(set(chosen)) == len(chosen) == size
     assert chosen == sorted(chosen)
@@ -22,13 +22,13 @@ def test_a_share_is_held_out_never_none_and_never_all(count: int, share: float, 
     assert chosen == held_out(count, share, 0)
 
 
-def test_another_seed_holds_out_others_and_about_evenly() -> None:
+def test_seeds_hold_out_different_samples_evenly() -> None:
     counts = np.bincount(np.concatenate([held_out(20, 0.2, seed) for seed in range(500)]), minlength=20)
     assert counts.sum() == 2000
     assert 70 < counts.min() <= counts.max() < 130  # 100 each, with a standard deviation of 9.
 
 
-def test_what_is_held_out_is_never_trained_on_and_nothing_is_lost(streets_store: Store) -> None:
+def test_every_sample_is_either_held_out_or_trained_on(streets_store: Store) -> None:
     data = DataConfig(val_share=0.4)
     whole = streets_store.split("train")
     trained, validated = training_samples(streets_store, data), validation_samples(streets_store, data)
@@ -42,7 +42,7 @@ def test_what_is_held_out_is_never_trained_on_and_nothing_is_lost(streets_store:
             np.testing.assert_array_equal(reader.read(index).image, there.image)
 
 
-def test_a_run_holds_out_nothing_unless_it_is_asked_to(streets_store: Store) -> None:
+def test_a_run_holds_out_nothing_by_default(streets_store: Store) -> None:
     readers = training_samples(streets_store, DataConfig()), validation_samples(streets_store, DataConfig())
     assert [reader.names for reader in readers if reader] == [
         streets_store.split(name).names for name in ("train", "val")
@@ -64,7 +64,7 @@ def test_one_sample_cannot_be_shared(tmp_path: Path) -> None:
         training_samples(store, DataConfig(val_share=0.5))
 
 
-def test_what_a_run_validates_on_is_said(streets_store: Store) -> None:
+def test_the_description_names_the_validation_samples(streets_store: Store) -> None:
     data = DataConfig(val_share=0.4, val_seed=3)
     assert describe_validation(data, validation_samples(streets_store, data)) == (
         "validating on 2 samples held out of split train (val_share 0.4, val_seed 3)"

@@ -38,12 +38,12 @@ def listed(folder: Path) -> list[str]:
     return [str(below(file, folder)) for file in files_below(folder)]
 
 
-def test_hidden_and_system_files_and_folders_are_no_data(tmp_path: Path) -> None:
+def test_hidden_and_system_files_and_folders_are_ignored(tmp_path: Path) -> None:
     touch(tmp_path, "a.png", "deep/b.PNG", *CLUTTER)
     assert listed(tmp_path) == ["a.png", "deep/b.PNG"]
 
 
-def test_clutter_is_no_data_on_an_object_store_either(remote: str) -> None:
+def test_clutter_is_ignored_on_an_object_store_too(remote: str) -> None:
     for name in ("a.png", "deep/b.png", *CLUTTER):
         (as_path(remote) / name).write_bytes(b"x")
     assert [str(below(file, as_path(remote))) for file in files_below(as_path(remote))] == ["a.png", "deep/b.png"]
@@ -60,7 +60,7 @@ def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:
     assert listed(tmp_path / "data/day") == ["a.png", "c.png", "night/b.png"]
 
 
-def test_a_link_to_nothing_is_named_or_listed_as_the_image_it_would_be(tmp_path: Path) -> None:
+def test_a_broken_link_is_an_error_or_is_listed_if_named_like_an_image(tmp_path: Path) -> None:
     touch(tmp_path, "a.png")
     (tmp_path / "b.png").symlink_to("gone.png")
     assert listed(tmp_path) == ["a.png", "b.png"]
@@ -87,9 +87,7 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pyte
         files_below(tmp_path)
 
 
-def test_a_folder_that_a_pattern_cannot_read_is_named_rather_than_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unreadable_folder_in_a_pattern_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, "day/a.png", "night/b.png", ".hidden/c.png", "d.png", "day/[1].png")
     found = [str(below(path, tmp_path)) for path in matching(tmp_path, "*/*.png")]
     assert found == ["day/[1].png", "day/a.png", "night/b.png"]
@@ -106,7 +104,7 @@ def test_a_folder_that_a_pattern_cannot_read_is_named_rather_than_left_out(
         list(matching(tmp_path, "*/*.png"))
 
 
-def test_a_folder_that_is_left_out_is_left_out_by_any_name(tmp_path: Path) -> None:
+def test_an_excluded_folder_is_excluded_under_any_name(tmp_path: Path) -> None:
     touch(tmp_path, "a.png", "out/label/a.png")
     (tmp_path / "link").symlink_to("out")
     assert [file.name for file in files_below(tmp_path, tmp_path / "out")] == ["a.png"]
@@ -114,14 +112,14 @@ def test_a_folder_that_is_left_out_is_left_out_by_any_name(tmp_path: Path) -> No
     assert files_below(tmp_path, tmp_path) == []
 
 
-def test_a_name_in_another_encoding_is_named_with_the_way_out(tmp_path: Path) -> None:
+def test_a_name_in_another_encoding_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode("道路_01".encode("gbk") + b".png")).write_bytes(b"x")
     with pytest.raises(InputError, match=r"\\xb5\\xc0.*_01\.png: this name is not UTF-8.*convmv -f GBK") as caught:
         files_below(tmp_path)
     str(caught.value).encode()
 
 
-def test_a_format_that_is_not_read_is_listed_unless_one_that_is_has_the_name(tmp_path: Path) -> None:
+def test_an_unsupported_image_is_listed_unless_a_supported_one_has_its_name(tmp_path: Path) -> None:
     touch(tmp_path, "a.heic", "b.npy", "b.jpg", "c.GIF", "notes.txt", "a.json")
     found = named_files(tmp_path, IMAGE_ENDINGS, DatasetError)
     assert {name: file.name for name, file in found.items()} == {"a": "a.heic", "b": "b.jpg", "c": "c.GIF"}

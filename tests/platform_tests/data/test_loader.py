@@ -40,7 +40,7 @@ def test_a_batch_larger_than_the_split_repeats_samples_evenly() -> None:
     assert sorted(Counter(order.ravel().tolist()).values()) == [2, 3, 3]
 
 
-def test_the_order_differs_from_epoch_to_epoch_and_is_the_same_again() -> None:
+def test_the_order_differs_between_epochs_and_is_reproducible() -> None:
     first, second = epoch_order(50, 5, 0, 0), epoch_order(50, 5, 0, 1)
     assert not np.array_equal(first, second)
     np.testing.assert_array_equal(first, epoch_order(50, 5, 0, 0))
@@ -141,7 +141,7 @@ def test_training_may_draw_wider_boundaries_than_the_store_has(
     assert wide.boundary.float().mean() > 2 * thin.boundary.float().mean()
 
 
-def test_loader_processes_without_room_in_shared_memory_are_refused(
+def test_loader_processes_that_do_not_fit_in_shared_memory_are_rejected(
     tiny_run: ExperimentConfig, streets_store: Store, tmp_path: Path
 ) -> None:
     batch = next(batches(streets_store.split("train"), tiny_run))
@@ -160,7 +160,7 @@ def test_loader_processes_without_room_in_shared_memory_are_refused(
         check_shared_memory(1, images, (height, width), tmp_path / "missing")
 
 
-def test_a_sample_that_fills_up_the_last_batch_is_augmented_anew(
+def test_a_sample_repeated_in_the_last_batch_is_augmented_differently(
     tiny_run: ExperimentConfig, streets_store: Store
 ) -> None:
     """Six samples in batches of 16: the step has each of them two or three times, and no crop twice."""

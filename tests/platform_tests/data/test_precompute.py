@@ -64,7 +64,7 @@ def test_every_format_becomes_a_store(tmp_path: Path, format_: str, write: Any, 
     assert open_store(tmp_path / "store", num_classes=classes).split("val").read(0).image.shape == (40, 60, 3)
 
 
-def test_streets_need_no_root_and_refuse_one(tmp_path: Path) -> None:
+def test_streets_need_no_root_and_reject_one(tmp_path: Path) -> None:
     config = PrecomputeConfig(format=TINY_STREETS, out=str(tmp_path / "store"))
     assert precompute(config).manifest.splits["train"].samples == 6
     with pytest.raises(DatasetError, match="streets is generated: remove --root"):
@@ -93,7 +93,7 @@ def test_an_unchanged_input_is_left_alone_and_a_changed_one_needs_overwrite(tmp_
     assert not leftovers(tmp_path)
 
 
-def test_a_damaged_store_is_never_called_unchanged_and_overwrite_builds_it_anew(tmp_path: Path) -> None:
+def test_a_damaged_store_is_never_reported_as_unchanged_and_overwrite_rebuilds_it(tmp_path: Path) -> None:
     root, out = write_camvid(tmp_path / "raw"), tmp_path / "store"
     manifest = build(root, out).manifest
     part = out / manifest.splits["train"].parts[0].file
@@ -134,7 +134,7 @@ def test_all_bad_samples_are_listed_in_one_error_and_nothing_is_left_behind(tmp_
     assert [path.name for path in tmp_path.iterdir()] == ["raw"]
 
 
-def test_skipped_samples_stand_in_the_manifest_with_their_reason(tmp_path: Path) -> None:
+def test_skipped_samples_are_in_the_manifest_with_their_reason(tmp_path: Path) -> None:
     root = write_camvid(tmp_path / "raw", frames=5)
     spoil(root)
     manifest = build(root, tmp_path / "store", on_bad_sample="skip").manifest
@@ -154,7 +154,7 @@ def test_a_long_list_of_bad_samples_is_cut_after_twenty_with_the_count(tmp_path:
         build(root, tmp_path / "store")
 
 
-def test_a_folder_that_is_no_store_is_never_overwritten(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_store_is_never_overwritten(tmp_path: Path) -> None:
     root, out = write_camvid(tmp_path / "raw"), tmp_path / "precious"
     out.mkdir()
     (out / "thesis.tex").write_text("ten years")
@@ -173,7 +173,7 @@ def test_a_folder_with_the_manifest_of_another_program_is_not_overwritten_either
     assert (tmp_path / "store/manifest.json").read_text() == '{"name": "my app"}'
 
 
-def test_an_interrupted_build_leaves_the_old_store_and_no_half_one(
+def test_an_interrupted_build_leaves_the_old_store_and_no_partial_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, out = write_camvid(tmp_path / "raw"), tmp_path / "store"
@@ -189,7 +189,9 @@ def test_an_interrupted_build_leaves_the_old_store_and_no_half_one(
     assert not leftovers(tmp_path)
 
 
-def test_a_store_on_an_object_store_is_replaced_at_once_and_its_old_parts_go(tmp_path: Path, remote: str) -> None:
+def test_a_store_on_an_object_store_is_replaced_atomically_and_its_old_parts_are_removed(
+    tmp_path: Path, remote: str
+) -> None:
     root, out = write_camvid(tmp_path / "raw", frames=5), as_path(remote)
 
     def parts_there() -> set[str]:
@@ -216,7 +218,7 @@ def test_a_store_on_an_object_store_is_replaced_at_once_and_its_old_parts_go(tmp
     assert parts_there() == {killed, *(part.file for of in second.splits.values() for part in of.parts)}
 
 
-def test_an_endpoint_that_fails_under_a_build_leaves_the_old_store(
+def test_an_endpoint_that_fails_during_a_build_leaves_the_old_store(
     tmp_path: Path, remote: str, s3: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = write_camvid(tmp_path / "raw")
@@ -248,7 +250,7 @@ def test_a_missing_root_is_an_error_before_anything_is_started(tmp_path: Path) -
         build(tmp_path / "nowhere", tmp_path / "store")
 
 
-def test_what_a_store_lacks_is_said_when_it_is_built_and_when_it_is_found(tmp_path: Path) -> None:
+def test_notices_are_shown_when_a_store_is_built_and_when_it_exists_already(tmp_path: Path) -> None:
     root = write_camvid(tmp_path / "raw", splits=("train", "test"))
     shutil.rmtree(root / "testannot")
     Image.fromarray(np.full((40, 60), 11, np.uint8)).save(root / "trainannot" / "0001TP_train000.png")

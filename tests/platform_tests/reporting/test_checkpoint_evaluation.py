@@ -53,7 +53,7 @@ def test_held_out_counts_the_samples_that_the_run_never_trained_on(
     assert "held-out, 2 frames" in found.page.read_text()
 
 
-def test_held_out_is_refused_where_something_of_it_was_trained_on(
+def test_held_out_is_rejected_if_a_model_was_trained_on_some_of_it(
     tmp_path: Path, tiny_run: ExperimentConfig, streets_store: Store
 ) -> None:
     tenth = checkpoint(tmp_path / "tenth", tiny_run, streets_store, val_share=0.1)
@@ -69,7 +69,7 @@ def test_held_out_is_refused_where_something_of_it_was_trained_on(
         evaluate(other, "held-out", tenth)
 
 
-def test_a_split_that_is_not_there_is_told_with_what_the_run_held_out(
+def test_the_error_for_a_missing_split_suggests_the_held_out_samples(
     tmp_path: Path, tiny_run: ExperimentConfig, streets_store: Store
 ) -> None:
     held = checkpoint(tmp_path / "a", tiny_run, streets_store, val_share=0.4)
@@ -77,14 +77,14 @@ def test_a_split_that_is_not_there_is_told_with_what_the_run_held_out(
         evaluate(streets_store, "dev", held)
 
 
-def test_of_one_model_the_best_median_and_worst_frames_are_chosen() -> None:
+def test_the_best_median_and_worst_frames_of_one_model_are_chosen() -> None:
     scores = [0.3, 0.9, math.nan, 0.1, 0.5]
     assert chosen_frames([scores]) == {"best frame": 1, "median frame": 4, "worst frame": 3}
     assert chosen_frames([[0.3]]) == {"worst frame": 0}
     assert chosen_frames([[math.nan]]) == {}
 
 
-def test_of_two_models_the_frames_where_each_is_ahead_are_chosen() -> None:
+def test_the_frames_where_each_of_two_models_is_ahead_are_chosen() -> None:
     assert chosen_frames([[0.3, 0.9, 0.5], [0.8, 0.2, 0.5]]) == {
         "most in favour of the first model": 1,
         "median difference": 2,
@@ -92,7 +92,7 @@ def test_of_two_models_the_frames_where_each_is_ahead_are_chosen() -> None:
     }
 
 
-def test_the_page_of_two_models_of_long_names_has_a_name_that_a_disk_takes(
+def test_the_page_of_two_models_with_long_names_has_a_valid_file_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -106,7 +106,7 @@ def test_the_page_of_two_models_of_long_names_has_a_name_that_a_disk_takes(
         page_path(config.model_copy(update={"report": str(tmp_path)}), names)
 
 
-def test_a_checkpoint_against_itself_and_a_page_that_cannot_be_are_refused_before_anything_is_counted(
+def test_a_checkpoint_against_itself_or_an_invalid_page_path_is_rejected_before_evaluation(
     tmp_path: Path, tiny_run: ExperimentConfig, streets_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

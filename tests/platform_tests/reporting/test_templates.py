@@ -15,7 +15,7 @@ def full(file: Path, content: bytes) -> int:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_a_page_that_a_full_disk_does_not_take_leaves_the_one_before_and_names_the_option(
+def test_a_full_disk_leaves_the_previous_page_and_the_error_names_the_option(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = tmp_path / "pages" / "page.html"

@@ -63,7 +63,7 @@ def test_a_missing_train_folder_is_named(root: Path) -> None:
 
 
 @pytest.mark.parametrize("emptied", [False, True])
-def test_a_split_without_labels_is_left_out_with_words_and_the_others_are_built(root: Path, emptied: bool) -> None:
+def test_a_split_without_labels_is_left_out_with_a_notice_and_the_others_are_built(root: Path, emptied: bool) -> None:
     write_camvid(root, splits=("test",))
     shutil.rmtree(root / "testannot")
     if emptied:
@@ -77,14 +77,14 @@ def test_a_split_without_labels_is_left_out_with_words_and_the_others_are_built(
     assert len(CamVid().samples(root, "val")) == 3
 
 
-def test_folders_that_look_like_a_split_of_another_name_are_left_out_with_words(root: Path) -> None:
+def test_folders_that_look_like_another_split_are_left_out_with_a_notice(root: Path) -> None:
     write_camvid(root, splits=("valid",))
     (root / "notes").mkdir()
     assert CamVid().describe(root).left_out == (f"{root}/valid is left out: the splits of camvid are train, val, test",)
 
 
 @pytest.mark.parametrize("part", ["val", "valannot", "train"])
-def test_a_folder_that_is_a_link_to_nothing_is_an_error_and_no_missing_split(root: Path, part: str) -> None:
+def test_a_folder_that_is_a_broken_link_is_an_error_and_not_a_missing_split(root: Path, part: str) -> None:
     for folder in (part, "valannot"):
         (root / folder).rename(root / f"{folder}-before") if (root / folder).is_dir() else None
         (root / folder).unlink(missing_ok=True)
@@ -93,7 +93,7 @@ def test_a_folder_that_is_a_link_to_nothing_is_an_error_and_no_missing_split(roo
         CamVid().describe(root)
 
 
-def test_a_folder_in_other_capitals_is_named_where_it_is_missed(root: Path) -> None:
+def test_the_error_suggests_a_folder_with_other_capitals(root: Path) -> None:
     (root / "train").rename(root / "Train")
     (root / "trainannot").rename(root / "Trainannot")
     with pytest.raises(DatasetError, match=r"camvid/train: the folder is missing; .*; there is Train: rename it$"):
@@ -102,7 +102,7 @@ def test_a_folder_in_other_capitals_is_named_where_it_is_missed(root: Path) -> N
         CamVid().describe(root.with_name("CamVid"))
 
 
-def test_training_labels_and_the_images_of_labels_must_be_there(root: Path) -> None:
+def test_training_labels_and_the_images_of_labels_are_required(root: Path) -> None:
     shutil.rmtree(root / "val")
     with pytest.raises(
         DatasetError, match=r"camvid/val: the folder is missing; split 'val' needs images for .*valannot"
@@ -120,7 +120,7 @@ def test_an_empty_image_folder_is_named(root: Path) -> None:
         CamVid().samples(root, "train")
 
 
-def test_labels_that_are_named_otherwise_than_all_images_are_told_once(root: Path) -> None:
+def test_labels_that_match_no_image_name_are_reported_once(root: Path) -> None:
     for file in (root / "trainannot").iterdir():
         file.rename(file.with_name(f"{file.stem}_mask.png"))
     with pytest.raises(
@@ -133,7 +133,7 @@ def test_labels_that_are_named_otherwise_than_all_images_are_told_once(root: Pat
     ("given", "message"),
     [(None, "pass the dataset's root folder"), ("nowhere", "is not a folder: pass"), ("a.zip", "is a file: unpack it")],
 )
-def test_a_root_that_is_no_folder_is_refused(tmp_path: Path, given: str | None, message: str) -> None:
+def test_a_root_that_is_not_a_folder_is_rejected(tmp_path: Path, given: str | None, message: str) -> None:
     (tmp_path / "a.zip").write_bytes(b"PK")
     with pytest.raises(DatasetError, match=f"^root: .*{message}"):
         CamVid().describe(tmp_path / given if given else None)
@@ -164,13 +164,13 @@ def test_16_bit_labels_keep_their_values(sample: FileSample) -> None:
     np.testing.assert_array_equal(read, label)
 
 
-def test_a_colour_label_is_refused(sample: FileSample) -> None:
+def test_a_colour_label_is_rejected(sample: FileSample) -> None:
     write_image(sample.label, random_image(np.random.default_rng(0)))
     with pytest.raises(BadSampleError, match=r"label\.png: the label has colours \(mode RGB\); labels must be"):
         sample.read()
 
 
-def test_a_grey_label_of_four_bits_is_refused_because_pillow_would_stretch_its_values(sample: FileSample) -> None:
+def test_a_four_bit_grey_label_is_rejected_because_pillow_would_stretch_its_values(sample: FileSample) -> None:
     data = bytearray(sample.label.read_bytes())
     data[24] = 4  # The bit depth in the PNG's header.
     sample.label.write_bytes(bytes(data))
@@ -178,7 +178,7 @@ def test_a_grey_label_of_four_bits_is_refused_because_pillow_would_stretch_its_v
         sample.read()
 
 
-def test_negative_label_values_are_refused(sample: FileSample, tmp_path: Path) -> None:
+def test_negative_label_values_are_rejected(sample: FileSample, tmp_path: Path) -> None:
     label = write_image(tmp_path / "label.tif", np.full((40, 60), -1, np.int32))
     with pytest.raises(BadSampleError, match=r"label\.tif: label values from -1 to -1; they must be 0\.\.65535"):
         FileSample("a", sample.image, label).read()
@@ -196,7 +196,7 @@ def test_an_alpha_channel_is_dropped(sample: FileSample) -> None:
     np.testing.assert_array_equal(sample.read()[0], pixels[..., :3])
 
 
-def test_a_16_bit_image_is_refused(sample: FileSample) -> None:
+def test_a_16_bit_image_is_rejected(sample: FileSample) -> None:
     write_image(sample.image, np.full((40, 60), 999, np.uint16))
     with pytest.raises(BadSampleError, match=r"a\.png: the image has 16 bits per channel; images have 8: convert it"):
         sample.read()
@@ -219,14 +219,14 @@ def test_an_empty_or_truncated_file_is_named(sample: FileSample, part: str, kept
 
 
 @pytest.mark.parametrize("part", ["image", "label"])
-def test_a_file_that_is_no_image_is_named(sample: FileSample, part: str) -> None:
+def test_a_file_that_is_not_an_image_is_named(sample: FileSample, part: str) -> None:
     path = {"image": sample.image, "label": sample.label}[part]
     path.write_bytes(b"version https://git-lfs.github.com/spec/v1")
     with pytest.raises(BadSampleError, match=f"{path.name}: the {part} cannot be decoded"):
         sample.read()
 
 
-def test_digest_follows_both_contents_and_neither_path(sample: FileSample, tmp_path: Path) -> None:
+def test_the_digest_depends_on_both_contents_and_neither_path(sample: FileSample, tmp_path: Path) -> None:
     first = sample.digest()
     shutil.copytree(tmp_path, tmp_path / "copy")
     moved = FileSample("b", tmp_path / "copy/a.png", tmp_path / "copy/label.png")
@@ -249,7 +249,7 @@ def test_remap_names_unknown_values_with_their_pixel_counts() -> None:
         remap(raw, {0: 0})
 
 
-def test_of_many_unknown_values_the_first_are_named_and_a_table_is_written_in_ranges() -> None:
+def test_the_first_of_many_unknown_values_are_listed_and_the_table_is_shown_as_ranges() -> None:
     raw = np.arange(1000, dtype=np.uint16).reshape(10, 100)
     table = dict.fromkeys((*range(20), 40, 255), 0)
     with pytest.raises(
@@ -270,7 +270,7 @@ def test_of_many_unknown_values_the_first_are_named_and_a_table_is_written_in_ra
         (("a", "b"), (RED, RED), {-1: 0}, "raw value -1"),
     ],
 )
-def test_a_contradictory_description_is_refused(
+def test_a_contradictory_description_is_rejected(
     classes: tuple[str, ...], colours: tuple[tuple[int, int, int], ...], table: dict[int, int], message: str
 ) -> None:
     with pytest.raises(DatasetError, match=message):

@@ -58,7 +58,7 @@ def test_ego_vehicle_and_other_unevaluated_ids_become_void(root: Path) -> None:
     assert (remap(raw, Cityscapes().describe(root).label_table) == IGNORE_INDEX).all()
 
 
-def test_test_is_no_split_because_its_labels_are_not_public(root: Path) -> None:
+def test_test_is_not_a_split_because_its_labels_are_not_public(root: Path) -> None:
     write_cityscapes(root, splits=("test",), cities=("berlin",))
     assert Cityscapes().describe(root).splits == ("train", "val")
     with pytest.raises(DatasetError, match=r"split: 'test' does not exist.*train, val"):
@@ -72,12 +72,12 @@ def test_a_missing_label_is_reported_with_the_path_where_it_should_lie(root: Pat
         Cityscapes().samples(root, "val")[3].read()
 
 
-def test_a_root_one_folder_too_deep_is_refused(root: Path) -> None:
+def test_a_root_one_folder_too_deep_is_rejected(root: Path) -> None:
     with pytest.raises(DatasetError, match=r"leftImg8bit/train: the folder is missing; root must be the folder that"):
         Cityscapes().describe(root / "leftImg8bit")
 
 
-def test_an_archive_that_was_not_unpacked_is_named(root: Path) -> None:
+def test_an_archive_that_was_not_unpacked_is_reported(root: Path) -> None:
     shutil.rmtree(root / "gtFine")
     with pytest.raises(DatasetError, match=r"gtFine: the folder is missing; unpack both archives"):
         Cityscapes().describe(root)
@@ -100,7 +100,7 @@ def test_endings_in_capitals_are_the_same_endings(root: Path) -> None:
     samples[0].read()
 
 
-def test_splits_without_fine_labels_are_left_out_with_words(root: Path) -> None:
+def test_splits_without_fine_labels_are_left_out_with_a_notice(root: Path) -> None:
     write_cityscapes(root, splits=("test", "train_extra"), cities=("berlin",))
     shutil.rmtree(root / "gtFine/val")
     described = Cityscapes().describe(root)

@@ -84,14 +84,14 @@ def test_an_image_is_read_as_pillow_turns_it_upright(tmp_path: Path, ending: str
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("ending", [".png", ".tif"])
-def test_a_label_with_an_orientation_of_its_own_is_turned_alike(tmp_path: Path, ending: str, orientation: int) -> None:
+def test_a_label_with_its_own_orientation_is_rotated_too(tmp_path: Path, ending: str, orientation: int) -> None:
     label = random_label(RNG, [0, 1, 2])
     path = with_orientation(tmp_path / f"a{ending}", label, orientation)
     np.testing.assert_array_equal(read_label(path), upright(label, orientation))
 
 
 @pytest.mark.parametrize("size", [(40, 60), (48, 48)])
-def test_a_photograph_stored_lying_and_labelled_upright_is_aligned(tmp_path: Path, size: tuple[int, int]) -> None:
+def test_a_rotated_photograph_is_aligned_with_its_upright_label(tmp_path: Path, size: tuple[int, int]) -> None:
     scene = np.kron(RNG.integers(0, 256, (size[0] // 4, size[1] // 4, 3), dtype=np.uint8), np.ones((4, 4, 1), np.uint8))
     image = with_orientation(tmp_path / "a.png", np.ascontiguousarray(np.rot90(scene)), 6)
     label = write_image(tmp_path / "label.png", scene[..., 0])
@@ -100,14 +100,14 @@ def test_a_photograph_stored_lying_and_labelled_upright_is_aligned(tmp_path: Pat
     np.testing.assert_array_equal(raw, read[..., 0])
 
 
-def test_a_label_of_the_picture_as_stored_is_refused_with_both_sizes_and_the_reason(tmp_path: Path) -> None:
+def test_a_label_of_the_unrotated_picture_is_rejected_with_both_sizes_and_the_reason(tmp_path: Path) -> None:
     image = with_orientation(tmp_path / "a.png", random_image(RNG), 6)
     label = write_image(tmp_path / "label.png", np.zeros((40, 60), np.uint8))
     with pytest.raises(BadSampleError, match=r"a\.png is 40x60 but .*label\.png is 60x40 .*EXIF orientation.*exiftool"):
         FileSample("a", image, label).read()
 
 
-def test_the_digest_of_a_turned_image_is_another_than_that_of_stores_which_did_not_turn_it(tmp_path: Path) -> None:
+def test_the_digest_of_a_rotated_image_differs_from_that_of_older_stores(tmp_path: Path) -> None:
     label = write_image(tmp_path / "label.png", np.zeros((40, 60), np.uint8))
     for orientation in (1, 6):
         image = with_orientation(tmp_path / "a.png", random_image(RNG), orientation)
@@ -128,7 +128,7 @@ def test_the_digest_of_a_turned_image_is_another_than_that_of_stores_which_did_n
         (2, 8, 1, (), r"2 bands of 8-bit unsigned integers"),
     ],
 )
-def test_a_tiff_that_is_no_picture_is_refused_with_its_bands_and_type(
+def test_a_tiff_with_other_bands_or_types_is_rejected_with_both_named(
     tmp_path: Path, bands: int, bits: int, kind: int, extra: tuple[int, ...], message: str
 ) -> None:
     path = tiff(tmp_path / "a.tif", bands, bits, kind, extra)
@@ -141,7 +141,7 @@ def test_grey_rgb_and_declared_alpha_are_read(tmp_path: Path, bands: int, extra:
     assert read_image(tiff(tmp_path / "a.tif", bands, extra=extra)).shape == (4, 5, 3)
 
 
-def test_several_pages_are_refused_and_smaller_copies_are_not(tmp_path: Path) -> None:
+def test_several_pages_are_rejected_and_smaller_copies_are_not(tmp_path: Path) -> None:
     with pytest.raises(BadSampleError, match=r"a\.tif: the image is a TIFF of 3 pages; a file must have one"):
         read_image(tiff(tmp_path / "a.tif", 3, pages=3))
     with pytest.raises(BadSampleError, match=r"b\.tif: the label is a TIFF of 2 pages"):
@@ -169,7 +169,7 @@ def test_label_tiffs_of_floats_or_bands_are_named(tmp_path: Path) -> None:
         ({"compression": 7}, r"a TIFF compressed as JPEG, which changes values"),
     ],
 )
-def test_a_label_tiff_whose_values_would_change_on_reading_is_refused(
+def test_a_label_tiff_whose_values_would_change_on_reading_is_rejected(
     tmp_path: Path, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(BadSampleError, match=rf"a\.tif: the label is {message}"):
@@ -177,7 +177,7 @@ def test_a_label_tiff_whose_values_would_change_on_reading_is_refused(
 
 
 @pytest.mark.parametrize(("colours", "name", "bands"), [(5, "CMYK", 4), (8, "CIELab", 3)])
-def test_a_tiff_of_other_colours_than_rgb_is_refused_by_their_name(
+def test_a_tiff_in_another_colour_space_is_rejected_with_its_name(
     tmp_path: Path, colours: int, name: str, bands: int
 ) -> None:
     message = rf"{bands} bands of 8-bit unsigned integers \({name}\); images have .* magick IN -colorspace sRGB OUT"
@@ -185,14 +185,14 @@ def test_a_tiff_of_other_colours_than_rgb_is_refused_by_their_name(
         read_image(tiff(tmp_path / "a.tif", bands, photometric=colours))
 
 
-def test_three_bands_that_a_tiff_calls_grey_are_refused_rather_than_read_as_the_first(tmp_path: Path) -> None:
+def test_three_bands_declared_as_grey_are_rejected(tmp_path: Path) -> None:
     for bands, extra in ((3, (0, 0)), (3, ()), (4, (0, 0, 2))):
         with pytest.raises(BadSampleError, match=r"8-bit unsigned integers that the file declares as grey; .*=RGB"):
             read_image(tiff(tmp_path / "a.tif", bands, extra=extra, photometric=1))
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_the_alpha_of_a_tiff_is_dropped_and_not_multiplied_with(tmp_path: Path, orientation: int) -> None:
+def test_the_alpha_of_a_tiff_is_dropped_without_multiplying_by_it(tmp_path: Path, orientation: int) -> None:
     pixels = random_image(RNG)
     rgba = Image.fromarray(np.dstack([pixels, random_label(RNG, [0, 128, 255])]))
     rgba.save(tmp_path / "a.tif", tiffinfo={0x112: orientation})
@@ -200,33 +200,33 @@ def test_the_alpha_of_a_tiff_is_dropped_and_not_multiplied_with(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("ending", [".png", ".webp"])
-def test_an_animation_is_refused_rather_than_cut_to_its_first_picture(tmp_path: Path, ending: str) -> None:
+def test_an_animation_is_rejected(tmp_path: Path, ending: str) -> None:
     first, second = (Image.fromarray(random_image(RNG)) for _ in range(2))
     first.save(tmp_path / f"a{ending}", save_all=True, append_images=[second])
     with pytest.raises(BadSampleError, match=rf"a\{ending}: the image is animated; a file must hold one picture"):
         read_image(tmp_path / f"a{ending}")
 
 
-def test_the_preview_in_a_cameras_raw_file_is_not_taken_for_the_photograph(tmp_path: Path) -> None:
+def test_a_raw_camera_file_is_rejected_because_only_its_preview_could_be_read(tmp_path: Path) -> None:
     Image.fromarray(random_image(RNG)).save(tmp_path / "a.tif", tiffinfo={254: 1})
     path = (tmp_path / "a.tif").rename(tmp_path / "a.NEF")
     with pytest.raises(BadSampleError, match=r"a\.NEF: a raw camera file; only its preview could be read"):
         read_image(path)
 
 
-def test_a_link_to_a_file_that_was_not_fetched_is_named_with_where_it_leads(tmp_path: Path) -> None:
+def test_a_link_to_a_file_that_was_not_fetched_is_named_with_its_target(tmp_path: Path) -> None:
     (tmp_path / "a.png").symlink_to(".git/annex/objects/a.png")
     with pytest.raises(BadSampleError, match=r"a\.png, a link to \.git/annex/objects/a\.png: the file is missing$"):
         read_image(tmp_path / "a.png")
 
 
-def test_a_folder_named_like_an_image_is_said_to_be_one_once(tmp_path: Path) -> None:
+def test_a_folder_named_like_an_image_is_reported_once_as_a_folder(tmp_path: Path) -> None:
     with pytest.raises(BadSampleError, match=rf"^{tmp_path}: the file cannot be read \(Is a directory\)$"):
         read_image(tmp_path)
 
 
 @pytest.mark.parametrize(("ending", "kind"), [(".jpg", "a JPEG"), (".webp", "a WebP")])
-def test_labels_of_lossy_formats_are_refused_with_the_true_reason(tmp_path: Path, ending: str, kind: str) -> None:
+def test_labels_in_lossy_formats_are_rejected_with_the_true_reason(tmp_path: Path, ending: str, kind: str) -> None:
     root = write_folder(tmp_path)
     for path in list((root / "labels").rglob("*.png")):
         write_image(path.with_suffix(ending), np.asarray(Image.open(path)))
@@ -238,7 +238,7 @@ def test_labels_of_lossy_formats_are_refused_with_the_true_reason(tmp_path: Path
         Folder().samples(root, "train")
 
 
-def test_a_lossless_webp_is_refused_for_its_colours_and_not_as_lossy(tmp_path: Path) -> None:
+def test_a_lossless_webp_label_is_rejected_for_its_colours_and_not_as_lossy(tmp_path: Path) -> None:
     Image.fromarray(random_label(RNG, [0, 1])).save(tmp_path / "a.webp", lossless=True)
     with pytest.raises(BadSampleError, match=r"a\.webp: the label has colours \(mode RGB\)"):
         read_label(tmp_path / "a.webp")
@@ -258,7 +258,7 @@ def test_one_jpeg_among_the_labels_is_a_bad_sample_by_whatever_name(tmp_path: Pa
     samples[2].read()
 
 
-def test_other_label_files_are_named_for_what_they_are(tmp_path: Path) -> None:
+def test_other_label_files_are_reported_with_their_type(tmp_path: Path) -> None:
     root = write_folder(tmp_path)
     for path in list((root / "labels/train").iterdir()):
         np.save(path.with_suffix(".npy"), np.asarray(Image.open(path)))
@@ -279,7 +279,7 @@ def test_other_label_files_are_named_for_what_they_are(tmp_path: Path) -> None:
         (b"<!DOCTYPE html>", "XML or HTML"),
     ],
 )
-def test_what_is_no_image_is_named_for_what_it_is(tmp_path: Path, begin: bytes, kind: str) -> None:
+def test_files_that_are_not_images_are_reported_with_their_type(tmp_path: Path, begin: bytes, kind: str) -> None:
     (tmp_path / "a.png").write_bytes(begin + bytes(200))
     for read, what in ((read_image, "image"), (read_label, "label")):
         with pytest.raises(
@@ -289,7 +289,7 @@ def test_what_is_no_image_is_named_for_what_it_is(tmp_path: Path, begin: bytes, 
 
 
 @pytest.mark.parametrize(("begin", "kind"), [(b"\x00\x01", "of another type"), (b"\x89PNG\r\n\x1a\n", "a PNG")])
-def test_what_should_be_an_image_and_has_no_header_is_damaged(tmp_path: Path, begin: bytes, kind: str) -> None:
+def test_an_image_file_without_a_header_is_reported_as_damaged(tmp_path: Path, begin: bytes, kind: str) -> None:
     (tmp_path / "a.png").write_bytes(begin + bytes(200))
     with pytest.raises(BadSampleError, match=rf"cannot be decoded: no header .*; it is {kind}, truncated or damaged"):
         read_image(tmp_path / "a.png")

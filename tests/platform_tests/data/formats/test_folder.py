@@ -70,20 +70,20 @@ def test_a_wrong_line_of_a_list_is_named(tmp_path: Path, text: str, message: str
         Folder().samples(tmp_path, "train")
 
 
-def test_both_layouts_at_once_are_refused(tmp_path: Path) -> None:
+def test_both_layouts_at_once_are_rejected(tmp_path: Path) -> None:
     write_folder(tmp_path)
     (tmp_path / "val.txt").write_text("a\n")
     with pytest.raises(DatasetError, match=r"val\.txt and .*images/train both exist.*remove the lists or move"):
         Folder().describe(tmp_path)
 
 
-def test_neither_layout_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_either_layout_is_rejected(tmp_path: Path) -> None:
     write_folder(tmp_path, splits=("val",))
     with pytest.raises(DatasetError, match=r"no split `train`; create images/train/ .*; there is val: rename"):
         Folder().describe(tmp_path)
 
 
-def test_an_image_beside_the_split_folders_is_refused(tmp_path: Path) -> None:
+def test_an_image_beside_the_split_folders_is_rejected(tmp_path: Path) -> None:
     write_folder(tmp_path)
     write_image(tmp_path / "images/stray.png", random_image(np.random.default_rng(0)))
     with pytest.raises(DatasetError, match=r"stray\.png: this image is in no split"):
@@ -98,7 +98,7 @@ def test_a_missing_folder_is_named(tmp_path: Path, part: str) -> None:
         Folder().describe(tmp_path)
 
 
-def test_a_split_without_labels_is_left_out_with_words(tmp_path: Path) -> None:
+def test_a_split_without_labels_is_left_out_with_a_notice(tmp_path: Path) -> None:
     write_folder(tmp_path, splits=("train", "val", "test"))
     shutil.rmtree(tmp_path / "labels/test")
     described = Folder().describe(tmp_path)
@@ -108,7 +108,7 @@ def test_a_split_without_labels_is_left_out_with_words(tmp_path: Path) -> None:
     )
 
 
-def test_images_in_no_list_and_lists_of_other_names_are_left_out_with_words(tmp_path: Path) -> None:
+def test_images_in_no_list_and_lists_with_other_names_are_left_out_with_a_notice(tmp_path: Path) -> None:
     write_folder(tmp_path, splits=("train", "val"), frames=5, lists=True)
     (tmp_path / "val.txt").rename(tmp_path / "valid.txt")
     assert Folder().describe(tmp_path).left_out == (
@@ -117,7 +117,7 @@ def test_images_in_no_list_and_lists_of_other_names_are_left_out_with_words(tmp_
     )
 
 
-def test_a_listed_split_without_labels_is_left_out_with_words_and_training_needs_them(tmp_path: Path) -> None:
+def test_a_listed_split_without_labels_is_left_out_with_a_notice_and_train_needs_labels(tmp_path: Path) -> None:
     write_folder(tmp_path, splits=("train", "val", "test"), lists=True)
     for path in (tmp_path / "labels").glob("test*"):
         path.unlink()
@@ -141,13 +141,13 @@ def test_names_with_a_hash_or_spaces_are_found_in_lists_beside_comments(tmp_path
 
 
 @pytest.mark.parametrize("name", ["held-out", "None", "-x", "a\\b", "a\nb"])
-def test_a_name_that_no_split_can_have_is_refused_before_anything_is_built(tmp_path: Path, name: str) -> None:
+def test_an_invalid_split_name_is_rejected_before_anything_is_built(tmp_path: Path, name: str) -> None:
     write_folder(tmp_path, splits=("train", name))
     with pytest.raises(DatasetError, match=r"is not a valid split name: rename the folder, without a backslash"):
         Folder().describe(tmp_path)
 
 
-def test_folders_without_images_and_labels_are_no_split(tmp_path: Path) -> None:
+def test_folders_without_images_and_labels_are_not_splits(tmp_path: Path) -> None:
     write_folder(tmp_path)
     for name in ("images/empty", "labels/empty", "labels/only", "images/alone"):
         (tmp_path / name).mkdir()
@@ -159,14 +159,14 @@ def test_folders_without_images_and_labels_are_no_split(tmp_path: Path) -> None:
     ("there", "missing"),
     [("Images", "images"), ("label", "labels"), ("classes.yml", "classes.yaml"), ("images/Val", "images/val")],
 )
-def test_what_lies_there_under_nearly_the_name_is_named(tmp_path: Path, there: str, missing: str) -> None:
+def test_the_error_suggests_an_existing_folder_with_a_similar_name(tmp_path: Path, there: str, missing: str) -> None:
     write_folder(tmp_path)
     (tmp_path / missing).rename(tmp_path / there)
     with pytest.raises(DatasetError, match=rf"the (file|folder) is missing.*; there is {Path(there).name}: rename it$"):
         Folder().describe(tmp_path)
 
 
-def test_a_split_whose_folder_or_list_is_a_link_to_nothing_is_an_error(tmp_path: Path) -> None:
+def test_a_split_whose_folder_or_list_is_a_broken_link_is_an_error(tmp_path: Path) -> None:
     write_folder(tmp_path / "folders")
     shutil.rmtree(tmp_path / "folders/labels/val")
     (tmp_path / "folders/labels/val").symlink_to("unmounted")
@@ -178,7 +178,7 @@ def test_a_split_whose_folder_or_list_is_a_link_to_nothing_is_an_error(tmp_path:
             Folder().describe(tmp_path / layout)
 
 
-def test_a_split_named_in_another_encoding_is_named_with_the_way_out(tmp_path: Path) -> None:
+def test_a_split_name_in_another_encoding_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
     write_folder(tmp_path)
     for part in ("images", "labels"):
         (tmp_path / part / "val").rename(tmp_path / part / os.fsdecode(b"\xb5\xc0"))
@@ -213,7 +213,7 @@ def test_accents_that_macos_decomposed_find_their_label_and_their_line(tmp_path:
 
 
 @pytest.mark.parametrize(("part", "ending"), [("images", ".jpg"), ("labels", ".bmp")])
-def test_two_files_of_one_stem_are_refused(tmp_path: Path, part: str, ending: str) -> None:
+def test_two_files_with_the_same_stem_are_rejected(tmp_path: Path, part: str, ending: str) -> None:
     write_folder(tmp_path)
     twin = tmp_path / part / f"train/train_0{ending}"
     write_image(twin, np.zeros((40, 60), np.uint8))
@@ -249,7 +249,7 @@ def test_a_table_joins_raw_values_into_classes_and_void(tmp_path: Path) -> None:
     np.testing.assert_array_equal(remap(raw, table), [[0, 0, 1, IGNORE_INDEX, IGNORE_INDEX]])
 
 
-def test_255_is_a_class_where_the_table_says_so(tmp_path: Path) -> None:
+def test_255_is_a_class_if_the_table_says_so(tmp_path: Path) -> None:
     (write_folder(tmp_path) / "classes.yaml").write_text(
         "classes: [floor, wall]\nlabels: {255: wall, 1: floor, 0: void}\n"
     )

@@ -25,7 +25,7 @@ def test_each_split_has_as_many_scenes_as_asked_for_sorted_by_name() -> None:
     assert names == sorted(set(names))
 
 
-def test_streets_read_no_root_and_refuse_unknown_splits() -> None:
+def test_streets_need_no_root_and_reject_unknown_splits() -> None:
     assert Streets.needs_root is False
     assert Streets().describe(None) == Streets().describe(Path("/nowhere"))
     with pytest.raises(DatasetError, match="split: 'dev' does not exist in streets; the splits are train, val, test"):
@@ -33,7 +33,7 @@ def test_streets_read_no_root_and_refuse_unknown_splits() -> None:
 
 
 @pytest.mark.parametrize("field", ["height", "width", "train"])
-def test_settings_out_of_range_are_refused(field: str) -> None:
+def test_settings_out_of_range_are_rejected(field: str) -> None:
     with pytest.raises(ValidationError, match=field):
         Streets.model_validate({field: 0})
 
@@ -123,7 +123,7 @@ def test_image_and_label_are_aligned() -> None:
     assert np.mean(at) > 1.5 * np.mean(beside)
 
 
-def test_many_strong_edges_are_no_boundary_and_some_boundaries_are_weak() -> None:
+def test_many_strong_edges_are_not_boundaries_and_some_boundaries_are_weak() -> None:
     strong_inside, weak_boundary = [], []
     for sample in Streets().samples(None, "val")[:12]:
         image, label = sample.read()

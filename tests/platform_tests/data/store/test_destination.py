@@ -13,9 +13,7 @@ from gscnn_platform.data.store.destination import LocalDestination, check_writab
 from gscnn_platform.data.store.manifest import MANIFEST
 
 
-def test_a_store_behind_a_link_is_written_where_the_link_leads_and_the_link_stays(
-    tmp_path: Path, streets_store: Store
-) -> None:
+def test_a_store_at_a_link_is_written_to_its_target_and_the_link_stays(tmp_path: Path, streets_store: Store) -> None:
     for folder in ("large/store", "home"):
         (tmp_path / folder).mkdir(parents=True)
     link = tmp_path / "home/store"
@@ -31,7 +29,7 @@ def test_a_store_behind_a_link_is_written_where_the_link_leads_and_the_link_stay
     assert [path.name for path in (tmp_path / "large").iterdir()] == ["store"]
 
 
-def test_a_volume_is_refused_before_anything_is_read_and_a_folder_in_it_is_taken(
+def test_a_mounted_volume_is_rejected_before_anything_is_read_but_a_folder_in_it_works(
     small_disk: Callable[[int], Path],
 ) -> None:
     volume = small_disk(1)
@@ -42,14 +40,14 @@ def test_a_volume_is_refused_before_anything_is_read_and_a_folder_in_it_is_taken
     assert LocalDestination(volume / "store").folder.parent == volume
 
 
-def test_a_folder_that_cannot_be_renamed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_renamed_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "store").mkdir()
     monkeypatch.setattr(machine, "can_write", lambda folder: folder != tmp_path)
     with pytest.raises(StorageError, match=rf"store lies in {tmp_path}, which cannot be written, so a store cannot"):
         check_writable(tmp_path / "store")
 
 
-def test_a_link_to_a_disk_that_is_not_mounted_is_refused(tmp_path: Path) -> None:
+def test_a_link_to_a_disk_that_is_not_mounted_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "store").symlink_to(tmp_path / "unmounted/store")
     with pytest.raises(InputError, match=r"store: a link to .*unmounted/store, which does not exist"):
         check_writable(tmp_path / "store")

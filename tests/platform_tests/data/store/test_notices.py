@@ -21,7 +21,7 @@ from tests.layouts import write_folder, write_image
 from tests.stores import build_store, edit_manifest
 
 
-def test_a_whole_store_needs_no_word(streets_store: Store) -> None:
+def test_a_store_that_lacks_nothing_has_no_notices(streets_store: Store) -> None:
     assert notices(streets_store.manifest) == ()
 
 
@@ -59,14 +59,14 @@ def test_labels_that_are_void_everywhere_are_counted_by_split(tmp_path: Path) ->
     assert build_part(Chunk(split="train", start=0, stop=3), job).all_void == 2
 
 
-def test_turned_images_are_counted_and_others_need_no_word() -> None:
+def test_rotated_images_are_counted_in_a_notice() -> None:
     assert list(turned_notice(0)) == []
     assert list(turned_notice(3)) == [
         "3 samples are rotated upright by their EXIF orientation; their labels must be upright as well"
     ]
 
 
-def test_a_store_of_one_class_from_before_is_told_what_to_do_rather_than_a_setting_that_is_refused(
+def test_an_older_store_of_one_class_gets_advice_that_works(
     tmp_path: Path,
 ) -> None:
     build_store(tmp_path / "store", Folder(), write_folder(tmp_path / "raw"))
@@ -80,7 +80,7 @@ def test_a_store_of_one_class_from_before_is_told_what_to_do_rather_than_a_setti
         open_store(tmp_path / "store", num_classes=11)
 
 
-def test_masks_of_0_and_255_without_a_table_are_told(tmp_path: Path) -> None:
+def test_masks_of_0_and_255_without_a_table_get_a_notice(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "raw", classes={"classes": ["background", "road"]})
     for path in (root / "labels").rglob("*.png"):
         write_image(path, np.pad(np.zeros((40, 30), np.uint8), ((0, 0), (0, 30)), constant_values=255))

@@ -75,7 +75,7 @@ def all_of(store: Store) -> set[str]:
 
 
 @pytest.mark.parametrize(("room", "cached"), [(1.0, 3), (0.0, 0), (0.00004, 1)])
-def test_a_remote_store_is_the_local_one_however_much_of_it_has_room(
+def test_a_remote_store_equals_the_local_one_however_much_of_it_is_cached(
     uri: str, parts_of_two: Store, cache: Path, room: float, cached: int
 ) -> None:
     if cached == 1:
@@ -86,7 +86,7 @@ def test_a_remote_store_is_the_local_one_however_much_of_it_has_room(
     assert_same(reader, parts_of_two.split("train"))
 
 
-def test_a_row_that_is_read_remotely_is_one_request_for_what_is_asked(uri: str, s3: Endpoint) -> None:
+def test_reading_a_remote_row_is_one_request_for_the_requested_columns(uri: str, s3: Endpoint) -> None:
     reader = open_with(uri, 0).split("train")
     for index in range(len(reader)):
         reader.read(index)  # Opens the parts.
@@ -101,7 +101,7 @@ def test_a_row_that_is_read_remotely_is_one_request_for_what_is_asked(uri: str, 
 
 
 @pytest.mark.parametrize("processes", [0, 2])
-def test_batches_of_a_remote_store_are_those_of_the_local_one(
+def test_batches_of_a_remote_store_equal_those_of_the_local_one(
     uri: str, parts_of_two: Store, tiny_run: ExperimentConfig, processes: int
 ) -> None:
     config = with_overrides(tiny_run, {"data.loader_processes": processes, "data.cache.gigabytes": 0})
@@ -128,7 +128,7 @@ def test_a_part_is_fetched_once_for_all_processes_of_a_node_and_all_runs(uri: st
         assert part_cache.fetch(*fetch) == files[0]
 
 
-def test_other_stores_make_way_the_longest_unused_first_and_the_stores_own_parts_never(uri: str, cache: Path) -> None:
+def test_parts_of_other_stores_are_evicted_least_recently_used_first_and_own_parts_never(uri: str, cache: Path) -> None:
     store = open_with(uri, 1)
     parts = parts_of(store)
     size = max(part.bytes for _, part in parts)
@@ -145,7 +145,7 @@ def test_other_stores_make_way_the_longest_unused_first_and_the_stores_own_parts
 
 
 @pytest.mark.parametrize("position", [300, -20])
-def test_a_copy_that_went_bad_is_not_trained_on_and_is_replaced(
+def test_a_damaged_copy_is_not_trained_on_and_is_replaced(
     uri: str, parts_of_two: Store, cache: Path, position: int
 ) -> None:
     open_with(uri, 1).split("train")
@@ -157,9 +157,7 @@ def test_a_copy_that_went_bad_is_not_trained_on_and_is_replaced(
     assert not any(isinstance(file, RemotePath) for file in next_run.files)
 
 
-def test_a_copy_that_makes_way_under_a_reader_is_read_from_the_store(
-    uri: str, parts_of_two: Store, cache: Path
-) -> None:
+def test_a_copy_evicted_while_it_is_read_is_read_from_the_store(uri: str, parts_of_two: Store, cache: Path) -> None:
     reader = open_with(uri, 1).split("train")
     reader._opened.clear()
     for copy in cache.glob("*.parquet"):
@@ -167,7 +165,7 @@ def test_a_copy_that_makes_way_under_a_reader_is_read_from_the_store(
     assert_same(reader, parts_of_two.split("train"))
 
 
-def test_a_part_that_rots_in_the_store_is_an_error_that_names_it(parts_of_two: Store, uri: str, tmp_path: Path) -> None:
+def test_a_part_damaged_in_the_store_is_an_error_that_names_it(parts_of_two: Store, uri: str, tmp_path: Path) -> None:
     place, part = parts_of(open_store(uri))[1]
     copy = tmp_path / "copy"
     copy.write_bytes(place.read_bytes())
@@ -189,9 +187,7 @@ def test_a_part_that_rots_in_the_store_is_an_error_that_names_it(parts_of_two: S
         open_store(uri)
 
 
-def test_a_connection_that_breaks_while_a_part_is_fetched_costs_nothing_but_time(
-    uri: str, parts_of_two: Store, s3: Endpoint
-) -> None:
+def test_a_connection_that_breaks_during_a_fetch_is_retried(uri: str, parts_of_two: Store, s3: Endpoint) -> None:
     store = open_with(uri, 1)
     s3.cut_after, s3.cuts = 10_000, 2
     assert_same(store.split("train"), parts_of_two.split("train"))
@@ -202,7 +198,7 @@ def test_a_connection_that_breaks_while_a_part_is_fetched_costs_nothing_but_time
     assert s3.cuts == 0
 
 
-def test_an_endpoint_that_fails_for_a_while_is_waited_for(uri: str, parts_of_two: Store, s3: Endpoint) -> None:
+def test_an_endpoint_that_fails_for_a_while_is_retried(uri: str, parts_of_two: Store, s3: Endpoint) -> None:
     reader = open_with(uri, 0).split("train")
     s3.mode = Mode.REFUSE
     threading.Timer(7, s3.recover).start()
@@ -212,7 +208,7 @@ def test_an_endpoint_that_fails_for_a_while_is_waited_for(uri: str, parts_of_two
 @pytest.mark.parametrize(
     ("format_", "write"), [("camvid", write_camvid), ("cityscapes", write_cityscapes), ("folder", write_folder)]
 )
-def test_a_raw_dataset_on_the_endpoint_is_the_local_one(
+def test_a_raw_dataset_on_the_endpoint_gives_the_same_store_as_a_local_one(
     tmp_path: Path, remote: str, format_: str, write: Callable[[AnyPath], AnyPath]
 ) -> None:
     here, there = write(tmp_path / "raw"), write(as_path(remote))
@@ -232,7 +228,7 @@ def test_an_endpoint_that_does_not_answer_is_an_error_that_names_the_store(uri: 
         open_store(uri)
 
 
-def test_a_store_that_is_gone_for_good_while_it_is_read_is_said_to_be_out_of_reach_and_not_damaged(
+def test_a_store_that_becomes_unreachable_is_not_reported_as_damaged(
     uri: str, s3: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(remote_errors, "FIRST_PAUSE", 1000.0)
@@ -245,7 +241,7 @@ def test_a_store_that_is_gone_for_good_while_it_is_read_is_said_to_be_out_of_rea
 
 
 @pytest.mark.parametrize("known_before", [True, False])
-def test_a_disk_that_is_full_ends_nothing(
+def test_a_full_disk_stops_only_the_caching(
     uri: str,
     parts_of_two: Store,
     small_disk: Callable[[int], Path],
@@ -266,7 +262,7 @@ def test_a_disk_that_is_full_ends_nothing(
     assert not list((disk / "cache").glob("*.partial"))
 
 
-def test_a_cache_that_cannot_be_made_is_an_error_with_the_way_out(uri: str, tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_created_is_an_error_that_says_what_to_do(uri: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     config = DataConfig(cache=CacheConfig(folder=str(tmp_path / "file" / "cache")))
     with pytest.raises(StoreError, match=r"data.cache.folder .* cannot be created: .* --data.cache.gigabytes 0"):

@@ -37,20 +37,20 @@ def test_a_reader_works_after_pickling_as_loader_processes_need(streets_store: S
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(reader)).read(1).image, expected)
 
 
-def test_the_fingerprint_depends_on_settings_and_not_on_the_place(streets_store: Store, tmp_path: Path) -> None:
+def test_the_fingerprint_depends_on_settings_and_not_on_the_path(streets_store: Store, tmp_path: Path) -> None:
     again = build_store(tmp_path / "elsewhere")
     other = build_store(tmp_path / "other", edges=EdgeConfig(radius=3))
     assert again.manifest.fingerprint == streets_store.manifest.fingerprint != other.manifest.fingerprint
 
 
-def test_a_folder_without_manifest_is_no_store(tmp_path: Path) -> None:
+def test_a_folder_without_manifest_is_not_a_store(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"has no manifest.json.*python -m jobs.precompute"):
         open_store(tmp_path)
     with pytest.raises(StoreError, match="no such folder"):
         open_store(tmp_path / "nowhere")
 
 
-def test_a_folder_that_is_near_a_store_or_another_one_gets_advice_that_does_no_harm(copy: Path) -> None:
+def test_a_folder_near_a_store_or_of_another_program_gets_harmless_advice(copy: Path) -> None:
     for folder, message in (
         (copy / "train", rf"train is a folder of a store: name the store, {copy}$"),
         (copy / MANIFEST, rf"{MANIFEST} is not a store, it is a file: name the folder that jobs.precompute wrote$"),
@@ -62,13 +62,13 @@ def test_a_folder_that_is_near_a_store_or_another_one_gets_advice_that_does_no_h
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", "null", '{"name": "my app", "icons": []}'])
-def test_the_manifest_of_another_program_is_no_damaged_store(copy: Path, content: str) -> None:
+def test_the_manifest_of_another_program_is_not_a_damaged_store(copy: Path, content: str) -> None:
     (copy / MANIFEST).write_text(content)
     with pytest.raises(NoStoreError, match=rf"{MANIFEST} belongs to another program, and {copy} is not a store"):
         open_store(copy)
 
 
-def test_a_manifest_that_lacks_a_field_is_told_in_a_line(copy: Path) -> None:
+def test_a_manifest_without_a_field_is_reported_in_one_line(copy: Path) -> None:
     edit_manifest(copy, lambda content: content["identity"].pop("label_table"))
     with pytest.raises(
         StoreError, match=rf"{MANIFEST} is not a manifest: identity\.label_table is missing; rebuild"
@@ -77,7 +77,9 @@ def test_a_manifest_that_lacks_a_field_is_told_in_a_line(copy: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_manifest_that_may_not_be_read_is_not_called_damaged(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_manifest_without_read_permission_is_not_reported_as_damaged(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refused(self: Path) -> bytes:
         raise PermissionError(13, "Permission denied", str(self))
 
@@ -86,7 +88,7 @@ def test_a_manifest_that_may_not_be_read_is_not_called_damaged(copy: Path, monke
         open_store(copy)
 
 
-def test_a_stale_store_names_the_field_and_the_command_that_mends_it(streets_store: Store) -> None:
+def test_a_stale_store_error_names_the_field_and_the_command_that_fixes_it(streets_store: Store) -> None:
     expected = DataConfig(edges=EdgeConfig(radius=3))
     with pytest.raises(StaleStoreError, match=r"edges.radius is 2 in the store, expected 3") as error:
         open_store(streets_store.path, expected)
@@ -99,7 +101,7 @@ def test_another_class_count_names_the_flag_that_fixes_it(streets_store: Store) 
         open_store(streets_store.path, num_classes=11)
 
 
-def test_a_pinned_fingerprint_refuses_other_data(streets_store: Store) -> None:
+def test_a_pinned_fingerprint_rejects_other_data(streets_store: Store) -> None:
     with pytest.raises(StaleStoreError, match="this run expects 0123"):
         open_store(streets_store.path, DataConfig(fingerprint="0123"))
     assert open_store(streets_store.path, DataConfig(fingerprint=streets_store.manifest.fingerprint))
@@ -116,7 +118,7 @@ def test_a_store_of_another_schema_is_stale(copy: Path) -> None:
         open_store(copy)
 
 
-def test_a_store_from_before_checksums_names_the_very_command_that_builds_it_anew(tmp_path: Path) -> None:
+def test_a_store_without_checksums_is_an_error_with_the_command_that_rebuilds_it(tmp_path: Path) -> None:
     folder = build_store(tmp_path / "store", edges=EdgeConfig(radius=3)).path
     content = json.loads((folder / MANIFEST).read_text())
     del content["store_version"], content["checksum"]
