@@ -118,7 +118,7 @@ def test_a_file_with_other_columns_is_not_a_part(part: Part, tmp_path: Path) -> 
     length = int.from_bytes(content[-8:-4], "little")
     footer = hashlib.sha256(content[-8 - length :]).hexdigest()
     changed = part.model_copy(update={"bytes": len(content), "footer": footer})
-    assert quick_fault(tmp_path, changed) == "has other columns than a store has"
+    assert quick_fault(tmp_path, changed) == "does not have the columns of a store"
 
 
 def test_a_circle_of_links_is_not_inside_a_store(tmp_path: Path) -> None:

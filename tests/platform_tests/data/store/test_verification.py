@@ -92,7 +92,7 @@ def test_a_boundary_that_is_not_the_labels_is_found_by_the_pixel(copy: Path) -> 
 def test_an_edge_prior_that_canny_cannot_give_is_named(copy: Path) -> None:
     rewrite(copy, gradient=changed(100))
     (fault,) = faults_of(copy)
-    assert fault.endswith("gradient has 1 px that are neither 0 nor 255, which is all that canny gives")
+    assert fault.endswith("gradient has 1 px that are neither 0 nor 255, the only values of canny")
 
 
 def test_wrong_counts_of_pixels_name_both_numbers(copy: Path) -> None:
