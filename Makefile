@@ -19,7 +19,7 @@ quickstart: setup  ## streets -> precompute -> train -> evaluate, and the pictur
 	$(RUN) -m jobs.quickstart
 
 test: setup
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2 --dist loadgroup
 
 faults: setup  ## kills trainings, servers and disks for real; prints docs/operate.md's table
 	rm -f faults-table.md

@@ -35,6 +35,14 @@ jaxtyping.install_import_hook("gscnn", f"{__name__}.check")
 pytest_plugins = ["tests.fixtures"]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Groups for `--dist loadgroup`: tests of the Ray cluster stay in one process, others with their module."""
+    for item in items:
+        needs_ray = "ray_cluster" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("ray" if needs_ray else item.nodeid.partition("::")[0]))
+
+
 @pytest.fixture
 def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Disables the checks of annotations, as in production, so that gscnn's own errors are raised."""

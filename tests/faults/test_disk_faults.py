@@ -30,7 +30,7 @@ def fill(disk: Path, free: int) -> Path:
 
 
 def test_checkpoint_on_a_full_disk(run: Driven, undisturbed: str, small_disk: Callable[[int], Path]) -> None:
-    run.storage = small_disk(1500)
+    run.storage = small_disk(200)
     run.start()
     run.at_step(10)
     filler = fill(run.storage, free=10_000_000)

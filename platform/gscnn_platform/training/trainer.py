@@ -1,6 +1,7 @@
 """The driver of a training run: checks everything, starts or resumes the run, and reports the result."""
 
 import shlex
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from dataclasses import dataclass, field
 import gscnn
 from gscnn_platform import cluster, tracking
 from gscnn_platform.config import ExperimentConfig, Metric
+from gscnn_platform.data.disk_full import StorageError, has_room_for_program, readable
 from gscnn_platform.data.store import Store, StoreError, open_store
 from gscnn_platform.data.store.notices import void_notices
 from gscnn_platform.importing import imported_meanwhile
@@ -179,8 +181,19 @@ def log_best(run: RunRef, checkpoint: str) -> None:
     """Puts a run's best checkpoint, its scores and its model into the run's outbox.
 
     Uses the record's run id: a checkpoint that is older than the current MLflow run names the deleted one.
+
+    Raises:
+        StorageError: the disk of the outbox has no room for them.
     """
     with as_folder(checkpoint) as path:
+        run.outbox.mkdir(parents=True, exist_ok=True)
+        # The outbox takes the checkpoint and a program with the same weights.
+        if not has_room_for_program(run.outbox, 2 * sum(file.stat().st_size for file in path.iterdir())):
+            raise StorageError(
+                f"the best model cannot be saved for MLflow, the disk of {run.outbox} or its quota is full: "
+                f"{readable(shutil.disk_usage(run.outbox).free)} are left. All checkpoints are intact: free space, "
+                "then rerun the command to save it"
+            )
         loaded = load_model(path)
         tracking.log_best(run, loaded.model, path, of_best(loaded.metrics))
 

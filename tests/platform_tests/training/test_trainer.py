@@ -1,17 +1,23 @@
 """The driver of a training run, without Ray and without a worker."""
 
+import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from gscnn_platform import cluster, tracking
 from gscnn_platform.config import ExperimentConfig, with_overrides
+from gscnn_platform.data.disk_full import StorageError
+from gscnn_platform.data.store import Store
 from gscnn_platform.interrupts import InterruptedJobError
 from gscnn_platform.runs.folder import RunFolder
 from gscnn_platform.runs.record import RunRecord
+from gscnn_platform.runs.ref import RunRef
 from gscnn_platform.runs.resume import choose_run, wanted_run
 from gscnn_platform.training import execution, trainer
+from tests.saved import RUN_ID, save_checkpoint
 
 
 def test_a_start_interrupted_after_its_mlflow_run_was_created_is_resumed_by_the_same_command(
@@ -32,3 +38,19 @@ def test_a_start_interrupted_after_its_mlflow_run_was_created_is_resumed_by_the_
     assert left is not None
     assert choose_run(wanted_run(config, left.fingerprint), str(storage)) == (folder, left)
     assert tracking.fate_of(left.tracking_uri, left.run_id) == "active"
+
+
+@pytest.mark.parametrize("free", [50_000, 1_500_000], ids=["no room for a file", "no room for the model"])
+def test_a_disk_without_room_for_the_best_model_is_an_error_and_the_same_call_works_once_there_is_space(
+    tiny_run: ExperimentConfig, streets_store: Store, tmp_path: Path, small_disk: Callable[[int], Path], free: int
+) -> None:
+    save_checkpoint(tmp_path / "best", tiny_run, streets_store)
+    disk = small_disk(64)
+    run = RunRef(disk / "tracking", f"sqlite:///{tmp_path}/mlflow.db", RUN_ID)
+    run.outbox.mkdir()
+    (disk / "filler").write_bytes(bytes(shutil.disk_usage(disk).free - free))
+    with pytest.raises(StorageError, match=f"best model cannot be saved .* disk of {run.outbox} .* rerun the command"):
+        trainer.log_best(run, str(tmp_path / "best"))
+    (disk / "filler").unlink()
+    trainer.log_best(run, str(tmp_path / "best"))
+    assert tracking.left_in(run.outbox).waiting
