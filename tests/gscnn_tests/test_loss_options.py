@@ -23,7 +23,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "class weights": {"class_weights": WEIGHTS},
     "label smoothing": {"label_smoothing": 0.2},
     "class weights, label smoothing": {"class_weights": WEIGHTS, "label_smoothing": 0.1},
-    "image weights, label smoothing": {"class_weights": "image", "label_smoothing": 0.1},
+    "image weights, label smoothing": {"class_weights": "image", "label_smoothing": 0.3},
     "OHEM, threshold": {"ohem_threshold": 0.7},
     "OHEM, share": {"ohem_threshold": 1e-6, "ohem_share": 0.3},
     "OHEM, class weights, label smoothing": {"ohem_threshold": 0.4, "class_weights": WEIGHTS, "label_smoothing": 0.1},
@@ -83,8 +83,9 @@ def loop(config: LossConfig, seg: Tensor, edge: Tensor, batch: SegBatch) -> dict
     for name, chosen in (("seg", counted), ("attention", on_edge)):
         parts = [[place for place in chosen if place[0] == b] for b in range(B)]
         groups = [part for part in parts if part] if config.class_weights == "image" else [chosen]
-        means[name] = np.mean([sum(map(losses.get, group)) / sum(map(weights.get, group)) for group in groups])
-    return {name: float(value) for name, value in means.items()}
+        of_groups = [sum(losses[p] for p in group) / sum(weights[p] for p in group) for group in groups]
+        means[name] = float(np.mean(of_groups))
+    return means
 
 
 @pytest.mark.parametrize("name", OPTIONS)
