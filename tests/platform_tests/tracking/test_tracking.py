@@ -11,6 +11,7 @@ import mlflow
 import numpy as np
 import pytest
 import torch
+from mlflow.artifacts import download_artifacts
 from mlflow.models import get_model_info
 from mlflow.pytorch import load_model
 
@@ -68,7 +69,7 @@ def run_id(uri: str, tiny_run: ExperimentConfig, streets_store: Store) -> str:
 def test_class_weights_are_shown_by_class(uri: str, tiny_run: ExperimentConfig, streets_store: Store) -> None:
     config = with_overrides(tiny_run, {"loss.class_weights": "effective_number"})
     weighted = tracking.create_run(uri, config, RunFolder("/runs/weighted"), streets_store, {})
-    file = mlflow.artifacts.download_artifacts(run_id=weighted, artifact_path="class_weights.json", tracking_uri=uri)
+    file = download_artifacts(run_id=weighted, artifact_path="class_weights.json", tracking_uri=uri)
     shown: dict[str, float] = json.loads(Path(file).read_text())
     manifest = streets_store.manifest
     assert shown.keys() == set(manifest.identity.classes)
