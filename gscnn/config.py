@@ -159,19 +159,15 @@ class LossConfig(_Config):
     def _name_or_numbers(cls, value: Any) -> Any:
         """Reads `1,2,0.5`: a value of a search space is a single word."""
         names = get_args(ClassWeighting)
-        if isinstance(value, str) and value not in names:
-            try:
-                value = tuple(float(word) for word in value.replace(",", " ").split())
-            except ValueError:
-                raise ValueError(f"must be {', '.join(names)} or a number for each class, such as 1,2,0.5") from None
-        return value
-
-    @field_validator("class_weights")
-    @classmethod
-    def _positive(cls, value: str | tuple[float, ...] | None) -> str | tuple[float, ...] | None:
-        if isinstance(value, tuple) and min(value, default=0) <= 0:
-            raise ValueError("need numbers above 0, one for each class")
-        return value
+        if value is None or value in names:
+            return value
+        try:
+            weights = tuple(map(float, value.replace(",", " ").split() if isinstance(value, str) else value))
+        except (TypeError, ValueError):
+            raise ValueError(f"must be {', '.join(names)} or a number for each class, such as 1,2,0.5") from None
+        if not (weights and all(0 < weight < math.inf for weight in weights)):
+            raise ValueError("need finite numbers above 0, one for each class")
+        return weights
 
     @model_validator(mode="after")
     def _something_to_learn(self) -> "LossConfig":

@@ -57,10 +57,13 @@ class JointLoss(nn.Module):
     Args:
         config: weights and settings of the terms.
         ignore_index: value of void in the labels.
-        class_weights: [K] above 0, required if `config.class_weights` names a weighting by the dataset's pixels:
-            gscnn.class_weights.class_weights computes them.
         group: the workers that take a step together, such as torch.distributed.group.WORLD; None: this process alone.
             All of them must call `count` and `forward` equally often.
+        class_weights: [K] above 0, required if `config.class_weights` names a weighting by the dataset's pixels:
+            gscnn.class_weights.class_weights computes them.
+
+    Raises:
+        ValueError: `class_weights` are missing, or the config has no use for them.
     """
 
     class_weights: Tensor | None
@@ -77,10 +80,8 @@ class JointLoss(nn.Module):
         if class_weights is None and isinstance(given, tuple):
             class_weights = np.array(given)
         if (class_weights is None) != (given is None or given == "image"):
-            raise ValueError(
-                f"loss.class_weights is {given}, and JointLoss got {'no' if class_weights is None else 'some'} "
-                "class_weights: pass those of gscnn.class_weights.class_weights"
-            )
+            needed = "those of gscnn.class_weights.class_weights" if class_weights is None else "none"
+            raise ValueError(f"loss.class_weights is {given}: as `class_weights` of JointLoss, pass {needed}")
         weights = None if class_weights is None else torch.as_tensor(class_weights, dtype=torch.float64)
         self.register_buffer("class_weights", weights, persistent=False)
         self.config = config
