@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -28,6 +28,9 @@ else:
 
 Init = Literal["torch", "kaiming"]
 OutputStride = Literal[8, 16]
+
+ClassWeighting = Literal["image", "inverse_log", "median_frequency", "effective_number"]
+"""What pixels of the cross-entropy may weigh by name; all but "image" need the dataset's pixels of each class."""
 
 GradientMethod = Literal["canny", "sobel"]
 """Edge priors that gscnn.edges.image_gradient computes."""
@@ -117,10 +120,29 @@ class LossConfig(_Config):
     dual_threshold: float = Field(default=0.2, ge=0, le=1)
     """Share of the steepest gradient above which the dual-task regulariser counts a pixel as boundary
     (gscnn.losses.dual)."""
-    class_weights: Literal["image"] | None = None
+    class_weights: str | tuple[float, ...] | None = None
     """Pixel weights of the cross-entropy, including the attention term. "image" (released code): 1 + (1 - share of the
-    pixel's class among its image's non-void pixels), and the loss is the mean of the images' weighted means; None:
-    equal weights."""
+    pixel's class among its image's non-void pixels), and the loss is the mean of the images' weighted means. Otherwise
+    PyTorch's weighted mean, with a number for each class (`1,2,0.5`) or by the pixels of each class in the training
+    split (gscnn.class_weights): "inverse_log" (arXiv:1606.02147), "median_frequency" (arXiv:1511.00561) or
+    "effective_number" (arXiv:1901.05555). None: equal weights."""
+    effective_number_beta: float = Field(default=0.99, ge=0, lt=1)
+    """Beta of "effective_number": pixels are counted in images' worth, and a class has at most 1 / (1 - beta) of them.
+    At 0 all classes weigh the same, near 1 as the inverse of their pixels (arXiv:1901.05555: 0.9 to 0.9999, for images;
+    ours: 0.99, so that a class has at most 100 images' worth)."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Share of each pixel's target that is spread evenly over all classes, in both cross-entropies, with PyTorch's
+    definition (arXiv:1512.00567: 0.1)."""
+    ohem_threshold: float | None = Field(default=None, gt=0, le=1)
+    """Online hard example mining: probability of the true class below which a pixel counts in `seg`, such as 0.7
+    (after arXiv:1604.03540); None: every pixel counts."""
+    ohem_share: float = Field(default=0.0625, ge=0, le=1)
+    """Minimum share of a step's non-void pixels that count with `ohem_threshold`: if fewer are hard, those with the
+    lowest probability (ours: one in 16)."""
+    lovasz: float = Field(default=0.0, ge=0)
+    """Weight of the Lovász-softmax loss, by image and over the classes in it (arXiv:1705.08790: 1)."""
+    dice: float = Field(default=0.0, ge=0)
+    """Weight of the soft Dice loss, by image and over the classes in it (V-Net, arXiv:1606.04797: 1)."""
 
     @classmethod
     def paper(cls) -> "LossConfig":
@@ -132,10 +154,27 @@ class LossConfig(_Config):
         """Weights 1, 20, 1, 0: the paper's without the dual-task regulariser. This project started with them."""
         return cls(seg=1, edge=20, attention=1, attention_threshold=0.8, dual=0)
 
+    @field_validator("class_weights", mode="before")
+    @classmethod
+    def _name_or_numbers(cls, value: Any) -> Any:
+        """Reads `1,2,0.5`: a value of a search space is a single word."""
+        names = get_args(ClassWeighting)
+        if value is None or value in names:
+            return value
+        try:
+            weights = tuple(map(float, value.replace(",", " ").split() if isinstance(value, str) else value))
+        except (TypeError, ValueError):
+            raise ValueError(f"must be {', '.join(names)} or a number for each class, such as 1,2,0.5") from None
+        if not (weights and all(0 < weight < math.inf for weight in weights)):
+            raise ValueError("need finite numbers above 0, one for each class")
+        return weights
+
     @model_validator(mode="after")
     def _something_to_learn(self) -> "LossConfig":
-        if not (self.seg or self.edge or self.attention or self.dual):
-            raise ValueError("`seg`, `edge`, `attention` and `dual` are all 0: give at least one term a weight")
+        if not (self.seg or self.edge or self.attention or self.dual or self.lovasz or self.dice):
+            raise ValueError(
+                "`seg`, `edge`, `attention`, `dual`, `lovasz` and `dice` are all 0: give at least one term a weight"
+            )
         return self
 
 

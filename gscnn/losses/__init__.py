@@ -1,5 +1,7 @@
 """The losses of Gated-SCNN: `L = seg * CE + edge * balanced BCE + attention * CE on predicted edges + dual * outlines`.
 
+`lovasz` and `dice` weigh two further terms, on the overlap of regions; `seg` may count only hard pixels.
+
 All take logits, count their valid pixels themselves, and stay on the device: no value is read back to the host. Void
 pixels (ignore_index) affect neither values nor gradients.
 """

@@ -1,4 +1,4 @@
-"""Cross-entropy of the segmentation, plain or weighted by how rare a class is in its image."""
+"""Cross-entropy of the segmentation, plain, with weights of the classes or by how rare a class is in its image."""
 
 import torch
 from jaxtyping import Bool, Float, Integer
@@ -10,11 +10,27 @@ from gscnn.losses.terms import Counts, Term, divided, without_void
 
 
 def pixel_cross_entropy(
-    seg_logits: Float[Tensor, "B K H W"], target: Integer[Tensor, "B H W"], ignore_index: int = IGNORE_INDEX
+    seg_logits: Float[Tensor, "B K H W"],
+    target: Integer[Tensor, "B H W"],
+    ignore_index: int = IGNORE_INDEX,
+    class_weights: Float[Tensor, " K"] | None = None,
+    label_smoothing: float = 0.0,
 ) -> Float[Tensor, "B H W"]:
-    """Cross-entropy of each pixel, 0 on void; in float32, or in float64 if the logits are."""
+    """Cross-entropy of each pixel, 0 on void; in float32, or in float64 if the logits are.
+
+    With `label_smoothing` s, the pixel's target is (1 - s) on its class plus s / K on every class (Szegedy et al.,
+    arXiv:1512.00567). With `class_weights`, each class's part of the sum is multiplied by its weight, as in PyTorch.
+    """
     logits = without_void(seg_logits, target != ignore_index)
-    return cross_entropy(logits, target.long(), ignore_index=ignore_index, reduction="none")
+    weights = None if class_weights is None else class_weights.to(logits.dtype)
+    return cross_entropy(
+        logits,
+        target.long(),
+        weights,
+        ignore_index=ignore_index,
+        reduction="none",
+        label_smoothing=label_smoothing,
+    )
 
 
 def image_class_weights(
@@ -55,3 +71,28 @@ def mean_term(
         of_image = (pixel_loss * weights).where(mask, 0).sum((1, 2))
         total = (of_image / weights.sum((1, 2)).clamp(min=1)).sum()
     return Term(mean_counts(mask, weights is not None), lambda counts: divided(total, *counts))
+
+
+def class_counts(target: Integer[Tensor, "B H W"], mask: Bool[Tensor, "B H W"], num_classes: int) -> Counts:
+    """The divisor of `class_mean_term`: the mask's pixels of each class, [K]."""
+    pixels = torch.zeros(num_classes, dtype=torch.long, device=target.device)
+    return (pixels.scatter_add_(0, target.long().where(mask, 0).flatten(), mask.flatten().long()),)
+
+
+def class_mean_term(
+    pixel_loss: Float[Tensor, "B H W"],
+    target: Integer[Tensor, "B H W"],
+    mask: Bool[Tensor, "B H W"],
+    class_weights: Float[Tensor, " K"],
+) -> Term:
+    """Sum of `pixel_loss`, which has the class weights already, over the sum of the weights; both over `mask`.
+
+    This is PyTorch's weighted mean; 0, with zero gradient, if the mask is empty.
+    """
+    total = pixel_loss.where(mask, 0).sum()
+
+    def value(counts: Counts) -> Float[Tensor, ""]:
+        mass = (counts[0] * class_weights.to(total.dtype)).sum()
+        return total / mass.where(mass > 0, 1)
+
+    return Term(class_counts(target, mask, len(class_weights)), value)

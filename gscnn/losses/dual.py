@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad, softmax
 
 from gscnn.constants import IGNORE_INDEX
-from gscnn.losses.terms import Counts, Term, divided, without_void
+from gscnn.losses.terms import ALONE, Counts, Term, divided, without_void
 
 TRIANGLE_RADIUS: Final = 4
 """Radius of the dual-task regulariser's triangle filter in pixels: 1 2 3 4 5 4 3 2 1, divided by 25."""
@@ -96,10 +96,6 @@ def edge_strength(
     return steepness.div_(steepness.detach().amax().clamp(min=FLAT))
 
 
-def _own(values: Tensor) -> Tensor:
-    return values
-
-
 def dual_term(
     seg_logits: Float[Tensor, "B K H W"],
     target: Integer[Tensor, "B H W"],
@@ -108,7 +104,7 @@ def dual_term(
     ignore_index: int = IGNORE_INDEX,
     noise: Float[Tensor, "B K H W"] | None = None,
     noise_seeds: Sequence[int] | None = None,
-    largest: Callable[[Tensor], Tensor] = _own,
+    largest: Callable[[Tensor], Tensor] = ALONE.largest,
 ) -> Term:
     """Difference between the outlines of prediction and ground truth (arXiv:1907.05740, the dual-task regulariser).
 

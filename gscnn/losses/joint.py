@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64, Integer
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
@@ -13,8 +14,17 @@ from gscnn.config import LossConfig
 from gscnn.constants import IGNORE_INDEX
 from gscnn.losses.attention import predicted_boundary
 from gscnn.losses.boundary import boundary_counts, boundary_term
-from gscnn.losses.cross_entropy import image_class_weights, mean_counts, mean_term, pixel_cross_entropy
+from gscnn.losses.cross_entropy import (
+    class_counts,
+    class_mean_term,
+    image_class_weights,
+    mean_counts,
+    mean_term,
+    pixel_cross_entropy,
+)
 from gscnn.losses.dual import dual_term
+from gscnn.losses.hard_pixels import hard_pixels
+from gscnn.losses.overlap import dice_term, lovasz_term
 from gscnn.losses.terms import Counts, Term, Workers, divided, sum_of
 
 
@@ -23,7 +33,7 @@ class StepCounts:
     """Counts over the labels of a step's accumulated batches, for one of these batches."""
 
     labels: Mapping[str, Counts]
-    """Term -> counts of the whole step, for the terms whose counts depend only on labels: seg and edge."""
+    """Term -> counts of the whole step, for the terms whose counts depend only on labels."""
     images: Int64[Tensor, ""]
     """Images of this batch, summed over the workers."""
     all_images: Int64[Tensor, ""]
@@ -36,21 +46,44 @@ class JointLoss(nn.Module):
     With a process group, each term is computed for the step's whole batch over all workers, however its images and
     pixels are distributed. Each worker's value is its part times the number of workers, so the mean over the workers is
     the term, and DistributedDataParallel's mean of their gradients is the gradient of the whole batch. Counts are
-    summed in one collective of a few integers; the dual term adds another, of two floats, for the steepest outlines.
+    summed in one collective of a few integers; the dual term adds another, of two floats, for the steepest outlines,
+    and `ohem_share` three, of up to 2048 integers, for the hardest pixels.
 
-    With accumulated batches, call `count` on all of them before the first forward pass. The counts of seg and edge,
-    which depend only on labels, then cover the whole step. Those of attention and dual, which depend on the prediction,
-    are summed over the workers but not over the accumulated batches, whose values are averaged by images.
+    With accumulated batches, call `count` on all of them before the first forward pass. The counts of seg, edge, lovasz
+    and dice, which depend only on labels, then cover the whole step. Those of attention and dual, which depend on the
+    prediction, and of seg with an `ohem_threshold`, are summed over the workers but not over the accumulated batches,
+    whose values are averaged by images.
 
     Args:
         config: weights and settings of the terms.
         ignore_index: value of void in the labels.
         group: the workers that take a step together, such as torch.distributed.group.WORLD; None: this process alone.
             All of them must call `count` and `forward` equally often.
+        class_weights: [K] above 0, required if `config.class_weights` names a weighting by the dataset's pixels:
+            gscnn.class_weights.class_weights computes them.
+
+    Raises:
+        ValueError: `class_weights` are missing, or the config has no use for them.
     """
 
-    def __init__(self, config: LossConfig, ignore_index: int = IGNORE_INDEX, group: ProcessGroup | None = None) -> None:
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        config: LossConfig,
+        ignore_index: int = IGNORE_INDEX,
+        group: ProcessGroup | None = None,
+        class_weights: np.ndarray | Float[Tensor, " K"] | None = None,
+    ) -> None:
         super().__init__()
+        given = config.class_weights
+        if class_weights is None and isinstance(given, tuple):
+            class_weights = np.array(given)
+        if (class_weights is None) != (given is None or given == "image"):
+            needed = "those of gscnn.class_weights.class_weights" if class_weights is None else "none"
+            raise ValueError(f"loss.class_weights is {given}: as `class_weights` of JointLoss, pass {needed}")
+        weights = None if class_weights is None else torch.as_tensor(class_weights, dtype=torch.float64)
+        self.register_buffer("class_weights", weights, persistent=False)
         self.config = config
         self.weights = config.model_dump()
         self.ignore_index = ignore_index
@@ -100,23 +133,36 @@ class JointLoss(nn.Module):
         return {"total": total, **values}
 
     def _label_counts(self, batch: SegBatch) -> dict[str, Counts]:
-        config = self.config
+        config, valid = self.config, batch.label != self.ignore_index
         counts: dict[str, Counts] = {}
-        if config.seg:
-            counts["seg"] = mean_counts(batch.label != self.ignore_index, config.class_weights == "image")
+        if config.seg and config.ohem_threshold is None:
+            counts["seg"] = (
+                mean_counts(valid, config.class_weights == "image")
+                if self.class_weights is None
+                else class_counts(batch.label, valid, len(self.class_weights))
+            )
         if config.edge:
             counts["edge"] = boundary_counts(batch.label, batch.boundary, self.ignore_index)
+        counts |= {name: mean_counts(valid, by_image=True) for name in ("lovasz", "dice") if self.weights[name]}
         return counts
 
     def _terms(self, output: SegmentationOutput, batch: SegBatch, noise_seeds: Sequence[int] | None) -> dict[str, Term]:
         config, target = self.config, batch.label
         terms: dict[str, Term] = {}
-        pixel_loss = pixel_cross_entropy(output.seg_logits, target, self.ignore_index)
-        weights = None
+        pixel_loss = pixel_cross_entropy(
+            output.seg_logits, target, self.ignore_index, self.class_weights, config.label_smoothing
+        )
+        image_weights = None
         if config.class_weights == "image":
-            weights = image_class_weights(target, output.seg_logits.shape[1], self.ignore_index)
+            image_weights = image_class_weights(target, output.seg_logits.shape[1], self.ignore_index)
+
+        def mean_over(mask: Bool[Tensor, "B H W"]) -> Term:
+            if self.class_weights is not None:
+                return class_mean_term(pixel_loss, target, mask, self.class_weights)
+            return mean_term(pixel_loss, mask, image_weights)
+
         if config.seg:
-            terms["seg"] = mean_term(pixel_loss, target != self.ignore_index, weights)
+            terms["seg"] = mean_over(self._counted(output, target))
         if config.edge or config.attention:
             if output.edge_logits is None:
                 raise ValueError("the model has no edge logits: set loss.edge and loss.attention to 0")
@@ -124,7 +170,7 @@ class JointLoss(nn.Module):
                 terms["edge"] = boundary_term(output.edge_logits, target, batch.boundary, self.ignore_index)
             if config.attention:
                 on_edge = predicted_boundary(output.edge_logits, target, config.attention_threshold, self.ignore_index)
-                terms["attention"] = mean_term(pixel_loss, on_edge, weights)
+                terms["attention"] = mean_over(on_edge)
         if config.dual:
             terms["dual"] = dual_term(
                 output.seg_logits,
@@ -135,4 +181,16 @@ class JointLoss(nn.Module):
                 noise_seeds=noise_seeds,
                 largest=self.workers.largest,
             )
+        if config.lovasz:
+            terms["lovasz"] = lovasz_term(output.seg_logits, target, self.ignore_index)
+        if config.dice:
+            terms["dice"] = dice_term(output.seg_logits, target, self.ignore_index)
         return terms
+
+    def _counted(self, output: SegmentationOutput, target: Integer[Tensor, "B H W"]) -> Bool[Tensor, "B H W"]:
+        """The pixels of the seg term: all that are not void, or the hard ones."""
+        config, valid = self.config, target != self.ignore_index
+        if config.ohem_threshold is None:
+            return valid
+        plain = pixel_cross_entropy(output.seg_logits.detach(), target, self.ignore_index)
+        return hard_pixels(plain, valid, config.ohem_threshold, config.ohem_share, self.workers.sum)

@@ -1,7 +1,7 @@
 """The parts of every loss term: its sums, and the counts that normalize it, which add over batches and workers."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 import torch.distributed
@@ -9,8 +9,8 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.distributed import ProcessGroup, ReduceOp
 
-Counts = tuple[Int64[Tensor, ""], ...]
-"""Whole numbers on the batch's device."""
+Counts = tuple[Int64[Tensor, "..."], ...]
+"""Whole numbers on the batch's device, a tensor for each kind."""
 
 
 class Term(NamedTuple):
@@ -44,10 +44,17 @@ class Workers:
         """The counts summed over the workers: one collective of a few whole numbers, or none if there are no counts."""
         if self.group is None or not counts:
             return dict(counts)
-        numbers = torch.stack([count for of_term in counts.values() for count in of_term])
+        own = [count for of_term in counts.values() for count in of_term]
+        numbers = self.sum(torch.cat([count.flatten() for count in own])).split([count.numel() for count in own])
+        summed = iter(part.view(count.shape) for part, count in zip(numbers, own, strict=True))
+        return {name: tuple(next(summed) for _ in of_term) for name, of_term in counts.items()}
+
+    def sum(self, numbers: Int64[Tensor, " N"]) -> Int64[Tensor, " N"]:
+        """Each number summed over the workers."""
+        if self.group is None:
+            return numbers
         torch.distributed.all_reduce(numbers, ReduceOp.SUM, self.group)
-        left = iter(numbers.unbind())
-        return {name: tuple(next(left) for _ in of_term) for name, of_term in counts.items()}
+        return numbers
 
     def largest(self, values: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
         """Each value's maximum over the workers."""
@@ -58,6 +65,10 @@ class Workers:
         values = values.nan_to_num(nan=0.0)
         torch.distributed.all_reduce(values, ReduceOp.MAX, self.group)
         return values
+
+
+ALONE: Final = Workers(None)
+"""This process, which shares its step with no other."""
 
 
 def without_void(
@@ -79,4 +90,4 @@ def divided(total: Float[Tensor, ""], count: Int64[Tensor, ""]) -> Float[Tensor,
 
 def sum_of(counts: Sequence[Counts]) -> Counts:
     """Counts of several batches, added element by element."""
-    return tuple(torch.stack(place).sum() for place in zip(*counts, strict=True))
+    return tuple(torch.stack(place).sum(0) for place in zip(*counts, strict=True))

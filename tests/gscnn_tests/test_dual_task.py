@@ -327,7 +327,7 @@ def test_with_weight_zero_it_is_absent_and_draws_no_noise() -> None:
 
 def test_it_may_be_the_only_term_but_one_there_must_be() -> None:
     assert LossConfig(seg=0, edge=0, attention=0, dual=1).dual == 1
-    with pytest.raises(ValueError, match="`seg`, `edge`, `attention` and `dual` are all 0"):
+    with pytest.raises(ValueError, match="`dual`, `lovasz` and `dice` are all 0"):
         LossConfig(seg=0, edge=0, attention=0, dual=0)
 
 

@@ -22,6 +22,11 @@ TERMS = {
     "edge": LossConfig(seg=0, edge=1, attention=0),
     "attention": LossConfig(seg=0, edge=0, attention=1, attention_threshold=0.6),
     "dual": LossConfig(seg=0, edge=0, attention=0, dual=1),
+    "class weights": LossConfig(edge=0, attention_threshold=0.6, class_weights=(0.3, 1, 2.5, 5), label_smoothing=0.1),
+    "class weights on seg": LossConfig(edge=0, attention=0, class_weights=(0.3, 1, 2.5, 5)),
+    "hard pixels": LossConfig(edge=0, attention=0, ohem_threshold=0.3),
+    "least share": LossConfig(edge=0, attention=0, ohem_threshold=1e-6, ohem_share=0.2),
+    "overlap": LossConfig(seg=0, edge=0, attention=0, lovasz=1, dice=2),
     "total": LossConfig(seg=0.7, edge=20, attention=1.5, attention_threshold=0.6, dual=1, class_weights="image"),
 }
 
@@ -113,7 +118,7 @@ def test_the_workers_mean_is_the_whole_batchs_term_and_gradient(
         torch.testing.assert_close(shared[shares][term][key] / unit, expected / unit, rtol=0, atol=1e-6, msg=key)
 
 
-@pytest.mark.parametrize("term", ["seg", "edge"])
+@pytest.mark.parametrize("term", ["seg", "edge", "class weights on seg", "overlap"])
 def test_accumulated_batches_share_the_counts_that_labels_decide(
     shared: dict[str, dict[str, dict[str, Tensor]]], term: str
 ) -> None:
@@ -123,7 +128,7 @@ def test_accumulated_batches_share_the_counts_that_labels_decide(
         torch.testing.assert_close(shared["accumulated"][term][key] / unit, expected / unit, rtol=0, atol=1e-6, msg=key)
 
 
-@pytest.mark.parametrize("term", ["attention", "dual"])
+@pytest.mark.parametrize("term", ["attention", "dual", "hard pixels", "least share"])
 def test_what_predictions_decide_is_averaged_over_accumulated_batches_by_images(
     shared: dict[str, dict[str, dict[str, Tensor]]], term: str
 ) -> None:

@@ -29,8 +29,30 @@ def test_configs_cannot_be_changed_and_take_no_unknown_field() -> None:
 
 
 def test_a_config_without_any_term_is_refused() -> None:
-    with pytest.raises(ValueError, match="`seg`, `edge`, `attention` and `dual` are all 0"):
+    with pytest.raises(ValueError, match="`seg`, `edge`, `attention`, `dual`, `lovasz` and `dice` are all 0"):
         LossConfig(seg=0, edge=0, attention=0)
+
+
+@pytest.mark.parametrize("weights", [(1, 2, 0.5), "1,2,0.5", "1 2 0.5"])
+def test_class_weights_of_another_number_than_the_classes_are_refused(weights: object) -> None:
+    message = (
+        "`loss.class_weights` is 1,2,0.5, 3 numbers: must be 9, one for each of the classes of `model.num_classes`"
+    )
+    with pytest.raises(ValidationError, match=message):
+        with_overrides(STREETS, {"loss.class_weights": weights})
+
+
+def test_class_weights_are_a_known_name_or_finite_numbers_above_0() -> None:
+    assert LossConfig.model_validate({"class_weights": "3, 2,0.5"}).class_weights == (3, 2, 0.5)
+    assert LossConfig.model_validate_json(LossConfig(class_weights=(1, 2)).model_dump_json()).class_weights == (1, 2)
+    for wrong in ("median", "1,x", 5, (1, "x"), True):
+        with pytest.raises(
+            ValidationError, match="median_frequency, effective_number or a number for each class, such as"
+        ):
+            LossConfig.model_validate({"class_weights": wrong})
+    for wrong in ("1,0", "1,-1", "", "1,inf", "nan", (), (1, 0)):
+        with pytest.raises(ValidationError, match="need finite numbers above 0, one for each class"):
+            LossConfig.model_validate({"class_weights": wrong})
 
 
 def test_fewer_workers_than_none_are_refused() -> None:

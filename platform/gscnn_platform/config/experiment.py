@@ -58,6 +58,13 @@ class ExperimentConfig(Config):
                 f"`loss.edge` is {self.loss.edge:g} and `loss.attention` is {self.loss.attention:g}, and {name} "
                 "has no edge logits: set both to 0"
             )
+        weights, classes = self.loss.class_weights, self.model.num_classes
+        if isinstance(weights, tuple) and len(weights) != classes:
+            listed = ",".join(f"{weight:g}" for weight in weights)
+            raise ValueError(
+                f"`loss.class_weights` is {listed}, {len(weights)} numbers: must be {classes}, one for each of the "
+                "classes of `model.num_classes`"
+            )
         if self.min_workers is not None and self.min_workers > self.num_workers:
             raise ValueError(f"`min_workers` is {self.min_workers}: must be at most `num_workers`, {self.num_workers}")
         if self.optimizer.warmup_epochs >= self.training.epochs:

@@ -65,6 +65,9 @@ def create_run(
             "dataset/manifest.json": store.manifest.model_dump(mode="json"),
             "config.json": config.model_dump(mode="json"),
         }
+        weights = store.class_weights(config.loss, config.data.train_split)
+        if weights is not None:
+            files["class_weights.json"] = dict(zip(store.manifest.identity.classes, weights.tolist(), strict=True))
         return begin_run(client, experiment, folder.name, all_tags, params, store, files, start_time)
     except (MlflowException, OSError) as error:
         raise unusable(uri, error) from error

@@ -11,7 +11,7 @@ from gscnn_platform import cluster, tracking
 from gscnn_platform.config import ExperimentConfig, Metric
 from gscnn_platform.data.disk_full import StorageError, has_room_for_program, readable
 from gscnn_platform.data.store import Store, StoreError, open_store
-from gscnn_platform.data.store.notices import void_notices
+from gscnn_platform.data.store.notices import void_notices, weight_notices
 from gscnn_platform.importing import imported_meanwhile
 from gscnn_platform.interrupts import InterruptedJobError, TrainingStoppedError, from_now_on, leaving_nothing_behind
 from gscnn_platform.runs.alive import alive
@@ -126,7 +126,11 @@ def run_training(config: ExperimentConfig, trial: Trial | None = None) -> Traini
             tracking.make_way(folder.ref(record), say)
             folder.write(record)  # From here on, rerunning the command resumes this run, however it ends.
             say(f"run {folder.name} · store {store.path} ({record.fingerprint}) · tracked at {record.tracking_uri}")
-            for notice in void_notices(store.manifest, (config.data.train_split, config.data.val_split or "")):
+            data, manifest = config.data, store.manifest
+            for notice in (
+                *void_notices(manifest, (data.train_split, data.val_split or "")),
+                *weight_notices(manifest, data.train_split, config.loss.class_weights),
+            ):
                 say(f"note: {notice}")
         else:
             record = before.model_copy(update={"config": config})

@@ -103,7 +103,11 @@ class TrainingWorker:
         """When the first step of this process began, in seconds since 1970."""
         if resumed is not None:
             self._load(resumed)
-        self.loss = JointLoss(config.loss, group=torch.distributed.group.WORLD if world_size > 1 else None)
+        self.loss = JointLoss(
+            config.loss,
+            group=torch.distributed.group.WORLD if world_size > 1 else None,
+            class_weights=store.class_weights(config.loss, config.data.train_split),
+        ).to(device)
         if training.compile:
             self.model.compile()
         self.forward: nn.Module = DistributedDataParallel(self.model) if world_size > 1 else self.model

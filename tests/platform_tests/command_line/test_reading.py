@@ -89,7 +89,10 @@ def test_options_change_the_fields_that_they_name_and_no_other(monkeypatch: pyte
         ),
         ("two words", "two does not belong to an option"),
         ("--min-workers 3", "--min-workers is 3: must be at most --num-workers, 1"),
-        ("--loss.edge 0 --loss.seg 0 --loss.attention 0", "--loss.seg, --loss.edge, --loss.attention and --loss.dual"),
+        (
+            "--loss.edge 0 --loss.seg 0 --loss.attention 0",
+            "--loss.seg, --loss.edge, --loss.attention, --loss.dual, --loss.lovasz and --loss.dice are all 0",
+        ),
         ("--model.architecture deeplabv3plus", "--loss.edge is 5 and --loss.attention is "),
         ("--training.batch-size 1", "--training.batch-size is 1: must be 2 or more for --num-workers 1 x "),
         ("--tracking.uri=", "--tracking.uri is '': must not be empty: give one, or omit the option"),

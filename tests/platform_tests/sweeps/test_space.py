@@ -2,7 +2,7 @@ from itertools import product
 
 import pytest
 
-from gscnn_platform.config import EXECUTION, flatten
+from gscnn_platform.config import EXECUTION, flatten, with_overrides
 from gscnn_platform.recipes import RECIPES, STREETS
 from gscnn_platform.sweeps.domains import SearchSpaceError
 from gscnn_platform.sweeps.space import SearchSpace, check, with_sets
@@ -91,6 +91,16 @@ def test_values_that_the_config_rejects_are_rejected_beforehand_with_key_value_a
 ) -> None:
     with pytest.raises(SearchSpaceError, match=message):
         check(with_sets(None, [text]), STREETS)
+
+
+def test_class_weights_are_searched_by_name_and_by_hand() -> None:
+    by_hand = ",".join(["1"] * 8 + ["2.5"])
+    space = with_sets(None, [f'loss.class_weights=choice(none, image, inverse_log, "{by_hand}")'])
+    check(space, STREETS)
+    weights = [with_overrides(STREETS, space.overrides(trial)).loss.class_weights for trial in space.grid()]
+    assert weights == [None, "image", "inverse_log", (1,) * 8 + (2.5,)]
+    with pytest.raises(SearchSpaceError, match=r'class_weights = "1,2", .* 2 numbers: must be 9, one for each'):
+        check(with_sets(None, ['loss.class_weights=choice(none, "1,2")']), STREETS)
 
 
 def test_incompatible_values_are_found_in_a_grid() -> None:

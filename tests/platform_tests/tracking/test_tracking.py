@@ -11,6 +11,7 @@ import mlflow
 import numpy as np
 import pytest
 import torch
+from mlflow.artifacts import download_artifacts
 from mlflow.models import get_model_info
 from mlflow.pytorch import load_model
 
@@ -63,6 +64,18 @@ def answering() -> Iterator[Answering]:
 @pytest.fixture
 def run_id(uri: str, tiny_run: ExperimentConfig, streets_store: Store) -> str:
     return tracking.create_run(uri, tiny_run, RunFolder("/runs/a run"), streets_store, {})
+
+
+def test_class_weights_are_shown_by_class(uri: str, tiny_run: ExperimentConfig, streets_store: Store) -> None:
+    config = with_overrides(tiny_run, {"loss.class_weights": "effective_number"})
+    weighted = tracking.create_run(uri, config, RunFolder("/runs/weighted"), streets_store, {})
+    file = download_artifacts(run_id=weighted, artifact_path="class_weights.json", tracking_uri=uri)
+    shown: dict[str, float] = json.loads(Path(file).read_text())
+    manifest = streets_store.manifest
+    assert shown.keys() == set(manifest.identity.classes)
+    assert sum(shown.values()) == pytest.approx(len(shown))
+    rarest = manifest.identity.classes[np.argmin(manifest.splits["train"].pixels)]
+    assert shown[rarest] == max(shown.values())
 
 
 def test_the_uri_is_from_the_config_then_the_environment_then_sqlite_beside_the_checkpoints(

@@ -183,6 +183,14 @@ def test_synchronised_batch_norm_is_over_all_workers_and_in_every_layer(
         assert norm.process_group is None, "torch's default group, which is the whole world and no node's own"
 
 
+def test_the_loss_has_the_class_weights_of_the_training_split(tiny_run: ExperimentConfig, streets_store: Store) -> None:
+    config = with_overrides(tiny_run, {"loss.class_weights": "inverse_log"})
+    expected = streets_store.class_weights(config.loss, "train")
+    assert expected is not None and expected.tolist() != [1] * 9
+    loss = worker_of(config, streets_store).loss
+    assert loss.class_weights is not None and loss.class_weights.tolist() == expected.tolist()
+
+
 def test_every_pixel_of_a_step_has_the_same_weight_in_unequal_batches(
     tiny_run: ExperimentConfig, streets_store: Store
 ) -> None:

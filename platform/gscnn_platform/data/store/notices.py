@@ -1,7 +1,7 @@
 """Notes on what a store lacks and what that means for training, shown when it is built and when training starts."""
 
 import shlex
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 from gscnn_platform.data.store.manifest import Manifest
@@ -37,6 +37,16 @@ def void_notices(manifest: Manifest, splits: Collection[str] | None = None) -> I
             )
 
 
+def weight_notices(manifest: Manifest, split: str, weighting: str | Sequence[float] | None) -> Iterator[str]:
+    """A sentence if class weights come from the pixels of `split` and it has a class without any."""
+    names = _without_pixels(manifest, split)
+    if names and isinstance(weighting, str) and weighting != "image":
+        yield (
+            f"no label of split {split} has class {_listed(names)}: with loss.class_weights {weighting}, it has the "
+            "largest weight of the other classes"
+        )
+
+
 def _missing_split(manifest: Manifest) -> Iterator[str]:
     if VAL in manifest.splits:
         return
@@ -49,11 +59,19 @@ def _missing_split(manifest: Manifest) -> Iterator[str]:
 
 
 def _missing_classes(manifest: Manifest) -> Iterator[str]:
-    pixels = manifest.splits[TRAIN].pixels if TRAIN in manifest.splits else ()
-    names = [name for name, count in zip(manifest.identity.classes, pixels, strict=False) if not count]
+    names = _without_pixels(manifest, TRAIN) if TRAIN in manifest.splits else []
     if names:
-        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
         yield (
-            f"no label of split {TRAIN} has class {', '.join(names[:SHOWN])}{more}, so no model can learn it; "
+            f"no label of split {TRAIN} has class {_listed(names)}, so no model can learn it; "
             "check the raw values that map to it"
         )
+
+
+def _without_pixels(manifest: Manifest, split: str) -> list[str]:
+    pixels = manifest.splits[split].pixels
+    return [name for name, count in zip(manifest.identity.classes, pixels, strict=False) if not count]
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{', '.join(names[:SHOWN])}{more}"

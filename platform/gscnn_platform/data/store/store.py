@@ -5,8 +5,11 @@ from contextlib import suppress
 from copy import copy
 from typing import Any, Final, TypeVar
 
+import numpy as np
 import pyarrow.parquet as pq
 
+from gscnn.class_weights import class_weights
+from gscnn.config import LossConfig
 from gscnn_platform.config import CacheConfig, DataConfig
 from gscnn_platform.data.store import part_cache
 from gscnn_platform.data.store.manifest import (
@@ -49,6 +52,11 @@ class Store:
     @property
     def num_classes(self) -> int:
         return len(self.manifest.identity.classes)
+
+    def class_weights(self, loss: LossConfig, split: str) -> np.ndarray | None:
+        """Weight of each class, [K], by the pixels of `split`; None if the loss weighs none (gscnn.class_weights)."""
+        counted = self.manifest.splits[split]
+        return class_weights(loss, counted.pixels, counted.samples - counted.all_void)
 
     def split(self, name: str) -> "SplitReader":
         """A reader of the split. Of a remote store, this fetches the split's parts to this node.

@@ -15,7 +15,7 @@ from gscnn_platform.data.formats.folder import Folder
 from gscnn_platform.data.precompute import PrecomputeConfig
 from gscnn_platform.data.store import Identity, StaleStoreError, Store, open_store
 from gscnn_platform.data.store.manifest import precompute_command
-from gscnn_platform.data.store.notices import notices, turned_notice, void_notices
+from gscnn_platform.data.store.notices import notices, turned_notice, void_notices, weight_notices
 from gscnn_platform.data.store.part_building import BuildJob, Chunk, build_part
 from tests.layouts import write_folder, write_image
 from tests.stores import build_store, edit_manifest
@@ -89,6 +89,13 @@ def test_masks_of_0_and_255_without_a_table_get_a_notice(tmp_path: Path) -> None
         "said before",
         "no label of split train has class road, so no model can learn it; check the raw values that map to it",
     )
+    [notice] = weight_notices(store.manifest, "train", "median_frequency")
+    assert notice == (
+        "no label of split train has class road: with loss.class_weights median_frequency, it has the largest weight "
+        "of the other classes"
+    )
+    for needs_no_pixels in (None, "image", (1, 2)):
+        assert list(weight_notices(store.manifest, "train", needs_no_pixels)) == []
 
 
 @pytest.mark.parametrize("edges", [EdgeConfig(), EdgeConfig(gradient="sobel", radius=3, void_edges=True)])

@@ -7,6 +7,8 @@ import numpy as np
 import psutil
 import pytest
 
+from gscnn.config import LossConfig
+from gscnn.constants import IGNORE_INDEX
 from gscnn_platform.config import DataConfig, EdgeConfig
 from gscnn_platform.data.store import SplitReader, StaleStoreError, Store, StoreError, open_store
 from gscnn_platform.data.store.manifest import MANIFEST, Identity, NoStoreError
@@ -29,6 +31,18 @@ def test_rows_hold_exactly_what_was_written(streets_store: Store) -> None:
         assert reader.sizes[index] == written.label.shape
         for key in ("image", "label", "gradient", "boundary"):
             np.testing.assert_array_equal(getattr(read, key), getattr(written, key))
+
+
+def test_class_weights_are_by_the_labels_of_the_split(streets_store: Store) -> None:
+    for split in ("train", "val"):
+        reader = streets_store.split(split)
+        labels = np.concatenate([reader.read(index).label.flatten() for index in range(len(reader))])
+        shares = np.bincount(labels, minlength=256)[:9] / np.count_nonzero(labels != IGNORE_INDEX)
+        weights = streets_store.class_weights(LossConfig(class_weights="inverse_log"), split)
+        assert weights is not None
+        present = shares > 0
+        np.testing.assert_allclose(weights[present], 1 / np.log(1.02 + shares[present]))
+    assert streets_store.class_weights(LossConfig(class_weights="image"), "train") is None
 
 
 def test_a_reader_works_after_pickling_as_loader_processes_need(streets_store: Store) -> None:
