@@ -80,7 +80,7 @@ def test_variants_can_be_narrowed_by_name() -> None:
             r"loss\.edge = -1, from uniform\(-1, 1\), does not fit streets: .* must be 0 or more",
         ),
         ("training.epochs=uniform(1, 5)", r"training\.epochs = 3\.\d+, .* must be a whole number"),
-        ("optimizer.momentum=uniform(0, 1)", r"optimizer\.momentum = 1, .* must be less than 1"),
+        ("optimizer.momentum=uniform(0.5, 1)", r"optimizer\.momentum = 1, .* must be less than 1"),
         ("training.batch_size=randint(1, 9)", r"training\.batch_size = 1, .* must be 2 or more"),
         ("model.backbone=choice(resnet18, resnet999)", r"model\.backbone = resnet999, .* must be one of resnet10"),
         ("loss.edge=uniform(0 1)", r"loss\.edge: expected ','"),
