@@ -8,12 +8,12 @@ from typing import TypedDict
 import numpy as np
 import torch
 from jaxtyping import Float64, Int64
-from numpy.typing import NDArray
 from torch import Tensor
 
 from gscnn.constants import IGNORE_INDEX
 from gscnn.metrics.boundary_pixels import BoundaryCounts, boundary_counts, require_radii
-from gscnn.metrics.confusion import Labels
+from gscnn.metrics.counts import mean_of_known, quotients, require_equal_settings
+from gscnn.metrics.labels import Labels, frames_of
 
 
 class BoundaryScores(TypedDict):
@@ -80,15 +80,8 @@ class BoundaryF:
             ValueError: the shapes differ or are neither of these, the values are not integers, or one is neither a
                 class nor, in the ground truth, void. On void pixels, the prediction may have any value.
         """
-        predicted, true = _to_numpy(prediction), _to_numpy(truth)
-        if predicted.shape != true.shape:
-            raise ValueError(f"prediction is {list(predicted.shape)}, truth is {list(true.shape)}")
-        if true.ndim not in (2, 3):
-            raise ValueError(f"truth is {list(true.shape)}: need [H, W] or [B, H, W]")
-        if true.ndim == 2:
-            predicted, true = predicted[None], true[None]
         # A frame that is entirely void says nothing about a prediction: the official 1 would overrate every class.
-        frames = [pair for pair in zip(predicted, true, strict=True) if (pair[1] != self.ignore_index).any()]
+        frames = frames_of(prediction, truth, self.ignore_index)
         for counts in [boundary_counts(*pair, self.num_classes, self.radii, self.ignore_index) for pair in frames]:
             self.add(counts)
 
@@ -110,10 +103,7 @@ class BoundaryF:
         Raises:
             ValueError: `other` has other classes, radii or another void value.
         """
-        for field in ("num_classes", "radii", "ignore_index"):
-            mine, its = vars(self)[field], vars(other)[field]
-            if mine != its:
-                raise ValueError(f"{field} is {mine} here and {its} in the other: only equal settings can be merged")
+        require_equal_settings(self, other, ("num_classes", "radii", "ignore_index"))
         self.f_sums = self.f_sums + other.f_sums.to(self.f_sums.device)
         self.present = self.present + other.present.to(self.present.device)
         self.images = self.images + other.images.to(self.images.device)
@@ -123,34 +113,12 @@ class BoundaryF:
         sums, present, images = self.f_sums.cpu().numpy(), self.present.cpu().numpy(), int(self.images)
         scores: dict[int, BoundaryScores] = {}
         for radius, of_class in zip(self.radii, sums, strict=True):
-            official = _quotients(of_class + (images - present), np.full_like(present, images))
-            present_only = _quotients(of_class, present)
+            official = quotients(of_class + (images - present), np.full_like(present, images))
+            present_only = quotients(of_class, present)
             scores[radius] = BoundaryScores(
-                official=_mean(official),
-                present_only=_mean(present_only),
+                official=mean_of_known(official),
+                present_only=mean_of_known(present_only),
                 official_per_class=official.tolist(),
                 present_only_per_class=present_only.tolist(),
             )
         return scores
-
-
-def _to_numpy(labels: Labels) -> NDArray[np.integer]:
-    if not isinstance(labels, Tensor):
-        return labels
-    if labels.device.type != "cpu" and labels.numel():
-        # Copy one byte per pixel if the values fit: 2 MB for a 2048x1024 frame instead of int64's 16.
-        lowest, highest = labels.aminmax()
-        if lowest >= 0 and highest <= 255:
-            labels = labels.to(torch.uint8)
-    return labels.cpu().numpy()
-
-
-def _quotients(sums: Float64[np.ndarray, " K"], counts: Int64[np.ndarray, " K"]) -> Float64[np.ndarray, " K"]:
-    """NaN if nothing was counted."""
-    return np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
-
-
-def _mean(values: Float64[np.ndarray, " K"]) -> float:
-    """Mean that ignores NaN; NaN if there is nothing else."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else float("nan")

@@ -19,6 +19,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from gscnn.constants import IGNORE_INDEX
+from gscnn.metrics.labels import require_label_maps, write_labels
 
 STRIP_PIXELS: Final = 1 << 18
 """Pixels of a strip without its margin. At 2048x1024, twice as many took 1.5 times as long, half as many 1.2 times."""
@@ -77,11 +78,7 @@ def boundary_counts(
         ValueError: the shapes differ or are not [H, W], the values are not integers, one is neither a class nor, in the
             truth, void, or a radius is not a positive integer. On void pixels, the prediction may have any value.
     """
-    if prediction.shape != truth.shape:
-        raise ValueError(f"prediction is {list(prediction.shape)}, truth is {list(truth.shape)}")
-    for name, labels in (("prediction", prediction), ("truth", truth)):
-        if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
-            raise ValueError(f"{name} is {labels.dtype} {list(labels.shape)}: need integers [H, W]")
+    require_label_maps(prediction, truth)
     height, width = truth.shape
     # Beyond the frame's diagonal there is nothing more to reach.
     within = [min(radius, height + width) for radius in require_radii(radii)]
@@ -191,23 +188,9 @@ def _stacked(
     above, below = max(strip.start - reach, 0), min(strip.stop + reach + 1, height)
     first = above - (strip.start - reach)
     end = first + below - above
-    dtype = np.min_scalar_type(num_classes)
-    labels = np.full((2, len(strip) + 2 * reach + 1, width + reach), num_classes, dtype)
-    void = truth[above:below] == ignore_index
-    as_void = np.multiply(void, num_classes, dtype=dtype)
-    known = (~void).view(np.uint8)
-    for name, frame, out in zip(
-        ("prediction", "truth"), (prediction, truth), labels[:, first:end, :width], strict=True
-    ):
-        values = frame[above:below]
-        if values.min() >= 0 and values.max() <= np.iinfo(dtype).max:
-            # Two frames of int64, which argmax returns, took 31 ms in that type and take 24 ms in one byte.
-            values = values.astype(dtype, copy=False)
-        values = values * known
-        if not (values.min() >= 0 and values.max() < num_classes):
-            valid = frame[truth != ignore_index]
-            raise ValueError(f"{name} holds {valid.min()} to {valid.max()}: need 0 to {num_classes - 1}")
-        np.add(values, as_void, out=out, casting="unsafe")
+    shape = (2, len(strip) + 2 * reach + 1, width + reach)
+    labels = np.full(shape, num_classes, np.min_scalar_type(num_classes))
+    write_labels(prediction, truth, slice(above, below), num_classes, ignore_index, labels[:, first:end, :width])
     labels[:, :, width] = labels[:, :, width - 1]
     if end < labels.shape[1]:
         labels[:, end] = labels[:, end - 1]

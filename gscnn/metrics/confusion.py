@@ -7,13 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from numpy.typing import NDArray
 from torch import Tensor
 
 from gscnn.constants import IGNORE_INDEX
-
-Labels = NDArray[np.integer] | Tensor
-"""Train ids, [H, W] or [B, H, W]."""
+from gscnn.metrics.counts import quotients, require_equal_settings
+from gscnn.metrics.labels import Labels
 
 
 @dataclass(frozen=True)
@@ -72,10 +70,7 @@ class ConfusionMatrix:
         Raises:
             ValueError: `other` has other classes or another void value.
         """
-        for field in ("num_classes", "ignore_index"):
-            mine, its = vars(self)[field], vars(other)[field]
-            if mine != its:
-                raise ValueError(f"{field} is {mine} here and {its} in the other: only equal settings can be merged")
+        require_equal_settings(self, other, ("num_classes", "ignore_index"))
         self.counts = self.counts + other.counts.to(self.counts.device)
 
     def compute(self) -> SegmentationScores:
@@ -83,8 +78,7 @@ class ConfusionMatrix:
         counts = self.counts.cpu().numpy()
         hits = np.diagonal(counts)
         union = counts.sum(axis=0) + counts.sum(axis=1) - hits
-        iou = np.full(self.num_classes, np.nan)
-        np.divide(hits, union, out=iou, where=union > 0)
+        iou = quotients(hits, union)
         total = counts.sum()
         return SegmentationScores(
             miou=float(np.nanmean(iou)) if total else float("nan"),
