@@ -12,8 +12,25 @@ from torch import Tensor, nn
 from gscnn.batch import SegBatch
 from gscnn.config import InferenceConfig
 from gscnn.inference import infer
-from gscnn.metrics import DISTANCE_FACTORS, BoundaryF, ConfusionMatrix, SegmentationScores, distance_crop
-from gscnn_platform.scores import BOUNDARY_F, BOUNDARY_F_PRESENT, MIOU, RADII, SCORES, Measured
+from gscnn.metrics import (
+    DISTANCE_FACTORS,
+    BoundaryF,
+    BoundaryIoU,
+    ConfusionMatrix,
+    SegmentationScores,
+    distance_crop,
+)
+from gscnn_platform.scores import (
+    BOUNDARY_F,
+    BOUNDARY_F_PRESENT,
+    BY_CLASS,
+    MIOU,
+    RADII,
+    RING_DISTANCES,
+    SCORES,
+    TRACKED_BY_CLASS,
+    Measured,
+)
 
 
 @dataclass
@@ -22,14 +39,22 @@ class Counts:
 
     confusion: ConfusionMatrix
     boundary: BoundaryF
+    boundary_iou: BoundaryIoU
 
     @classmethod
     def empty(cls, num_classes: int) -> "Counts":
-        return cls(ConfusionMatrix(num_classes), BoundaryF(num_classes, RADII))
+        return cls(
+            ConfusionMatrix(num_classes), BoundaryF(num_classes, RADII), BoundaryIoU(num_classes, RING_DISTANCES)
+        )
 
-    def update(self, prediction: Tensor, truth: Tensor) -> None:
-        self.confusion.update(prediction, truth)
+    def update(self, prediction: Tensor, truth: Tensor) -> float:
+        """Counts a frame [H, W] or a batch of frames [B, H, W]; returns the mIoU of these alone, NaN if all is void."""
+        alone = ConfusionMatrix(self.confusion.num_classes)
+        alone.update(prediction, truth)
+        self.confusion.merge(alone)
         self.boundary.update(prediction, truth)
+        self.boundary_iou.update(prediction, truth)
+        return alone.compute().miou
 
     def add_over(self, add: Callable[[Tensor], Tensor]) -> None:
         """Replaces every sum by the result of `add`, which sums it over the workers."""
@@ -37,6 +62,12 @@ class Counts:
         self.boundary.f_sums = add(self.boundary.f_sums)
         self.boundary.present = add(self.boundary.present)
         self.boundary.images = add(self.boundary.images)
+        self.boundary_iou.intersections = add(self.boundary_iou.intersections)
+        self.boundary_iou.unions = add(self.boundary_iou.unions)
+
+    def measured(self) -> Measured:
+        """The results of everything counted."""
+        return Measured(self.confusion.compute(), self.boundary.compute(), self.boundary_iou.compute())
 
 
 @dataclass(frozen=True)
@@ -66,30 +97,29 @@ class EvalReport:
         return {factor: summary(counts) for factor, counts in {0: self.whole, **self.by_distance}.items()}
 
     def metrics(self, prefix: str) -> dict[str, float]:
-        """Metrics named `prefix/KEY` for each key of `summary`, and `prefix_iou/CLASS`; NaN is left out."""
+        """Metrics named `prefix/KEY` for each key of `summary`, and `prefix_KEY/CLASS` for each of TRACKED_BY_CLASS.
+
+        NaN is left out.
+        """
         overall = {f"{prefix}/{key}": value for key, value in summary(self.whole).items()}
-        pairs = zip(self.classes, self.scores.iou, strict=True)
-        return {key: value for key, value in overall.items() if not math.isnan(value)} | {
-            f"{prefix}_iou/{name}": float(iou) for name, iou in pairs if not math.isnan(iou)
+        measured = self.whole.measured()
+        by_class = {
+            f"{prefix}_{of_classes.key}/{name}": value
+            for of_classes in TRACKED_BY_CLASS
+            for name, value in zip(self.classes, of_classes.values(measured), strict=True)
         }
+        return {key: value for key, value in (overall | by_class).items() if not math.isnan(value)}
 
     def per_class(self) -> list[dict[str, Any]]:
-        """For each class its name, share of the pixels, IoU, and boundary F by radius over the frames that have it.
+        """For each class its name, share of the pixels and each score of BY_CLASS, by key.
 
-        Scores are None for a class in neither ground truth nor prediction.
+        Scores are None for a class of which nothing was counted.
         """
-        counts, boundary = self.whole.confusion.counts, self.whole.boundary.compute()
+        counts, measured = self.whole.confusion.counts, self.whole.measured()
         shares = (counts.sum(dim=1) / counts.sum().clamp(min=1)).tolist()
+        columns = {of_classes.key: of_classes.values(measured) for of_classes in BY_CLASS}
         return [
-            {
-                "class": name,
-                "share": shares[index],
-                "iou": _or_none(self.scores.iou[index]),
-                "boundary_f": {
-                    radius: _or_none(of_radius["present_only_per_class"][index])
-                    for radius, of_radius in boundary.items()
-                },
-            }
+            {"class": name, "share": shares[index]} | {key: _or_none(values[index]) for key, values in columns.items()}
             for index, name in enumerate(self.classes)
         ]
 
@@ -108,30 +138,37 @@ class EvalReport:
         }
 
     def table(self) -> str:
-        """A table of IoU, share of the pixels and boundary F for each class, and the means."""
-        overall = summary(self.whole)
-        width = max(len("official F"), *(len(name) for name in self.classes))
-        header = f"{'class':<{width}}    IoU   pixels" + "".join(f"  {f'F {radius}px':>6}" for radius in RADII)
-        rule = f"{'-' * width}  -----  -------" + "  ------" * len(RADII)
-        lines = [header, rule]
-        for row in self.per_class():
-            f_cells = "".join(f"  {_cell(row['boundary_f'][radius], 6)}" for radius in RADII)
-            lines.append(f"{row['class']:<{width}}  {_cell(row['iou'], 5)}  {row['share']:7.2%}{f_cells}")
-        mean_f = "".join(f"  {_cell(overall[BOUNDARY_F_PRESENT[radius].key], 6)}" for radius in RADII)
-        official = "".join(f"  {_cell(overall[BOUNDARY_F[radius].key], 6)}" for radius in RADII)
-        in_columns = {MIOU, *BOUNDARY_F_PRESENT.values(), *BOUNDARY_F.values()}
-        others = [f"{score.title} {_cell(overall[score.key], 1)}" for score in SCORES if score not in in_columns]
-        lines += [
+        """A table of the share of the pixels and each score of BY_CLASS for each class, and the means."""
+        overall = {key: _cell(value) for key, value in summary(self.whole).items()}
+        name_width = max(len("official F"), *(len(name) for name in self.classes))
+        widths = [max(5, len(of_classes.column)) for of_classes in BY_CLASS]
+
+        def line(name: str, share: str, cells: Iterable[str]) -> str:
+            columns = "".join(f"  {cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+            return f"{name:<{name_width}}  {share:>7}{columns}"
+
+        means = [score for score in SCORES if score.by_class is not None]
+        official = {BOUNDARY_F_PRESENT[radius]: BOUNDARY_F[radius] for radius in RADII}
+        below = [official.get(score) for score in means]
+        others = ", ".join(f"{score.title} {overall[score.key]}" for score in SCORES if score not in (*means, *below))
+        rule = line("-" * name_width, "-" * 7, ("-" * width for width in widths))
+        lines = [
+            line("class", "pixels", (of_classes.column for of_classes in BY_CLASS)),
             rule,
-            f"{'mean':<{width}}  {_cell(overall[MIOU.key], 5)}  {'':7}{mean_f}",
-            f"{'official F':<{width}}  {'':5}  {'':7}{official}",
-            f"{', '.join(others)}; predicting the most frequent class everywhere has {MIOU.title} "
-            f"{_cell(self.constant_miou, 1)}",
+            *(
+                line(row["class"], f"{row['share']:.2%}", (_cell(row[of_classes.key]) for of_classes in BY_CLASS))
+                for row in self.per_class()
+            ),
+            rule,
+            line("mean", "", (overall[score.key] for score in means)),
+            line("official F", "", ("" if score is None else overall[score.key] for score in below)),
+            f"{others}; predicting the most frequent class everywhere has {MIOU.title} {_cell(self.constant_miou)}",
             "F: boundary F over the frames that have the class; official: a class that a frame lacks scores 1 there",
+            "BIoU: boundary IoU, at 2% of the frame's diagonal and at 3 px",
         ]
         if self.by_distance:
             curve = ", ".join(
-                f"{factor}: {_cell(scores[MIOU.key], 1)}" for factor, scores in self.distance_curve().items()
+                f"{factor}: {_cell(scores[MIOU.key])}" for factor, scores in self.distance_curve().items()
             )
             lines.append(f"{MIOU.title} by crop factor, a stand-in for distance: {curve}")
         return "\n".join(lines)
@@ -139,7 +176,7 @@ class EvalReport:
 
 def summary(counts: Counts) -> dict[str, float]:
     """Key of each score in gscnn_platform.scores.SCORES -> its value; NaN if nothing was counted."""
-    measured = Measured(counts.confusion.compute(), counts.boundary.compute())
+    measured = counts.measured()
     return {score.key: score.value(measured) for score in SCORES}
 
 
@@ -175,11 +212,7 @@ def evaluate(
             on_device = batch.to(device)
             predictions = infer(model, on_device.image, on_device.gradient, inference).label.cpu()
             for prediction, truth in zip(predictions, batch.label, strict=True):
-                frame = ConfusionMatrix(len(classes))
-                frame.update(prediction, truth)
-                frames.append(frame.compute().miou)
-                whole.confusion.merge(frame)
-                whole.boundary.update(prediction, truth)
+                frames.append(whole.update(prediction, truth))
                 for factor in distance_factors:
                     crop = distance_crop(truth.shape[0], truth.shape[1], factor)
                     if factor and crop is not None:
@@ -199,5 +232,5 @@ def _or_none(value: float | np.floating) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
-def _cell(value: float | None, width: int) -> str:
-    return f"{'-':>{width}}" if value is None or math.isnan(value) else f"{value:{width}.3f}"
+def _cell(value: float | None) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.3f}"

@@ -1,5 +1,6 @@
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 from gscnn.batch import SegmentationOutput
 from gscnn.config import InferenceConfig
-from gscnn.metrics import BoundaryF, ConfusionMatrix, distance_crop
+from gscnn.metrics import BoundaryF, BoundaryIoU, ConfusionMatrix, distance_crop
 from gscnn_platform.data.loader import whole_images
 from gscnn_platform.data.store import Store
 from gscnn_platform.evaluation import Counts, EvalReport, evaluate
@@ -65,12 +66,13 @@ def test_counts_are_those_of_a_pixel_loop_over_the_split(streets_store: Store, b
 def test_boundaries_crops_and_frames_are_counted_as_if_each_were_counted_alone(streets_store: Store) -> None:
     reader, classes = streets_store.split("val"), streets_store.manifest.identity.classes
     report = evaluate(Stripes(), whole_images(reader, 2), classes, CPU)
-    whole, cropped = BoundaryF(9), ConfusionMatrix(9)
+    whole, rings, cropped = BoundaryF(9), BoundaryIoU(9, (0.02, 3)), ConfusionMatrix(9)
     frames = []
     for index in range(len(reader)):
         truth = reader.read(index).label
         prediction = np.broadcast_to(np.arange(truth.shape[1]) // 24 % 9, truth.shape)
         whole.update(prediction, truth)
+        rings.update(prediction, truth)
         crop = distance_crop(truth.shape[0], truth.shape[1], 200)
         assert crop is not None
         cropped.update(prediction[crop], truth[crop])
@@ -79,6 +81,8 @@ def test_boundaries_crops_and_frames_are_counted_as_if_each_were_counted_alone(s
         frames.append(alone.compute().miou)
     assert report.whole.boundary.compute()[3]["official"] == whole.compute()[3]["official"]
     assert 0 < whole.compute()[3]["official"] < 1
+    assert report.whole.boundary_iou.compute() == rings.compute()
+    assert 0 < rings.compute()[0.02]["mean"] < rings.compute()[3]["mean"] < 1
     torch.testing.assert_close(report.by_distance[200].confusion.counts, cropped.counts)
     assert list(report.frames) == frames
     assert list(report.distance_curve()) == [0, 100, 200, 300], "nothing of 96x64 is left at 400"
@@ -103,6 +107,9 @@ def test_counts_of_several_workers_add_up_to_those_of_one(streets_store: Store) 
     torch.testing.assert_close(shares[0].confusion.counts, alone.confusion.counts)
     for radius, scores in alone.boundary.compute().items():
         assert shares[0].boundary.compute()[radius]["official"] == pytest.approx(scores["official"], abs=1e-12)
+    assert alone.boundary_iou.unions.any()
+    torch.testing.assert_close(shares[0].boundary_iou.intersections, alone.boundary_iou.intersections)
+    torch.testing.assert_close(shares[0].boundary_iou.unions, alone.boundary_iou.unions)
 
 
 def test_the_constant_prediction_is_the_baseline_for_a_model() -> None:
@@ -113,9 +120,10 @@ def test_the_constant_prediction_is_the_baseline_for_a_model() -> None:
 
 def test_the_table_shows_every_class_and_a_dash_where_there_was_none() -> None:
     lines = report_of([[3, 1, 0], [1, 3, 0], [0, 0, 0]]).table().splitlines()
-    assert lines[0].split() == ["class", "IoU", "pixels", *(word for r in (3, 5, 9, 12) for word in ("F", f"{r}px"))]
-    assert lines[2].split() == ["class0", "0.600", "50.00%", "-", "-", "-", "-"]
-    assert lines[4].split() == ["class2", "-", "0.00%", "-", "-", "-", "-"]
+    headings = [f"F {radius} px" for radius in (3, 5, 9, 12)] + ["BIoU 2%", "BIoU 3 px"]
+    assert re.split("  +", lines[0]) == ["class", "pixels", "IoU", *headings]
+    assert lines[2].split() == ["class0", "50.00%", "0.600", *"------"]
+    assert lines[4].split() == ["class2", "0.00%", *"-------"]
     assert lines[6].split()[:2] == ["mean", "0.600"]
     assert len({len(line) for line in lines[:8]}) == 1, "columns line up"
 

@@ -10,9 +10,12 @@ from itertools import takewhile
 from typing import Final
 
 from gscnn_platform.comparison.noise import Spread, spread
+from gscnn_platform.scores import TRACKED_BY_CLASS
 from gscnn_platform.tracking import OVERRIDES, VARIANT, VARIANTS, TrackedRun
 
-CURVES: Final = re.compile(r"val/(?!best_).+|val_iou/.+|train/total")
+CURVES: Final = re.compile(
+    "|".join([r"val/(?!best_).+", *(f"{of_classes.tracked_as}.+" for of_classes in TRACKED_BY_CLASS), "train/total"])
+)
 """Pattern of the metric histories that a comparison reads from a run."""
 MIOU: Final = "val/miou"
 BEST_METRIC: Final = "training.best_metric"

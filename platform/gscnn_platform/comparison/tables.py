@@ -2,15 +2,11 @@
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Final
 
 from gscnn_platform.comparison.contenders import MIOU, SEED, Contender, best_by
 from gscnn_platform.comparison.noise import Spread, paired
-from gscnn_platform.scores import SCORES, place_of, title_of
+from gscnn_platform.scores import IOU, SCORES, ByClass, place_of, title_of
 from gscnn_platform.tracking import TrackedRun
-
-CLASS: Final = "val_iou/"
-"""Prefix of the metrics that are the IoU of a class."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +49,7 @@ class Row:
 
 def table(contenders: Sequence[Contender], metric: str = MIOU) -> Table:
     """A table like the paper's, one row per contender: `metric` as mean ± standard deviation over seeds, its change
-    against the first row (for named variants also against the row above), mIoU, boundary F by radius, seeds.
+    against the first row (for named variants also against the row above), the other scores with a column, seeds.
 
     Scores are in percent and changes in points, at each run's best epoch; "-" if nothing is tracked.
     """
@@ -108,19 +104,17 @@ def overall(contenders: Sequence[Contender]) -> list[Row]:
     return [score_row(title(key), key, contenders) for key in sorted(keys, key=place_of)]
 
 
-def per_class(contenders: Sequence[Contender]) -> tuple[list[Row], list[str]]:
-    """IoU of the classes that all contenders' data has, in the data's order; and the names of the other classes."""
+def per_class(contenders: Sequence[Contender], of_classes: ByClass = IOU) -> tuple[list[Row], list[str]]:
+    """A score of the classes that all contenders' data has, in the data's order; the names of the other classes."""
     of_contenders = [_classes(contender) for contender in contenders]
     everything = dict.fromkeys(name for names in of_contenders for name in names)
     common = [name for name in everything if all(name in names for names in of_contenders)]
-    rows = [score_row(name, f"{CLASS}{name}", contenders) for name in common]
+    rows = [score_row(name, f"{of_classes.tracked_as}{name}", contenders) for name in common]
     return rows, [name for name in everything if name not in common]
 
 
 def title(metric: str) -> str:
     """The title of a metric: `val/boundary_f_3px_present` is "boundary F 3 px, classes present"."""
-    if metric.startswith(CLASS):
-        return f"IoU of {metric.removeprefix(CLASS)}"
     return title_of(metric) or metric
 
 
@@ -150,7 +144,8 @@ def _classes(contender: Contender) -> list[str]:
     """The validation split's classes, in the order of the train ids; if they are unknown, the classes with a score."""
     run = contender.runs[0]
     pixels = run.profile.get("pixels", {}).get(run.params.get("data.val_split"), {})
-    tracked = [key.removeprefix(CLASS) for run in contender.runs for key in run.curves if key.startswith(CLASS)]
+    prefix = IOU.tracked_as
+    tracked = [key.removeprefix(prefix) for run in contender.runs for key in run.curves if key.startswith(prefix)]
     return [name for name in pixels if name != "void"] or sorted(set(tracked))
 
 

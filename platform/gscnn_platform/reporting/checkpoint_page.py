@@ -8,7 +8,7 @@ from gscnn.metrics import DISTANCE_FACTORS
 from gscnn_platform.evaluation import EvalReport, summary
 from gscnn_platform.figures import VOID_COLOUR
 from gscnn_platform.reporting.templates import data_uri, fill
-from gscnn_platform.scores import BOUNDARY_F_PRESENT, MIOU, RADII, SCORES
+from gscnn_platform.scores import BOUNDARY_F_PRESENT, BY_CLASS, MIOU, RADII, SCORES
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def render(
         compared=len(reports) == 2,
         cards=_cards(all_reports),
         overall=_overall(all_reports),
-        class_columns=["IoU", *(f"F {radius} px" for radius in RADII)],
+        class_columns=[of_classes.column for of_classes in BY_CLASS],
         per_class=_per_class(all_reports),
         distance_missing=", ".join(missing),
         legend=_legend(reference.classes, colours),
@@ -73,8 +73,7 @@ def _overall(reports: Sequence[EvalReport]) -> list[dict[str, Any]]:
 def _per_class(reports: Sequence[EvalReport]) -> list[dict[str, Any]]:
     rows = []
     for of_models in zip(*(report.per_class() for report in reports), strict=True):
-        cells = [_cell([row["iou"] for row in of_models])]
-        cells += [_cell([row["boundary_f"][radius] for row in of_models]) for radius in of_models[0]["boundary_f"]]
+        cells = [_cell([row[of_classes.key] for row in of_models]) for of_classes in BY_CLASS]
         rows.append({"name": of_models[0]["class"], "share": of_models[0]["share"], "cells": cells})
     return rows
 

@@ -9,6 +9,7 @@ from gscnn_platform.comparison import (
     MIOU,
     Comparison,
     Contender,
+    Row,
     best_epoch,
     chosen_by,
     overall,
@@ -23,6 +24,7 @@ from gscnn_platform.comparison import (
 from gscnn_platform.names import sqlite_path
 from gscnn_platform.reporting.contender_curves import colour_of, curves_picture
 from gscnn_platform.reporting.templates import data_uri, fill
+from gscnn_platform.scores import IOU, TRACKED_BY_CLASS
 from gscnn_platform.tracking import TrackedRun, ui_command
 
 
@@ -45,7 +47,7 @@ def render_comparison(comparison: Comparison, scenes: Sequence[Scenes]) -> str:
     """
     contenders = comparison.contenders
     runs = [run for contender in contenders for run in contender.runs]
-    classes, other_classes = per_class(contenders)
+    by_class = {of_classes.title: per_class(contenders, of_classes) for of_classes in TRACKED_BY_CLASS}
     return fill(
         "contender_page.html.jinja",
         title=_title([contender.name for contender in contenders]),
@@ -60,8 +62,9 @@ def render_comparison(comparison: Comparison, scenes: Sequence[Scenes]) -> str:
         notes=comparison.notes,
         differences=comparison.differences,
         table=comparison.table,
-        blocks={"score": overall(contenders), "IoU of class": classes},
-        other_classes=other_classes,
+        blocks={"score": overall(contenders)}
+        | {f"{name} of class": _tracked(rows) for name, (rows, _) in by_class.items()},
+        other_classes=by_class[IOU.title][1],
         curves=data_uri(curves_picture(contenders, comparison.metric)),
         losses_differ=any("loss." in cell for cell in _keys_of(comparison)),
         scenes=[_scene(each) for each in scenes],
@@ -71,6 +74,11 @@ def render_comparison(comparison: Comparison, scenes: Sequence[Scenes]) -> str:
         runs=_runs(comparison),
         ui=sorted({ui_command(run.uri) for run in runs if sqlite_path(run.uri)}),
     )
+
+
+def _tracked(rows: Sequence[Row]) -> Sequence[Row]:
+    """The rows; none if no contender has any of them, as of runs of an earlier version."""
+    return rows if any(cell.score for row in rows for cell in row.cells) else []
 
 
 def _title(names: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from gscnn_platform import cluster
 from gscnn_platform.config import EvaluateConfig
 from gscnn_platform.data.store import open_store
 from gscnn_platform.names import near_misses
-from gscnn_platform.scores import SCORES
+from gscnn_platform.scores import SCORES, TRACKED_BY_CLASS
 
 if TYPE_CHECKING:
     from gscnn_platform.comparison import Comparison
@@ -37,11 +37,12 @@ def compare_runs(
     """
     if not references:
         raise ValueError("name the runs or sweeps to compare: MLflow run ids, run names or folders")
-    if not metric.startswith(("val/", "val_iou/")):
+    by_class = [of_classes.tracked_as for of_classes in TRACKED_BY_CLASS]
+    if not metric.startswith(("val/", *by_class)):
         known = [score.tracked_as for score in SCORES]
         raise ValueError(
             f"--metric {metric} is not a validation score{near_misses(metric, known)}\n"
-            f"Scores are {', '.join(known)}, and val_iou/CLASS."
+            f"Scores are {', '.join(known)}, and of classes {', '.join(f'{prefix}CLASS' for prefix in by_class)}."
         )
     from gscnn_platform.reporting import tracked_runs
 
