@@ -44,5 +44,5 @@ bench: setup  ## the figures that need no GPU; benchmarks/README.md names the ot
 	$(RUN) -m benchmarks.store_encoding
 	$(RUN) -m benchmarks.edges
 
-bench-metrics: setup  ## boundary F against the plain ways to compute it; a minute or two on one core
+bench-metrics: setup  ## boundary F and boundary IoU against the plain ways to compute them; a minute or two on one core
 	$(RUN) -m benchmarks.metrics

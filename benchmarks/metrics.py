@@ -1,10 +1,11 @@
-"""Boundary F of a 2048x1024 frame at four radii on one core, compared with plain methods to compute its counts.
+"""Boundary F and boundary IoU of a 2048x1024 frame on one core, compared with plain methods to compute their counts.
 
     python -m benchmarks.metrics
 
 The official code dilates each class's boundary map with a disk for each radius: here with scipy and with OpenCV. A
 third method is OpenCV's distance transform, which serves all radii at once. All of them return the same counts, which
-is checked, and all skip the classes that one of the maps lacks. The prediction is the ground truth bent by a few
+is checked, and all skip the classes that one of the maps lacks. Boundary IoU's API erodes each class's mask: here with
+OpenCV, and by distance transforms. The prediction is the ground truth bent by a few
 pixels, with 40 blobs of any class. The last rows compare the edge label with the released code's distance transforms.
 Figures are medians over rounds in which all methods take turns; scipy takes one.
 """
@@ -19,10 +20,10 @@ from scipy import ndimage
 from benchmarks.environment import describe, markdown_table, milliseconds
 from gscnn.constants import IGNORE_INDEX
 from gscnn.edges import boundary_map
-from gscnn.metrics import BoundaryF, boundary_counts
+from gscnn.metrics import BoundaryF, BoundaryIoU, boundary_counts
 from gscnn_platform.data.formats.streets import Streets
+from gscnn_platform.scores import RADII, RING_DISTANCES
 
-RADII = (3, 5, 9, 12)
 RADIUS = 2
 """Radius of the edge label."""
 ROUNDS = 3
@@ -31,8 +32,12 @@ CALLS = 7
 HEIGHT, WIDTH = 1024, 2048
 DISKS = {r: (np.mgrid[-r : r + 1, -r : r + 1] ** 2).sum(axis=0) <= r**2 for r in RADII}
 
+RINGS = (46, 3)
+"""RING_DISTANCES in pixels: 46 is 2% of the frame's diagonal."""
+
 Within = Callable[[np.ndarray], Iterator[np.ndarray]]
-"""A boundary map -> for each radius, the pixels within that distance of a boundary pixel."""
+"""A boundary map -> for each radius, the pixels within that distance of a boundary pixel. Or a mask -> its ring at each
+distance."""
 
 
 def bent(label: np.ndarray, pixels: float, cell: int, rng: np.random.Generator) -> np.ndarray:
@@ -165,6 +170,51 @@ def boundary_f_rows(prediction: np.ndarray, truth: np.ndarray, num_classes: int)
     )
 
 
+def rings_by_opencv(mask: np.ndarray) -> Iterator[np.ndarray]:
+    framed = np.pad(mask.view(np.uint8), 1)
+    square = np.ones((3, 3), np.uint8)
+    return (mask & (cv2.erode(framed, square, iterations=d)[1:-1, 1:-1] == 0) for d in RINGS)
+
+
+def rings_by_distance(mask: np.ndarray) -> Iterator[np.ndarray]:
+    """Chebyshev's distance, which OpenCV has as DIST_C."""
+    distance = cv2.distanceTransform(np.pad(mask.view(np.uint8), 1), cv2.DIST_C, 3)[1:-1, 1:-1]
+    return (mask & (distance <= d) for d in RINGS)
+
+
+def plain_iou(prediction: np.ndarray, truth: np.ndarray, num_classes: int, rings: Within) -> np.ndarray:
+    """Intersections and unions, [2, D, K]."""
+    counts = np.zeros((2, len(RINGS), num_classes), np.int64)
+    known = truth != IGNORE_INDEX
+    for k in range(num_classes):
+        ours, theirs = (rings((label == k) & known) for label in (prediction, truth))
+        counts[:, :, k] = np.transpose([((a & b).sum(), (a | b).sum()) for a, b in zip(ours, theirs, strict=True)])
+    return counts
+
+
+def boundary_iou(prediction: np.ndarray, truth: np.ndarray, num_classes: int) -> np.ndarray:
+    metric = BoundaryIoU(num_classes, RING_DISTANCES)
+    metric.update(prediction, truth)
+    return np.stack([metric.intersections.numpy(), metric.unions.numpy()])
+
+
+def boundary_iou_rows(prediction: np.ndarray, truth: np.ndarray, num_classes: int) -> list[list[object]]:
+    expected = boundary_iou(prediction, truth, num_classes)
+
+    def checked(rings: Within) -> np.ndarray:
+        counts = plain_iou(prediction, truth, num_classes, rings)
+        assert np.array_equal(counts, expected)
+        return counts
+
+    return times(
+        {
+            "boundary IoU: OpenCV, an erosion per class and distance": (partial(checked, rings_by_opencv), 1, ROUNDS),
+            "boundary IoU: OpenCV, a distance transform per class": (partial(checked, rings_by_distance), 1, ROUNDS),
+            "boundary IoU: BoundaryIoU": (partial(boundary_iou, prediction, truth, num_classes), CALLS, ROUNDS),
+        }
+    )
+
+
 def edge_label_rows(label: np.ndarray) -> list[list[object]]:
     assert np.array_equal(distance_transforms(label), boundary_map(label, RADIUS, void_edges=True))
     return times(
@@ -187,10 +237,12 @@ def main() -> None:
         pixels = int(fast_counts(prediction, truth, num_classes)[:, 0].sum())
         described = f"{name}, {num_classes} classes, {pixels} boundary pixels"
         rows += [[described, *row] for row in boundary_f_rows(prediction, truth, num_classes)]
+        rows += [[described, *row] for row in boundary_iou_rows(prediction, truth, num_classes)]
         rows += [[described, *row] for row in edge_label_rows(truth)]
     print(describe(), end="\n\n")
     print(
         f"one frame of {WIDTH}x{HEIGHT}, one thread, {ROUNDS} rounds; radii {', '.join(map(str, RADII))}; "
+        f"rings of {' and '.join(map(str, RINGS))} pixels; "
         "boundary pixels summed over both maps and all classes\n"
     )
     print(markdown_table(["frame", "way", "median ms", "times as long"], rows))
