@@ -145,7 +145,7 @@ class EvalReport:
 
         def line(name: str, share: str, cells: Iterable[str]) -> str:
             columns = "".join(f"  {cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
-            return f"{name:<{name_width}}  {share:>7}{columns}"
+            return f"{name:<{name_width}}  {share:>7}{columns}".rstrip()
 
         means = [score for score in SCORES if score.by_class is not None]
         official = {BOUNDARY_F_PRESENT[radius]: BOUNDARY_F[radius] for radius in RADII}
