@@ -70,7 +70,9 @@ def build(folder: Path, format_: DatasetFormat, root: Path | None, distinct: int
         pixels=tuple(pixels[: len(description.classes)].tolist()),
         void_pixels=int(pixels[IGNORE_INDEX]),
     )
-    write_manifest(folder, Manifest(fingerprint=identity.fingerprint, identity=identity, splits={"train": split}))
+    splits = {"train": split}
+    manifest = Manifest(fingerprint=identity.fingerprint, identity=identity, splits=splits, anchors=True)
+    write_manifest(folder, manifest)
     return part
 
 

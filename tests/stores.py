@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from gscnn.constants import IGNORE_INDEX
 from gscnn_platform.config import EdgeConfig
@@ -22,7 +23,7 @@ from gscnn_platform.data.store.manifest import (
     write_manifest,
 )
 from gscnn_platform.data.store.part_building import to_arrays
-from gscnn_platform.data.store.parts import write_part
+from gscnn_platform.data.store.parts import file_digest, footer_digest, write_part
 
 TINY_STREETS = Streets(height=64, width=96, train=6, val=3, test=1)
 
@@ -68,7 +69,8 @@ def build_store(
         label_table=description.label_table,
         content="0" * 64,
     )
-    write_manifest(out, Manifest(fingerprint=identity.fingerprint, identity=identity, splits=splits))
+    manifest = Manifest(fingerprint=identity.fingerprint, identity=identity, splits=splits, anchors=True)
+    write_manifest(out, manifest)
     return open_store(out)
 
 
@@ -77,6 +79,34 @@ def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) -> N
     content = json.loads((folder / MANIFEST).read_text())
     change(content)
     (folder / MANIFEST).write_text(json.dumps(sealed(content)))
+
+
+def without_anchors(folder: Path) -> None:
+    """Makes a store what version 2 wrote: rows without anchors, under a manifest that does not speak of them."""
+
+    def rewritten(content: dict[str, Any]) -> None:
+        content["store_version"] = 2
+        del content["anchors"]
+        for split in content["splits"].values():
+            for part in split["parts"]:
+                file = folder / part["file"]
+                with pq.ParquetFile(file) as opened:
+                    groups = [opened.read_row_group(row).drop_columns("anchors") for row in range(part["rows"])]
+                options: dict[str, Any] = {
+                    "compression": "zstd",
+                    "use_dictionary": False,
+                    "write_statistics": False,
+                    "write_page_checksum": True,
+                }
+                with pq.ParquetWriter(file, groups[0].schema, **options) as writer:
+                    for group in groups:
+                        writer.write_table(group)
+                    writer.add_key_value_metadata({"file": part["file"]})
+                with file.open("rb") as written:
+                    part["footer"] = footer_digest(written)
+                part["bytes"], part["sha256"] = file.stat().st_size, file_digest(file)
+
+    edit_manifest(folder, rewritten)
 
 
 def flip_bit(file: Path, position: int, bit: int = 0) -> None:

@@ -1,8 +1,10 @@
 """Faults of real stores: the tests assert where each fault is found and what the message contains."""
 
 import os
+import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,14 @@ from gscnn_platform.config import ExperimentConfig, VerifyConfig, with_overrides
 from gscnn_platform.data.loader import batches
 from gscnn_platform.data.store import Store, open_store
 from gscnn_platform.data.store.manifest import MANIFEST, MOST_BYTES, StoreError, read_manifest
-from gscnn_platform.data.store.parts import ARRAYS, SampleArrays, open_part, read_arrays, read_keys, write_part
+from gscnn_platform.data.store.parts import ANCHORS, ARRAYS, SampleArrays, open_part, read_arrays, read_keys, write_part
 from gscnn_platform.data.store.verification import describe, verify
 from jobs import verify as verify_job
 from tests.stores import edit_manifest, flip_bit
 
 TRAIN, VAL = "train/part-0.parquet", "val/part-0.parquet"
 SIZE = (8, 12)
+ALL = (*ARRAYS, ANCHORS)
 
 Rows = list[tuple[str, SampleArrays]]
 
@@ -46,7 +49,7 @@ def rewrite(folder: Path, file: str, change: Callable[[Rows], object]) -> None:
     """Changes the rows of a part and updates the checksums: the store is intact but wrong."""
     with open_part(folder / file) as opened:
         keys = read_keys(opened, range(opened.num_row_groups))
-        rows = [(key[0], SampleArrays(**read_arrays(opened, row, *key[1:]))) for row, key in enumerate(keys)]
+        rows = [(key[0], SampleArrays(**read_arrays(opened, row, *key[1:], ALL))) for row, key in enumerate(keys)]
     change(rows)
     part = write_part(folder / file, rows)
     assert part is not None
@@ -61,7 +64,7 @@ def rewrite(folder: Path, file: str, change: Callable[[Rows], object]) -> None:
 def changed(rows: Rows, row: int, key: str, pixel: tuple[int, int], value: int) -> None:
     """Sets a pixel of an array."""
     name, arrays = rows[row]
-    fields = {of: getattr(arrays, of) for of in ARRAYS}
+    fields = {of: getattr(arrays, of) for of in ALL}
     fields[key] = fields[key].copy()
     fields[key][pixel] = value
     rows[row] = (name, SampleArrays(**fields))
@@ -72,13 +75,14 @@ def noise(seed: int, rows: int = 3) -> Rows:
     rng = np.random.default_rng(seed)
     values = [{key: rng.integers(0, 256, SIZE, dtype=np.uint8) for key in ARRAYS[1:]} for _ in range(rows)]
     images = [rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8) for _ in range(rows)]
-    return [(str(row), SampleArrays(image=images[row], **values[row])) for row in range(rows)]
+    anchors = rng.integers(-(2**31), 2**31, (rows, 20, 3)).astype(np.int32)
+    return [(str(row), SampleArrays(image=images[row], anchors=anchors[row], **values[row])) for row in range(rows)]
 
 
 def everything(file: Path) -> list[Any]:
     with open_part(file) as opened:
         keys = read_keys(opened, range(opened.num_row_groups))
-        arrays = [read_arrays(opened, row, *key[1:]) for row, key in enumerate(keys)]
+        arrays = [read_arrays(opened, row, *key[1:], ALL) for row, key in enumerate(keys)]
         return [keys, [[array.tolist() for array in of_row.values()] for of_row in arrays]]
 
 
@@ -273,13 +277,21 @@ def test_a_manifest_of_absurd_length_or_depth_is_refused_unread(copy: Path) -> N
 
 
 def test_verify_finds_contents_that_are_wrong_under_checksums_that_fit(copy: Path) -> None:
+    lacking: list[int] = []
+
     def wrong(rows: Rows) -> None:
         changed(rows, 0, "boundary", (5, 5), 7)
         changed(rows, 1, "label", (0, 0), 200)
         changed(rows, 2, "gradient", (3, 3), 17)
         rows[4] = (rows[3][0], rows[4][1])
         _, arrays = rows[5]
-        rows[5] = (rows[5][0], SampleArrays(arrays.image[1:], arrays.label, arrays.gradient, arrays.boundary))
+        rows[5] = (rows[5][0], replace(arrays, image=arrays.image[1:]))
+        anchors = rows[3][1].anchors
+        assert anchors is not None
+        wrong_ones = anchors[anchors[:, 0] != anchors[0, 0]].copy()
+        wrong_ones[0, 1], wrong_ones[1, 2] = 64, -1
+        rows[3] = (rows[3][0], replace(rows[3][1], anchors=wrong_ones))
+        lacking.append(anchors[0, 0])
 
     rewrite(copy, TRAIN, wrong)
     assert open_store(copy)
@@ -289,9 +301,13 @@ def test_verify_finds_contents_that_are_wrong_under_checksums_that_fit(copy: Pat
         f"{TRAIN}, row 1 (sample 00001): label holds 200 (1 px); classes are 0 to 8, void is 255",
         f"{TRAIN}, row 2 (sample 00002): gradient has 1 px that are neither 0 nor 255, the only values of canny",
         f"{TRAIN}, row 5 (sample 00005): image cannot be read: image has 18144 bytes, 64 x 96 pixels need 18432",
+        f"{TRAIN}, row 1 (sample 00001): anchors has none of classes 200, which the label has",
+        f"{TRAIN}, row 3 (sample 00003): anchors has none of classes {lacking[0]}, which the label has",
         "train: sample 00003 occurs 2 times",
     ):
         assert expected in found
+    outside = rf"{TRAIN}, row 3 \(sample 00003\): anchors has 2 of \d+ that are no pixel of their class"
+    assert any(re.fullmatch(outside, fault) for fault in found)
     [counts] = [fault for fault in found if fault.startswith(MANIFEST)]
     assert counts.startswith(f"{MANIFEST}: split train: ")
 

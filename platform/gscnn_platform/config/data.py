@@ -34,6 +34,10 @@ class DataConfig(Config):
     """Share of the training split that is held out for validation, chosen by `val_seed`; 0: none."""
     val_seed: int = Field(default=0, ge=0)
     """Random seed for choosing the samples of `val_share`; runs with any `seed` hold out the same samples."""
+    class_uniform: float = Field(default=0.0, ge=0, le=1)
+    """Share of an epoch's crops that lie around a pixel of a class, with every class of the training split drawn
+    equally often, so that rare classes are seen (authors' code of arXiv:1812.01593: 0.5); the other crops follow the
+    shuffled samples."""
     loader_processes: Execution[int] = Field(default=0, ge=0)
     """Data loading processes per worker; 0 loads in the worker itself, best with few cores."""
     eval_batch_size: Execution[int] = Field(default=1, ge=1)

@@ -1,14 +1,15 @@
 """Reads a store as SegBatches, for one training worker.
 
-The order of an epoch is a pure function of seed and epoch. A sample's augmentation is a pure function of seed, epoch,
-sample and its number of earlier occurrences in the epoch. So a run is reproducible with any number of loader processes,
-and every worker knows its share without communication.
+The order of an epoch, and which of its crops lie around which class, are pure functions of seed and epoch. A sample's
+augmentation is a pure function of seed, epoch, sample and its number of earlier occurrences in the epoch; that of a
+sample drawn by class, of seed, epoch, sample, class and place in the epoch. So a run is reproducible with any number of
+loader processes, and every worker knows its share without communication.
 """
 
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import cv2
 import numpy as np
@@ -20,21 +21,31 @@ from tqdm import tqdm
 
 from gscnn.batch import SegBatch, normalize
 from gscnn_platform.config import ExperimentConfig
+from gscnn_platform.data.class_uniform import draw
 from gscnn_platform.data.disk_full import StorageError, readable
 from gscnn_platform.data.store import SampleArrays, SplitReader
 
 if TYPE_CHECKING:
     from gscnn_platform.data.transforms import TrainTransform
 
-Key = tuple[int, int, int]
-"""Epoch, sample index and number of earlier occurrences in the epoch, which is above 0 only for samples that fill up
-the last batch."""
-
+ANYWHERE: Final = -1
+"""Stands for no class: the crop lies anywhere."""
 PREFETCHED: Final = 4
 """Batches that each loader process prepares in advance."""
 BYTES_PER_PIXEL: Final = 3 * 4 + 1 + 4 + 1
 """Bytes per pixel of a SegBatch: image and gradient as floats, label and boundary as bytes."""
 SHARED_MEMORY: Final = Path("/dev/shm")
+
+
+class Key(NamedTuple):
+    """What the loader asks for: a sample as it is stored or, for training, a crop of it."""
+
+    sample: int
+    """Its index."""
+    seed: tuple[int, ...] = ()
+    """Of the augmentation."""
+    around: int = ANYWHERE
+    """Class of which the crop has an anchor."""
 
 
 def steps_per_epoch(num_samples: int, batch_size: int) -> int:
@@ -51,6 +62,26 @@ def epoch_order(num_samples: int, batch_size: int, seed: int, epoch: int) -> NDA
     steps = steps_per_epoch(num_samples, batch_size)
     order = np.random.default_rng((seed, epoch)).permutation(num_samples)
     return np.resize(order, steps * batch_size).reshape(steps, batch_size)
+
+
+def epoch_plan(
+    reader: SplitReader, config: ExperimentConfig, epoch: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Sample of each place of an epoch, and the class around which its crop lies or ANYWHERE: each [steps, batch_size].
+
+    `epoch_order`, with `data.class_uniform` of the places given to classes instead (gscnn_platform.data.class_uniform).
+
+    Raises:
+        StoreError: the anchors cannot be read.
+    """
+    samples = epoch_order(len(reader), config.training.batch_size, config.seed, epoch)
+    around = np.full_like(samples, ANYWHERE)
+    if config.data.class_uniform:
+        # Five numbers, as no seed of a shuffled sample's crop has.
+        rng = np.random.default_rng((config.seed, epoch, 0, 0, 1))
+        places, by_class, classes = draw(reader.having, config.data.class_uniform, samples.size, rng)
+        samples.flat[places], around.flat[places] = by_class, classes
+    return samples, around
 
 
 def shares(step: NDArray[np.int64], accumulate: int, world_size: int) -> list[list[NDArray[np.int64]]]:
@@ -73,22 +104,31 @@ def fixed_samples(num_samples: int, count: int) -> list[int]:
 
 
 class EpochSampler(Sampler[list[Key]]):
-    """Yields one worker's share of `epoch_order`, batch by batch, from `first_step` to the last step of the run."""
+    """Yields one worker's share of `epoch_plan`, batch by batch, from `first_step` to the last step of the run."""
 
-    def __init__(self, config: ExperimentConfig, num_samples: int, rank: int, world_size: int, first_step: int) -> None:
-        self.config, self.num_samples, self.first_step = config, num_samples, first_step
+    def __init__(
+        self, config: ExperimentConfig, reader: SplitReader, rank: int, world_size: int, first_step: int
+    ) -> None:
+        self.config, self.reader, self.first_step = config, reader, first_step
         self.rank, self.world_size = rank, world_size
 
     def __iter__(self) -> Iterator[list[Key]]:
         training = self.config.training
-        steps = steps_per_epoch(self.num_samples, training.batch_size)
+        steps = steps_per_epoch(len(self.reader), training.batch_size)
         first_epoch, done = divmod(self.first_step, steps)
         places = np.arange(steps * training.batch_size).reshape(steps, training.batch_size)
         for epoch in range(first_epoch, training.epochs):
-            order = epoch_order(self.num_samples, training.batch_size, self.config.seed, epoch).ravel()
+            samples, around = (of_place.ravel().tolist() for of_place in epoch_plan(self.reader, self.config, epoch))
             for step in places[done if epoch == first_epoch else 0 :]:
                 for batch in shares(step, training.accumulate, self.world_size):
-                    yield [(epoch, int(order[place]), int(place) // self.num_samples) for place in batch[self.rank]]
+                    mine = batch[self.rank].tolist()
+                    yield [self._key(epoch, place, samples[place], around[place]) for place in mine]
+
+    def _key(self, epoch: int, place: int, index: int, around: int) -> Key:
+        seed, repetition = (self.config.seed, epoch, index), place // len(self.reader)
+        if around != ANYWHERE:
+            return Key(index, (*seed, place, 2 + around), around)
+        return Key(index, (*seed, repetition) if repetition else seed)
 
 
 class WholeImageSampler(Sampler[list[Key]]):
@@ -100,24 +140,24 @@ class WholeImageSampler(Sampler[list[Key]]):
     def __iter__(self) -> Iterator[list[Key]]:
         batch: list[Key] = []
         for index in self.mine:
-            if batch and (len(batch) == self.batch_size or self.sizes[index] != self.sizes[batch[0][1]]):
+            if batch and (len(batch) == self.batch_size or self.sizes[index] != self.sizes[batch[0].sample]):
                 yield batch
                 batch = []
-            batch.append((0, index, 0))
+            batch.append(Key(index))
         if batch:
             yield batch
 
 
 class _StoreDataset(Dataset[SampleArrays]):
-    def __init__(self, reader: SplitReader, transform: "TrainTransform | None", seed: int) -> None:
-        self.reader, self.transform, self.seed = reader, transform, seed
+    def __init__(self, reader: SplitReader, transform: "TrainTransform | None") -> None:
+        self.reader, self.transform = reader, transform
 
     def __getitem__(self, key: Key) -> SampleArrays:
-        epoch, index, repetition = key
         if self.transform is None:
-            return self.reader.read(index)
-        seed = (self.seed, epoch, index, repetition) if repetition else (self.seed, epoch, index)
-        return self.transform(self.reader.read(index, boundary=False), seed)
+            return self.reader.read(key.sample)
+        if key.around == ANYWHERE:
+            return self.transform(self.reader.read(key.sample, boundary=False), key.seed)
+        return self.transform(self.reader.read(key.sample, boundary=False, anchors=True), key.seed, key.around)
 
 
 def to_batch(samples: Sequence[SampleArrays]) -> SegBatch:
@@ -146,6 +186,7 @@ def batches(
     or down if that is not a whole number.
 
     Raises:
+        StoreError: the anchors cannot be read, which `data.class_uniform` needs.
         StorageError: /dev/shm is too small for the batches of the loader processes.
     """
     images = config.images_per_batch + 1
@@ -153,10 +194,8 @@ def batches(
     from gscnn_platform.data.transforms import TrainTransform  # albumentations: 2 s of CPU time, only for training
 
     transform = TrainTransform(config.augmentation, config.data.training_edges)
-    sampler = EpochSampler(config, len(reader), rank, world_size, first_step)
-    return iter(
-        _loader(_StoreDataset(reader, transform, config.seed), sampler, config.data.loader_processes, pin_memory)
-    )
+    sampler = EpochSampler(config, reader, rank, world_size, first_step)
+    return iter(_loader(_StoreDataset(reader, transform), sampler, config.data.loader_processes, pin_memory))
 
 
 def check_shared_memory(processes: int, images: int, crop: tuple[int, int], folder: Path = SHARED_MEMORY) -> None:
@@ -191,7 +230,7 @@ def whole_images(
 ) -> Iterator[SegBatch]:
     """Whole images as stored, each sample exactly once over all workers; with a progress bar if `progress` names it."""
     sampler = WholeImageSampler(reader.sizes, batch_size, rank, num_workers)
-    loader = _loader(_StoreDataset(reader, None, seed=0), sampler, loader_processes, pin_memory)
+    loader = _loader(_StoreDataset(reader, None), sampler, loader_processes, pin_memory)
     with tqdm(total=len(sampler.mine), desc=progress, unit=" images", disable=progress is None) as bar:
         for batch in loader:
             yield batch

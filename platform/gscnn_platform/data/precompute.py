@@ -67,7 +67,7 @@ class PrecomputeConfig(Config):
     on_bad_sample: Literal["error", "skip"] = "error"
     """What to do with a sample that cannot be used: fail, or skip it and list it in the manifest."""
     overwrite: bool = False
-    """Replace an existing store that is damaged or has other settings or contents."""
+    """Replace an existing store that is damaged, has other settings or contents, or lacks anchors."""
     part_rows: int = Field(default=PART_ROWS, ge=1)
     """Maximum samples per Parquet file and Ray task."""
 
@@ -161,7 +161,9 @@ def _build(
     empty = [split for split, of_split in splits.items() if not of_split.samples]
     if empty:
         raise BadDatasetError(f"no sample of split {', '.join(empty)} can be used. {_list_of(skipped, progress.total)}")
-    manifest = Manifest(fingerprint=identity.fingerprint, identity=identity, splits=splits, skipped=tuple(skipped))
+    manifest = Manifest(
+        fingerprint=identity.fingerprint, identity=identity, splits=splits, skipped=tuple(skipped), anchors=True
+    )
     with writing(progress):
         place.publish(manifest)
     return manifest
@@ -237,7 +239,8 @@ def _existing(out: AnyPath, identity: Identity, overwrite: bool) -> Manifest | N
             raise
         except StoreError:
             return None
-        return existing if existing.identity == identity and _is_whole(out, existing) else None
+        kept = existing.identity == identity and existing.anchors and _is_whole(out, existing)
+        return existing if kept else None
     existing = read_manifest(out)
     if existing.identity == identity:
         check_files(out, existing)

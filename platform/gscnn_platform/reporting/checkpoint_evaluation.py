@@ -103,7 +103,8 @@ def _open_store(config: EvaluateConfig, loaded: Sequence[LoadedModel]) -> Store:
     store: Store | None = None
     for model in loaded:
         split = model.config.data.train_split if config.split == HELD_OUT else config.split
-        ours = {"fingerprint": None, "train_split": split, "val_split": None, "val_share": 0, "cache": config.cache}
+        of_training = {"fingerprint": None, "val_split": None, "val_share": 0, "class_uniform": 0}
+        ours = {**of_training, "train_split": split, "cache": config.cache}
         store = open_store(path, model.config.data.model_copy(update=ours), model.config.model.num_classes)
         classes = store.manifest.identity.classes
         if classes != model.dataset.classes:

@@ -22,7 +22,7 @@ class SweepConfig(Config):
     """The settings of every trial. In options and records, its fields are on one level with the sweep's own."""
 
     space: str | None = None
-    """Search space: loss, loss-small, optimizer, seeds, ablation; None: only the keys in `set`."""
+    """Search space: loss, loss-small, optimizer, finetune, classes, seeds, ablation; None: only the keys in `set`."""
     set: tuple[str, ...] = ()
     """Additional keys to search, or other domains, such as 'loss.edge=loguniform(1, 50)'."""
     num_trials: int | None = Field(default=None, ge=1, le=100_000)

@@ -36,6 +36,32 @@ SEARCH_SPACES: Final[dict[str, SearchSpace]] = {
         },
         search="optuna",
     ),
+    "finetune": SearchSpace(
+        description="learning rates, weight decay, batch norm and augmentation of a training that starts from weights",
+        domains={
+            "optimizer.lr": "loguniform(0.001, 0.05)",
+            "optimizer.backbone_lr_factor": "loguniform(0.05, 1)",
+            "optimizer.weight_decay": "loguniform(1e-05, 0.001)",
+            "optimizer.decay_norms_and_biases": "choice(true, false)",
+            "model.freeze_batch_norm": "choice(true, false)",
+            "augmentation.colour_jitter": "uniform(0, 0.4)",
+            "augmentation.blur": "uniform(0, 0.5)",
+        },
+        search="optuna",
+    ),
+    "classes": SearchSpace(
+        description="each way to count rare classes more, against equal weights, under three seeds",
+        domains={"seed": "choice(0, 1, 2)"},
+        variants={
+            "equal": {"loss.class_weights": None, "data.class_uniform": 0},
+            "image": {"loss.class_weights": "image", "data.class_uniform": 0},
+            "inverse log": {"loss.class_weights": "inverse_log", "data.class_uniform": 0},
+            "median frequency": {"loss.class_weights": "median_frequency", "data.class_uniform": 0},
+            "effective number": {"loss.class_weights": "effective_number", "data.class_uniform": 0},
+            "class-uniform crops": {"loss.class_weights": None, "data.class_uniform": 0.5},
+        },
+        search="grid",
+    ),
     "seeds": SearchSpace(
         description="the same settings with five seeds: mean and standard deviation",
         domains={"seed": "choice(0, 1, 2, 3, 4)"},

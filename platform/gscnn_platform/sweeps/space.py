@@ -15,7 +15,16 @@ from gscnn_platform.sweeps.domains import MOST_LISTED, Domain, SearchSpaceError,
 VARIANT: Final = "variant"
 """Key of the variant's name in a trial's sampled settings."""
 
-SEARCHABLE: Final = ("seed", "model.", "loss.", "augmentation.", "optimizer.", "training.", "data.boundary_radius")
+SEARCHABLE: Final = (
+    "seed",
+    "model.",
+    "loss.",
+    "augmentation.",
+    "optimizer.",
+    "training.",
+    "data.boundary_radius",
+    "data.class_uniform",
+)
 """Prefixes of the keys that can be searched. Other keys describe the run's name, data or machines."""
 
 NOT_SEARCHED: Final = {
@@ -58,6 +67,13 @@ class SearchSpace(Config):
         """Returns the overrides for `with_overrides`: sampled values, with the variant replaced by its overrides."""
         variant = self.variants[sampled[VARIANT]] if VARIANT in sampled else {}
         return {**variant, **{key: value for key, value in sampled.items() if key != VARIANT}}
+
+    def largest(self, key: str) -> float | None:
+        """The largest number that any trial has for `key`; None if all have the recipe's."""
+        domains = self.parsed()
+        values = [*(domains[key].extremes() if key in domains else ())]
+        values += [overrides[key] for overrides in self.variants.values() if key in overrides]
+        return max((float(value) for value in values if isinstance(value, int | float)), default=None)
 
     def grid(self) -> list[dict[str, Any]]:
         """Returns all combinations as key -> value; the last key changes fastest.

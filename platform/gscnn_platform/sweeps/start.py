@@ -40,7 +40,9 @@ def run_sweep(config: SweepConfig, space: SearchSpace) -> "SweepResult":
             "--data.val-split is None: a sweep needs a validation score; set a split, or hold out a share of the "
             "training split: --data.val-share 0.1"
         )
-    store = open_store(cluster.resolve(recipe.store, "--store"), recipe.data, recipe.model.num_classes)
+    searched = {"class_uniform": max(recipe.data.class_uniform, space.largest("data.class_uniform") or 0)}
+    data = recipe.data.model_copy(update=searched)
+    store = open_store(cluster.resolve(recipe.store, "--store"), data, recipe.model.num_classes)
     val = None if recipe.data.val_share else store.manifest.splits[recipe.data.val_split or ""]
     if val is not None and val.all_void == val.samples:
         raise SweepError(f"every label of split {recipe.data.val_split} is void: there is no validation score")

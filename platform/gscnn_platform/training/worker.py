@@ -22,7 +22,7 @@ from gscnn_platform.data.held_out import describe_validation, training_samples, 
 from gscnn_platform.data.loader import (
     batches,
     describe_epoch,
-    epoch_order,
+    epoch_plan,
     shares,
     steps_per_epoch,
     whole_images,
@@ -31,6 +31,7 @@ from gscnn_platform.data.store import Store
 from gscnn_platform.evaluation import EvalReport, autocast, evaluate
 from gscnn_platform.scores import score_of
 from gscnn_platform.training.control import Control
+from gscnn_platform.training.crop_counts import CropCounts
 from gscnn_platform.training.optim import (
     build_optimizer,
     learning_rate,
@@ -114,6 +115,7 @@ class TrainingWorker:
         self.progress = Progress(training.epochs, self.steps, training.batch_size, self.step)
         self.log = StepLog(self.progress, world_size, writer, speak=rank == 0)
         self.finite = FiniteCheck(device)
+        self.crops = CropCounts(store, config.data.train_split, device, world_size, writer, speak=rank == 0)
 
     @property
     def total_steps(self) -> int:
@@ -173,6 +175,8 @@ class TrainingWorker:
             if in_epoch == 0 or in_epoch % training.log_every == 0:
                 self._require_finite(all_of_them=True)
                 self.log.tell(self.step)
+            if in_epoch == 0:
+                self.crops.tell(epoch)
             signal = control.after_step()
             if in_epoch == 0 and (epoch % training.validate_every == 0 or epoch == training.epochs):
                 self._save(save, self.validate())
@@ -228,6 +232,8 @@ class TrainingWorker:
         """
         accumulate = self.config.training.accumulate
         parts = [next(feed).to(self.device, self.memory_format) for _ in range(accumulate)]
+        for batch in parts:
+            self.crops.add(batch.label)
         # A single batch is counted in its forward pass, together with what the prediction decides: one collective less.
         counts = self.loss.count(parts) if accumulate > 1 else [None]
         sums: dict[str, Tensor] = {}
@@ -286,8 +292,8 @@ class TrainingWorker:
             torch.distributed.all_gather_object(all_terms, mine)
         epoch, in_epoch = divmod(step - 1, self.steps)
         training = self.config.training
-        order = epoch_order(len(self.train_reader), training.batch_size, self.config.seed, epoch)[in_epoch]
-        samples = shares(order, training.accumulate, self.world_size)
+        planned, _ = epoch_plan(self.train_reader, self.config, epoch)
+        samples = shares(planned[in_epoch], training.accumulate, self.world_size)
         return "; ".join(
             f"worker {rank}: {', '.join(f'{name} {value:.4g}' for name, value in of_rank.items())} on samples "
             f"{', '.join(self.train_reader.names[index] for batch in samples for index in batch[rank])}"

@@ -113,7 +113,7 @@ def test_validation_sees_every_sample_exactly_once(streets_store: Store, workers
 def test_whole_images_of_one_size_share_batches(streets_store: Store) -> None:
     reader = streets_store.split("train")
     reader.sizes[2] = (1, 1)  # Only the sizes decide here; nothing is read.
-    batched = [[index for _, index, _ in batch] for batch in WholeImageSampler(reader.sizes, 4, 0, 1)]
+    batched = [[key.sample for key in batch] for batch in WholeImageSampler(reader.sizes, 4, 0, 1)]
     assert batched == [[0, 1], [2], [3, 4, 5]]
 
 

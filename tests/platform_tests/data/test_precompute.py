@@ -17,7 +17,7 @@ from gscnn_platform.data.store import StoreError, open_store
 from gscnn_platform.paths import as_path, below
 from tests.layouts import write_camvid, write_cityscapes, write_folder
 from tests.s3 import Endpoint, Mode
-from tests.stores import TINY_STREETS, flip_bit
+from tests.stores import TINY_STREETS, flip_bit, without_anchors
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -91,6 +91,21 @@ def test_an_unchanged_input_is_left_alone_and_a_changed_one_needs_overwrite(tmp_
     assert rebuilt.manifest.fingerprint != first.manifest.fingerprint
     assert open_store(out).manifest == rebuilt.manifest
     assert not leftovers(tmp_path)
+
+
+def test_a_store_from_before_anchors_is_left_alone_with_a_note_and_overwrite_adds_them(tmp_path: Path) -> None:
+    root, out = write_camvid(tmp_path / "raw"), tmp_path / "store"
+    first = build(root, out)
+    assert "anchors" not in str(first)
+    without_anchors(out)
+    left = build(root, out)
+    assert not left.built
+    assert "note: it has no anchors of classes" in str(left)
+    rebuilt = build(root, out, overwrite=True)
+    assert rebuilt.built
+    assert rebuilt.manifest.fingerprint == first.manifest.fingerprint
+    assert open_store(out).split("train").having
+    assert not build(root, out, overwrite=True).built
 
 
 def test_a_damaged_store_is_never_reported_as_unchanged_and_overwrite_rebuilds_it(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from gscnn.constants import IGNORE_INDEX
 from gscnn.edges import boundary_map, image_gradient
 from gscnn_platform.config import AugmentationConfig, EdgeConfig
+from gscnn_platform.data.class_uniform import anchors_of
 from gscnn_platform.data.formats.streets import Streets
 from gscnn_platform.data.images import edge_prior
 from gscnn_platform.data.store import SampleArrays
@@ -27,18 +28,20 @@ def sample(seed: int, height: int = 90, width: int = 130) -> SampleArrays:
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[:height, :width].astype(np.uint8)
     image = np.stack([rows + 1, columns + 1, np.full_like(rows, 100)], axis=2)
-    return SampleArrays(image, blocks(rng, height, width), rng.integers(0, 2, (height, width), dtype=np.uint8) * 255)
+    label, gradient = blocks(rng, height, width), rng.integers(0, 2, (height, width), dtype=np.uint8) * 255
+    return SampleArrays(image, label, gradient, anchors=anchors_of(label))
 
 
 @pytest.mark.parametrize("scale", [0.5, 0.77, 1.0, 1.6, 2.0])
 @pytest.mark.parametrize("radius", [1, 2, 4])
-def test_boundary_of_a_resized_crop_is_that_of_the_resized_mask(scale: float, radius: int) -> None:
+@pytest.mark.parametrize("around", [None, 3])
+def test_boundary_of_a_resized_crop_is_that_of_the_resized_mask(scale: float, radius: int, around: int | None) -> None:
     crop = (40, 60)
     augmentation = AugmentationConfig(crop=crop, scale=(scale, scale), flip=0.0, **PLAIN)
     transform = TrainTransform(augmentation, EdgeConfig(radius=radius))
     for seed in range(5):
         original = sample(seed)
-        augmented = transform(original, (seed,))
+        augmented = transform(original, (seed,), around)
         assert augmented.boundary is not None
         height, width = (round(side * scale) for side in original.label.shape)
         resized = cv2.resize(original.label, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
@@ -213,3 +216,54 @@ def test_interpolation_hue_and_blur_follow_their_fields() -> None:
     saturation = [cv2.cvtColor(images[name], cv2.COLOR_RGB2HSV)[..., 2].mean() for name in ("plain", "hue")]
     assert saturation[0] == pytest.approx(saturation[1], rel=0.02), "a turn of the hue leaves the value as it is"
     assert not np.array_equal(images["plain"], images["hue"])
+
+
+def with_object(row: int, column: int, size: int, height: int = 90, width: int = 130) -> SampleArrays:
+    """A square of class 1 in class 0."""
+    label = np.zeros((height, width), np.uint8)
+    label[row : row + size, column : column + size] = 1
+    image = np.zeros((height, width, 3), np.uint8)
+    return SampleArrays(image, label, label, anchors=anchors_of(label))
+
+
+@pytest.mark.parametrize("scale", [(0.3, 1.0), (1.0, 2.0), (0.2, 3.0), (1, 1)])
+@pytest.mark.parametrize("place", [(0, 0), (88, 128), (45, 128), (40, 60)])
+def test_a_crop_around_a_class_contains_it_wherever_it_lies(scale: tuple[float, float], place: tuple[int, int]) -> None:
+    """A single pixel is in every crop that shrinks nothing, and one as large as the resize's step in all others."""
+    size = 2 if scale == (1.0, 2.0) else 1 if scale == (1, 1) else 6
+    row, column = (min(at, side - size) for at, side in zip(place, (90, 130), strict=True))
+    for crop in ((32, 48), (128, 32), (200, 200)):
+        for gradient in ("resized", "derived"):
+            transform = TrainTransform(AugmentationConfig(crop=crop, scale=scale, gradient=gradient), EdgeConfig())
+            for seed in range(25):
+                augmented = transform(with_object(row, column, size), (seed,), around=1)
+                assert augmented.label.shape == crop
+                assert (augmented.label == 1).any(), f"crop {crop}, seed {seed}"
+
+
+def test_a_crop_around_a_class_is_anywhere_where_it_has_the_anchor_and_all_places_are_alike() -> None:
+    """A pixel far from the frame of a large image: in any row and column of a crop of 32 x 40 but the outermost."""
+    original = with_object(100, 100, 1, 200, 220)
+    transform = TrainTransform(AugmentationConfig(crop=(32, 40), scale=(1, 1), **PLAIN), EdgeConfig())
+    found = np.array([np.argwhere(transform(original, (seed,), around=1).label == 1)[0] for seed in range(1600)])
+    for axis, side in enumerate((32, 40)):
+        counts = np.bincount(found[:, axis], minlength=side)
+        assert counts[0] == counts[-1] == 0
+        # Chi-square, with a mean of places - 1 and a variance of twice that.
+        places = side - 2
+        deviations = ((counts[1:-1] - 1600 / places) ** 2 / (1600 / places)).sum()
+        assert deviations < places - 1 + 4 * np.sqrt(2 * (places - 1))
+
+
+def test_a_crop_around_a_class_depends_on_its_seed_alone_and_uses_all_anchors() -> None:
+    transform = TrainTransform(AugmentationConfig(crop=(32, 40), scale=(1, 1), **PLAIN), EdgeConfig())
+    original = sample(0, 200, 250)
+    first = [transform(original, (0, 1, seed), around=2) for seed in range(60)]
+    again = [transform(original, (0, 1, seed), around=2) for seed in range(60)]
+    for one, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one.image, other.image)
+        np.testing.assert_array_equal(one.label, other.label)
+    assert original.anchors is not None
+    for _, row, column in original.anchors[original.anchors[:, 0] == 2]:
+        pixel = original.image[row, column]
+        assert any((one.image == pixel).all(axis=2).any() for one in first)

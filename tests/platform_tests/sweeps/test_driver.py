@@ -1,6 +1,7 @@
 """Sweeps on a cluster, with a few small trials each."""
 
 import json
+import shutil
 from pathlib import Path
 
 import mlflow
@@ -9,13 +10,14 @@ import pytest
 from gscnn_platform.cluster import ResourcesError
 from gscnn_platform.config import ExperimentConfig, with_overrides
 from gscnn_platform.data.disk_full import StorageError
-from gscnn_platform.data.store import StoreError
+from gscnn_platform.data.store import StaleStoreError, StoreError
 from gscnn_platform.sweeps import SweepConfig, SweepError, driver, run_sweep
 from gscnn_platform.sweeps.domains import SearchSpaceError
 from gscnn_platform.sweeps.search_spaces import SEARCH_SPACES
 from gscnn_platform.sweeps.space import SearchSpace
 from gscnn_platform.sweeps.trial import SweepTrial
 from gscnn_platform.tracking import find_model
+from tests.stores import without_anchors
 
 
 def sweep_of(tiny_run: ExperimentConfig, storage: Path, **changes: object) -> SweepConfig:
@@ -23,7 +25,9 @@ def sweep_of(tiny_run: ExperimentConfig, storage: Path, **changes: object) -> Sw
     return config
 
 
-def test_invalid_sweeps_are_rejected_before_a_cluster_is_used(tiny_run: ExperimentConfig, storage: Path) -> None:
+def test_invalid_sweeps_are_rejected_before_a_cluster_is_used(
+    tiny_run: ExperimentConfig, storage: Path, tmp_path: Path
+) -> None:
     space = SEARCH_SPACES["loss-small"]
     with pytest.raises(SearchSpaceError, match=r"loss\.edge = -1.*does not fit streets"):
         run_sweep(
@@ -33,6 +37,10 @@ def test_invalid_sweeps_are_rejected_before_a_cluster_is_used(tiny_run: Experime
     with pytest.raises(StoreError, match="--store is missing"):
         run_sweep(sweep_of(tiny_run, storage, store=None), space)
     assert not storage.exists()
+    without_anchors(old := shutil.copytree(tiny_run.store or "", tmp_path / "old"))
+    classes = SearchSpace(description="", domains={"data.class_uniform": "choice(0, 0.5)"}, search="grid")
+    with pytest.raises(StaleStoreError, match=r"has no anchors of classes, which data\.class_uniform 0\.5 needs"):
+        run_sweep(sweep_of(tiny_run, storage, store=str(old)), classes)
     storage.touch()
     with pytest.raises(StorageError, match=f"--storage {storage} cannot be used: "):
         run_sweep(sweep_of(tiny_run, storage), space)

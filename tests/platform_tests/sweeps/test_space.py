@@ -128,7 +128,7 @@ def test_an_empty_search_space_is_rejected() -> None:
 
 def test_execution_keys_and_store_keys_are_rejected() -> None:
     fields = flatten(RECIPES["streets"].model_dump())
-    data = {key for key in fields if key.startswith("data.")} - {"data.boundary_radius"}
+    data = {key for key in fields if key.startswith("data.")} - {"data.boundary_radius", "data.class_uniform"}
     for key in sorted(EXECUTION | data | {"name", "model.num_classes"}):
         with pytest.raises(SearchSpaceError, match=f"^{key} cannot be searched: "):
             check(with_sets(None, [f"{key}=choice(1)"]), STREETS)

@@ -36,7 +36,7 @@ def freeze_batch_norms(model: nn.Module) -> None:
 
 
 def trained(rank: int, number: int, settings: str) -> dict[str, dict[str, Tensor]]:
-    """Returns the weights after ten steps, and the terms of each step as logged to MLflow."""
+    """Returns the weights after ten steps, and each step's terms and the shares of crops as logged to MLflow."""
     config = ExperimentConfig.model_validate_json(settings)
     recorder = Recorder()
     store = open_store(config.store or "")
@@ -46,7 +46,9 @@ def trained(rank: int, number: int, settings: str) -> dict[str, dict[str, Tensor
     assert worker.step == STEPS
     assert recorder.curves["train/lr_backbone"] == [rate / 2 for rate in recorder.curves["train/lr"]]
     weights = {name: value.detach().clone() for name, value in worker.model.named_parameters()}
-    return {"weights": weights, "terms": {name: torch.tensor(recorder.curves[f"train/{name}"]) for name in TERMS}}
+    curves = {name: torch.tensor(curve) for name, curve in recorder.curves.items()}
+    crops = {name: curve for name, curve in curves.items() if name.startswith("train_crops/")}
+    return {"weights": weights, "terms": {name: curves[f"train/{name}"] for name in TERMS}, "crops": crops}
 
 
 def test_two_workers_take_the_steps_of_one_worker_with_frozen_batch_norm(
@@ -61,6 +63,7 @@ def test_two_workers_take_the_steps_of_one_worker_with_frozen_batch_norm(
         "training.log_every": 1,
         "training.pictures": 0,
         "loss.dual": 1.0,
+        "data.class_uniform": 0.5,
         "loss.attention_threshold": 0.3,  # Below all edge probabilities: none is so close that rounding decides.
         "loss.class_weights": "image",
         "optimizer.lr": 0.005,
@@ -73,6 +76,9 @@ def test_two_workers_take_the_steps_of_one_worker_with_frozen_batch_norm(
     for name, value in alone["weights"].items():
         torch.testing.assert_close(first["weights"][name], value, rtol=1e-5, atol=1e-5, msg=name)
         assert torch.equal(second["weights"][name], first["weights"][name])
+    assert len(alone["crops"]) == 9
+    for name, curve in alone["crops"].items():
+        torch.testing.assert_close(first["crops"][name], curve, rtol=0, atol=0, msg=name)
     for name, curve in alone["terms"].items():
         assert curve.min() > 1e-3, name
         torch.testing.assert_close(first["terms"][name], curve, rtol=1e-5, atol=1e-6, msg=name)

@@ -20,8 +20,11 @@ MANIFEST: Final = "manifest.json"
 SCHEMA_VERSION: Final = 1
 """Version of the meaning of a row's arrays; part of the fingerprint."""
 
-STORE_VERSION: Final = 2
-"""Version of the file formats; not part of the fingerprint. Version 2 added checksums."""
+STORE_VERSION: Final = 3
+"""Version of the file formats; not part of the fingerprint. Version 2 added checksums, version 3 anchors."""
+
+READABLE: Final = (2, 3)
+"""Store versions that can be read."""
 
 SHA256: Final = r"^[0-9a-f]{64}$"
 """Pattern of a checksum: a copy is named after it, and a foreign manifest must not lead out of the cache's folder."""
@@ -117,6 +120,8 @@ class Manifest(Config):
     identity: Identity
     splits: dict[str, Split]
     skipped: tuple[Skipped, ...] = ()
+    anchors: bool = False
+    """Whether each row has its anchors; not in stores from before version 3."""
 
     def command(self, path: str | AnyPath, edges: EdgeConfig, *flags: str) -> str:
         """The command that rebuilds this store at `path` with other edge settings."""
@@ -234,13 +239,14 @@ def _no_store(folder: AnyPath) -> str:
 def _check_versions(folder: AnyPath, content: dict[str, Any]) -> None:
     identity = content.get("identity")
     versions = {
-        "store_version": (content.get("store_version", 1), STORE_VERSION),
-        "schema_version": (identity.get("schema_version") if isinstance(identity, dict) else None, SCHEMA_VERSION),
+        "store_version": (content.get("store_version", 1), READABLE),
+        "schema_version": (identity.get("schema_version") if isinstance(identity, dict) else None, (SCHEMA_VERSION,)),
     }
-    for field, (found, read) in versions.items():
-        if found != read:
+    for field, (found, readable) in versions.items():
+        if found not in readable:
             raise StaleStoreError(
-                f"{folder / MANIFEST}: {field} is {found}, this code reads {read}: rebuild the store with "
+                f"{folder / MANIFEST}: {field} is {found}, this code reads {' and '.join(map(str, readable))}: rebuild "
+                f"the store with "
                 f"{_rebuild(folder, identity)}"
             )
 

@@ -18,7 +18,8 @@ def notices(manifest: Manifest, left_out: Collection[str] = ()) -> tuple[str, ..
         manifest: the store's manifest.
         left_out: sentences on what the raw dataset has and the store does not.
     """
-    return (*left_out, *_missing_split(manifest), *_missing_classes(manifest), *void_notices(manifest))
+    missing = (*_missing_split(manifest), *_missing_classes(manifest), *_missing_anchors(manifest))
+    return (*left_out, *missing, *void_notices(manifest))
 
 
 def turned_notice(count: int) -> Iterator[str]:
@@ -75,3 +76,11 @@ def _without_pixels(manifest: Manifest, split: str) -> list[str]:
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return f"{', '.join(names[:SHOWN])}{more}"
+
+
+def _missing_anchors(manifest: Manifest) -> Iterator[str]:
+    if not manifest.anchors:
+        yield (
+            "it has no anchors of classes, as stores of earlier versions: --data.class-uniform needs a rebuilt one, "
+            "which has the same fingerprint; add --overwrite"
+        )

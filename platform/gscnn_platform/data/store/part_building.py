@@ -12,6 +12,7 @@ import numpy as np
 from gscnn.constants import IGNORE_INDEX
 from gscnn.edges import boundary_map
 from gscnn_platform.config import Config, EdgeConfig
+from gscnn_platform.data.class_uniform import anchors_of
 from gscnn_platform.data.disk_full import Failure
 from gscnn_platform.data.formats.base import FileSample, Sample, remap
 from gscnn_platform.data.formats.decoding import BadSampleError
@@ -115,7 +116,8 @@ def to_arrays(sample: Sample, label_table: dict[int, int], edges: EdgeConfig) ->
     image, raw_label = sample.read()
     label = remap(raw_label, label_table, sample.label if isinstance(sample, FileSample) else sample.name)
     gradient = edge_prior(image, edges)
-    return SampleArrays(image, label, gradient, boundary_map(label, edges.radius, IGNORE_INDEX, edges.void_edges))
+    boundary = boundary_map(label, edges.radius, IGNORE_INDEX, edges.void_edges)
+    return SampleArrays(image, label, gradient, boundary, anchors_of(label))
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """The Parquet files of a store: one sample per row, one row per row group, every page with a checksum.
 
 A row holds one sample as plain arrays, uint8, row-major: image [H, W, 3] RGB, label [H, W], gradient [H, W] (edge prior
-times 255) and boundary [H, W]; Parquet compresses each with zstd, so that a random sample costs one small read.
+times 255) and boundary [H, W]; and its anchors, int32 [N, 3]. Parquet compresses each with zstd, so that a random
+sample costs one small read.
 docs/store.md has the measured alternatives, and what is checked when.
 """
 
@@ -16,14 +17,20 @@ from typing import BinaryIO, Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import UInt8
+from jaxtyping import Int32, Shaped, UInt8
 
 from gscnn_platform.data.store.manifest import Part, StoreError
 from gscnn_platform.paths import AnyPath, RemotePath
 
 KEYS: Final = ("name", "height", "width")
+ANCHORS: Final = "anchors"
 ARRAYS: Final = ("image", "label", "gradient", "boundary")
-TYPES: Final = {"name": pa.string(), "height": pa.int32(), "width": pa.int32(), **dict.fromkeys(ARRAYS, pa.binary())}
+TYPES: Final = {
+    "name": pa.string(),
+    "height": pa.int32(),
+    "width": pa.int32(),
+    **dict.fromkeys([ANCHORS, *ARRAYS], pa.binary()),
+}
 SCHEMA: Final = pa.schema([pa.field(key, kind, nullable=False) for key, kind in TYPES.items()])
 TAIL: Final = 8
 """Number of bytes at the end of a Parquet file that hold the footer's length, little-endian, and `PAR1`."""
@@ -40,6 +47,8 @@ class SampleArrays:
     label: UInt8[np.ndarray, "H W"]
     gradient: UInt8[np.ndarray, "H W"]
     boundary: UInt8[np.ndarray, "H W"] | None = None
+    anchors: Int32[np.ndarray, "N 3"] | None = None
+    """Class, row and column of some pixels of each class (gscnn_platform.data.class_uniform)."""
 
 
 def write_part(file: Path, rows: Iterable[tuple[str, SampleArrays]]) -> Part | None:
@@ -83,11 +92,14 @@ def read_keys(file: pq.ParquetFile, rows: Sequence[int]) -> list[tuple[str, int,
 
 def read_arrays(
     file: pq.ParquetFile, row: int, height: int, width: int, columns: Sequence[str] = ARRAYS
-) -> dict[str, UInt8[np.ndarray, "..."]]:
+) -> dict[str, Shaped[np.ndarray, "..."]]:
     """Some arrays of a row, in their full shapes. Raises one of READ_ERRORS or a StoreError; none names the file."""
     group = file.read_row_group(row, columns=list(columns), use_threads=False)
     arrays: dict[str, np.ndarray] = {}
     for key in columns:
+        if key == ANCHORS:
+            arrays[key] = _anchors(group[key][0])
+            continue
         shape = (height, width, 3) if key == "image" else (height, width)
         flat = np.frombuffer(group[key][0].as_buffer(), np.uint8)
         if min(shape) < 1 or flat.size != prod(shape):
@@ -96,8 +108,22 @@ def read_arrays(
     return arrays
 
 
-def quick_fault(folder: AnyPath, part: Part) -> str | None:
-    """A fault in a part's path, size or footer, found without reading rows; None if there is none."""
+def read_classes(file: pq.ParquetFile) -> list[list[int]]:
+    """The classes of every row that has anchors of them. Raises as `read_arrays`."""
+    column = file.read_row_groups(list(range(file.num_row_groups)), columns=[ANCHORS], use_threads=False)[ANCHORS]
+    return [sorted(set(_anchors(value)[:, 0].tolist())) for value in column]
+
+
+def schema_of(anchors: bool) -> pa.Schema:
+    """The columns of a store with anchors or, as before version 3, without."""
+    return SCHEMA if anchors else SCHEMA.remove(SCHEMA.get_field_index(ANCHORS))
+
+
+def quick_fault(folder: AnyPath, part: Part, anchors: bool = True) -> str | None:
+    """A fault in a part's path, size, footer or columns, found without reading rows; None if there is none.
+
+    `anchors`: whether the manifest says that rows have them.
+    """
     file = folder / part.file
     if not is_inside(folder, file):
         return "leads out of the store by a link"
@@ -117,7 +143,7 @@ def quick_fault(folder: AnyPath, part: Part) -> str | None:
         rows = opened.metadata.num_rows
         if rows != part.rows or opened.metadata.num_row_groups != rows:
             return f"has {rows} rows in {opened.metadata.num_row_groups} groups, the manifest says {part.rows} rows"
-        if not opened.schema_arrow.equals(SCHEMA):
+        if not opened.schema_arrow.equals(schema_of(anchors)):
             return "does not have the columns of a store"
     return None
 
@@ -154,10 +180,18 @@ def footer_digest(opened: BinaryIO) -> str:
 
 
 def _as_bytes(arrays: SampleArrays) -> dict[str, bytes]:
-    assert arrays.boundary is not None
+    assert arrays.boundary is not None and arrays.anchors is not None
     return {
+        ANCHORS: arrays.anchors.astype("<i4").tobytes(),
         "image": arrays.image.tobytes(),
         "label": arrays.label.tobytes(),
         "gradient": arrays.gradient.tobytes(),
         "boundary": arrays.boundary.tobytes(),
     }
+
+
+def _anchors(value: pa.BinaryScalar) -> Int32[np.ndarray, "N 3"]:
+    flat = np.frombuffer(value.as_buffer(), np.uint8)
+    if flat.size % 12:
+        raise StoreError(f"{ANCHORS} has {flat.size} bytes, three int32 for each need a multiple of 12")
+    return flat.view("<i4").reshape(-1, 3)

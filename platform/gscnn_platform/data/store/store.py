@@ -3,10 +3,12 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from copy import copy
+from functools import cached_property
 from typing import Any, Final, TypeVar
 
 import numpy as np
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from gscnn.class_weights import class_weights
 from gscnn.config import LossConfig
@@ -21,12 +23,14 @@ from gscnn_platform.data.store.manifest import (
     read_manifest,
 )
 from gscnn_platform.data.store.parts import (
+    ANCHORS,
     ARRAYS,
     READ_ERRORS,
     SampleArrays,
     open_part,
     quick_fault,
     read_arrays,
+    read_classes,
     read_keys,
     wrong_size,
 )
@@ -92,12 +96,7 @@ class SplitReader:
         self._fix = fix
         self._opened: dict[int, pq.ParquetFile] = {}
         rows: list[tuple[str, int, int, int, int]] = []
-        for number in range(len(files)):
-            try:
-                keys = self._read(number, lambda opened: read_keys(opened, range(opened.num_row_groups)))
-                self._opened.pop(number).close()
-            except (*READ_ERRORS, StoreError) as error:
-                raise StoreError(f"{self.files[number]} cannot be read: {error}; {_way_out(error, fix)}") from error
+        for number, keys in enumerate(self._each(lambda opened: read_keys(opened, range(opened.num_row_groups)))):
             rows += [(name, height, width, number, row) for row, (name, height, width) in enumerate(keys)]
         rows.sort()
         self.names = [row[0] for row in rows]
@@ -116,25 +115,53 @@ class SplitReader:
         """A reader of only these samples, in this order."""
         reader = copy(self)
         reader.files, reader._opened = list(self.files), {}
+        reader.__dict__.pop("having", None)
         reader.names = [self.names[index] for index in indices]
         reader.sizes = [self.sizes[index] for index in indices]
         reader._places = [self._places[index] for index in indices]
         return reader
 
-    def read(self, index: int, boundary: bool = True) -> SampleArrays:
-        """Sample `index`; without `boundary` that column is neither read nor decoded.
+    @cached_property
+    def having(self) -> dict[int, NDArray[np.int64]]:
+        """For each class that occurs the indices of the samples that have it, of a store with anchors.
+
+        Read from the anchors of all rows, once: no image or label is.
+
+        Raises:
+            StoreError: naming the file that cannot be read.
+        """
+        of_parts = list(self._each(read_classes))
+        having: dict[int, list[int]] = {}
+        for index, (part, row) in enumerate(self._places):
+            for train_id in of_parts[part][row]:
+                having.setdefault(train_id, []).append(index)
+        return {train_id: np.array(having[train_id], np.int64) for train_id in sorted(having)}
+
+    def read(self, index: int, boundary: bool = True, anchors: bool = False) -> SampleArrays:
+        """Sample `index`; without `boundary` that column is neither read nor decoded, nor `anchors` unless asked for.
 
         Raises:
             StoreError: naming the file and the sample that cannot be read.
         """
         part, row = self._places[index]
-        columns = ARRAYS if boundary else ARRAYS[:3]
+        columns = [*(ARRAYS if boundary else ARRAYS[:3]), *([ANCHORS] if anchors else [])]
         size = self.sizes[index]
         try:
             return SampleArrays(**self._read(part, lambda opened: read_arrays(opened, row, *size, columns)))
         except (*READ_ERRORS, StoreError) as error:
             place = f"{self.files[part]}, row {row} (sample {self.names[index]})"
             raise StoreError(f"{place} cannot be read: {error}; {_way_out(error, self._fix)}") from error
+
+    def _each(self, of: Callable[[pq.ParquetFile], Result]) -> Iterator[Result]:
+        """The result of `of` for each part, of which one is open at a time. Raises StoreError naming the file."""
+        for number in range(len(self.files)):
+            try:
+                result = self._read(number, of)
+                self._opened.pop(number).close()
+            except (*READ_ERRORS, StoreError) as error:
+                place = self.files[number]
+                raise StoreError(f"{place} cannot be read: {error}; {_way_out(error, self._fix)}") from error
+            yield result
 
     def _read(self, part: int, of: Callable[[pq.ParquetFile], Result]) -> Result:
         """The result of `of` for an opened part; retries a part that is read over the network."""
@@ -183,8 +210,9 @@ def open_store(path: str | AnyPath, expected: DataConfig | None = None, num_clas
 
     Raises:
         StoreError: there is no store, its manifest is damaged, or its files do not match the manifest.
-        StaleStoreError: the store was written by another version of this code, or its edge settings, fingerprint,
-            splits or number of classes are not as expected; the message names the field and the command that fixes it.
+        StaleStoreError: the store was written by another version of this code, its edge settings, fingerprint, splits
+            or number of classes are not as expected, or it lacks anchors that the run needs; the message names the
+            field and the command that fixes it.
     """
     folder = as_path(path)
     manifest = read_manifest(folder)
@@ -223,7 +251,7 @@ def _faults(folder: AnyPath, manifest: Manifest) -> Iterator[tuple[Part, str]]:
             raise StoreError(f"{folder} cannot be read: {error}") from error
         whats = ((part, _remote_fault(sizes.get(part.file), part)) for part in parts)
     else:
-        whats = ((part, quick_fault(folder, part)) for part in parts)
+        whats = ((part, quick_fault(folder, part, manifest.anchors)) for part in parts)
     return ((part, what) for part, what in whats if what is not None)
 
 
@@ -242,6 +270,13 @@ def _check_expected(folder: AnyPath, manifest: Manifest, expected: DataConfig) -
         raise StaleStoreError(
             f"{folder}: fingerprint is {manifest.fingerprint}, this run expects {expected.fingerprint}: choose the "
             "store with that fingerprint, or remove --data.fingerprint to accept this one"
+        )
+    if expected.class_uniform and not manifest.anchors:
+        rebuild = manifest.command(folder, manifest.identity.edges, "--overwrite")
+        raise StaleStoreError(
+            f"{folder} has no anchors of classes, which data.class_uniform {expected.class_uniform:g} needs\n"
+            f"rebuild it, with the same fingerprint: {rebuild}\n"
+            "or train without: --data.class-uniform 0"
         )
     if expected.train_split not in manifest.splits:
         raise StaleStoreError(

@@ -16,17 +16,18 @@ from gscnn.edges import boundary_map
 from gscnn_platform import cluster, machine
 from gscnn_platform.config import VerifyConfig
 from gscnn_platform.data.image_files import is_clutter
-from gscnn_platform.data.store.manifest import MANIFEST, Identity, Part, Split, StoreError, parse_manifest
+from gscnn_platform.data.store.manifest import MANIFEST, Manifest, Part, Split, StoreError, parse_manifest
 from gscnn_platform.data.store.parts import (
+    ANCHORS,
     ARRAYS,
     READ_ERRORS,
-    SCHEMA,
     file_digest,
     is_inside,
     open_part,
     quick_fault,
     read_arrays,
     read_keys,
+    schema_of,
 )
 from gscnn_platform.paths import AnyPath, as_path, below
 
@@ -60,7 +61,8 @@ def verify(config: VerifyConfig) -> Verification:
     """Compares every file with its checksum, and checks every row.
 
     Checked in each row: that it decodes, the sizes of its arrays, the label's values, that the boundary is that of the
-    label, and the edge prior's values. Checked in each split: duplicate names and the pixel counts.
+    label, that anchors are pixels of their classes and every class has one, and the edge prior's values. Checked in
+    each split: duplicate names and the pixel counts.
 
     Raises:
         StoreError: there is no store, or its manifest cannot be read.
@@ -77,7 +79,7 @@ def verify(config: VerifyConfig) -> Verification:
             with lock:
                 bar.update(rows)
 
-        reads = [_PartRead(folder, split, part, manifest.identity, advance) for split, part in parts]
+        reads = [_PartRead(folder, split, part, manifest, advance) for split, part in parts]
         with ThreadPoolExecutor(max_workers=config.threads or machine.cores()) as pool:
             list(pool.map(_PartRead.run, reads))
     faults += [fault for read in reads for fault in read.faults]
@@ -104,9 +106,9 @@ class _PartRead:
     """Reads one part and collects its faults."""
 
     def __init__(
-        self, folder: AnyPath, split: str, part: Part, identity: Identity, advance: Callable[[int], None]
+        self, folder: AnyPath, split: str, part: Part, manifest: Manifest, advance: Callable[[int], None]
     ) -> None:
-        self.folder, self.split, self.part, self.identity, self.advance = folder, split, part, identity, advance
+        self.folder, self.split, self.part, self.manifest, self.advance = folder, split, part, manifest, advance
         self.faults: list[Fault] = []
         self.names: list[str] = []
         self.pixels = np.zeros(256, np.int64)
@@ -125,7 +127,7 @@ class _PartRead:
     def _rows(self) -> Iterator[tuple[pq.ParquetFile, int]]:
         """Checks the file as a whole, then yields its rows if it can be opened."""
         path = self.folder / self.part.file
-        quick = quick_fault(self.folder, self.part)
+        quick = quick_fault(self.folder, self.part, self.manifest.anchors)
         if quick is not None:
             self._fault(quick)
         if not path.is_file() or not is_inside(self.folder, path):
@@ -138,7 +140,7 @@ class _PartRead:
             self._fault(f"none of its rows can be read: {error}")
             return
         with opened:
-            if opened.schema_arrow.equals(SCHEMA):
+            if opened.schema_arrow.equals(schema_of(self.manifest.anchors)):
                 yield from ((opened, row) for row in range(opened.num_row_groups))
 
     def _check_row(self, opened: pq.ParquetFile, row: int) -> None:
@@ -153,7 +155,7 @@ class _PartRead:
         name, height, width = keys[0]
         self.names.append(name)
         arrays: dict[str, np.ndarray] = {}
-        for key in ARRAYS:
+        for key in [*ARRAYS, ANCHORS] if self.manifest.anchors else ARRAYS:
             try:
                 arrays |= read_arrays(opened, row, height, width, [key])
             except (*READ_ERRORS, StoreError) as error:
@@ -162,7 +164,8 @@ class _PartRead:
             self._fault(what, row, name)
 
     def _wrong_values(self, arrays: dict[str, np.ndarray]) -> Iterator[str]:
-        edges, void, classes = self.identity.edges, self.identity.ignore_index, len(self.identity.classes)
+        identity = self.manifest.identity
+        edges, void, classes = identity.edges, identity.ignore_index, len(identity.classes)
         if "label" in arrays:
             pixels = np.bincount(arrays["label"].ravel(), minlength=256)
             self.pixels += pixels
@@ -176,6 +179,8 @@ class _PartRead:
             wrong = np.count_nonzero(expected != arrays["boundary"])
             if wrong:
                 yield f"boundary differs in {wrong} of {expected.size} px from what the label gives"
+        if "label" in arrays and ANCHORS in arrays:
+            yield from _wrong_anchors(arrays[ANCHORS], arrays["label"], void)
         if "gradient" in arrays and edges.gradient == "canny":
             wrong = np.count_nonzero((arrays["gradient"] != 0) & (arrays["gradient"] != 255))
             if wrong:
@@ -183,6 +188,19 @@ class _PartRead:
 
     def _fault(self, what: str, row: int | None = None, sample: str | None = None) -> None:
         self.faults.append(Fault(self.part.file, what, row, sample))
+
+
+def _wrong_anchors(anchors: np.ndarray, label: np.ndarray, void: int) -> Iterator[str]:
+    """What is wrong with a row's anchors: those that are no pixel of their class, and classes without one."""
+    train_ids, rows, columns = anchors.T
+    inside = (rows >= 0) & (rows < label.shape[0]) & (columns >= 0) & (columns < label.shape[1])
+    right = anchors[inside]
+    right = right[label[right[:, 1], right[:, 2]] == right[:, 0]]
+    if len(right) < len(train_ids):
+        yield f"anchors has {len(anchors) - len(right)} of {len(anchors)} that are no pixel of their class"
+    lacking = sorted(set(np.unique(label).tolist()) - {void, *right[:, 0].tolist()})
+    if lacking:
+        yield f"anchors has none of classes {', '.join(map(str, lacking))}, which the label has"
 
 
 def _split_faults(name: str, split: Split, reads: Sequence[_PartRead]) -> Iterator[Fault]:

@@ -7,8 +7,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from gscnn_platform.data.class_uniform import anchors_of
 from gscnn_platform.data.store.manifest import Part, StoreError
 from gscnn_platform.data.store.parts import (
+    ANCHORS,
     ARRAYS,
     READ_ERRORS,
     SampleArrays,
@@ -16,6 +18,7 @@ from gscnn_platform.data.store.parts import (
     open_part,
     quick_fault,
     read_arrays,
+    read_classes,
     read_keys,
     write_part,
 )
@@ -25,9 +28,11 @@ from tests.stores import flip_bit
 def sample(height: int, width: int, seed: int) -> SampleArrays:
     rng = np.random.default_rng(seed)
     draw = lambda *shape: rng.integers(0, 256, shape, dtype=np.uint8)  # noqa: E731
-    return SampleArrays(draw(height, width, 3), draw(height, width), draw(height, width), draw(height, width))
+    image, label, gradient, boundary = draw(height, width, 3), *(draw(height, width) for _ in range(3))
+    return SampleArrays(image, label, gradient, boundary, anchors_of(label))
 
 
+ALL = (*ARRAYS, ANCHORS)
 SAMPLES = [("a", sample(5, 7, 0)), ("b/ü", sample(64, 3, 1)), ("c", sample(1, 1, 2))]
 
 
@@ -44,9 +49,15 @@ def test_every_array_of_every_size_is_read_as_it_was_written(part: Part, tmp_pat
         keys = read_keys(opened, range(3))
         assert keys == [("a", 5, 7), ("b/ü", 64, 3), ("c", 1, 1)]
         for row, (_, arrays) in enumerate(SAMPLES):
-            read = read_arrays(opened, row, *keys[row][1:])
-            for key in ARRAYS:
+            read = read_arrays(opened, row, *keys[row][1:], ALL)
+            for key in ALL:
                 np.testing.assert_array_equal(read[key], getattr(arrays, key))
+
+
+def test_the_classes_of_each_row_are_those_of_its_label_without_void(part: Part, tmp_path: Path) -> None:
+    with open_part(tmp_path / part.file) as opened:
+        classes = read_classes(opened)
+    assert classes == [sorted(set(arrays.label.ravel().tolist()) - {255}) for _, arrays in SAMPLES]
 
 
 def test_the_manifests_entry_is_that_of_the_file(part: Part, tmp_path: Path) -> None:
@@ -88,7 +99,7 @@ def test_a_flipped_bit_in_a_page_is_found_when_the_row_is_read(part: Part, tmp_p
     with open_part(tmp_path / part.file) as opened, pytest.raises(READ_ERRORS):
         for row, (name, height, width) in enumerate(read_keys(opened, range(3))):
             assert name == SAMPLES[row][0]
-            read_arrays(opened, row, height, width)
+            read_arrays(opened, row, height, width, ALL)
 
 
 def test_a_fault_of_the_file_is_found_without_reading_a_row(part: Part, tmp_path: Path) -> None:

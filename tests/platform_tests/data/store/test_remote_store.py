@@ -104,7 +104,8 @@ def test_reading_a_remote_row_is_one_request_for_the_requested_columns(uri: str,
 def test_batches_of_a_remote_store_equal_those_of_the_local_one(
     uri: str, parts_of_two: Store, tiny_run: ExperimentConfig, processes: int
 ) -> None:
-    config = with_overrides(tiny_run, {"data.loader_processes": processes, "data.cache.gigabytes": 0})
+    changes = {"data.loader_processes": processes, "data.cache.gigabytes": 0, "data.class_uniform": 0.5}
+    config = with_overrides(tiny_run, changes)
     here = list(batches(parts_of_two.split("train"), config))
     there = list(batches(open_store(uri, config.data).split("train"), config))
     assert len(here) == len(there) == 6
@@ -144,7 +145,7 @@ def test_parts_of_other_stores_are_evicted_least_recently_used_first_and_own_par
     assert {file.stem for file in cache.glob("*.parquet")} == {part.sha256 for _, part in parts[:2]}
 
 
-@pytest.mark.parametrize("position", [300, -20])
+@pytest.mark.parametrize("position", [3000, -20])
 def test_a_damaged_copy_is_not_trained_on_and_is_replaced(
     uri: str, parts_of_two: Store, cache: Path, position: int
 ) -> None:
@@ -169,7 +170,7 @@ def test_a_part_damaged_in_the_store_is_an_error_that_names_it(parts_of_two: Sto
     place, part = parts_of(open_store(uri))[1]
     copy = tmp_path / "copy"
     copy.write_bytes(place.read_bytes())
-    flip_bit(copy, 300)
+    flip_bit(copy, 3000)
     upload(copy, place)
     with pytest.raises(StoreError, match=rf"{place} differs from what .*; python -m jobs.verify --store {uri} lists"):
         open_with(uri, 1).split("train")

@@ -6,14 +6,17 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import torch
 
 from gscnn.config import LossConfig
 from gscnn.constants import IGNORE_INDEX
-from gscnn_platform.config import DataConfig, EdgeConfig
+from gscnn_platform.config import DataConfig, EdgeConfig, ExperimentConfig, VerifyConfig
+from gscnn_platform.data.loader import batches
 from gscnn_platform.data.store import SplitReader, StaleStoreError, Store, StoreError, open_store
 from gscnn_platform.data.store.manifest import MANIFEST, Identity, NoStoreError
 from gscnn_platform.data.store.part_building import to_arrays
-from tests.stores import TINY_STREETS, build_store, edit_manifest
+from gscnn_platform.data.store.verification import verify
+from tests.stores import TINY_STREETS, build_store, edit_manifest, without_anchors
 
 
 @pytest.fixture
@@ -26,10 +29,10 @@ def test_rows_hold_exactly_what_was_written(streets_store: Store) -> None:
     reader = streets_store.split("train")
     table = TINY_STREETS.describe(None).label_table
     for index, sample in enumerate(TINY_STREETS.samples(None, "train")):
-        written, read = to_arrays(sample, table, EdgeConfig()), reader.read(index)
+        written, read = to_arrays(sample, table, EdgeConfig()), reader.read(index, anchors=True)
         assert reader.names[index] == sample.name
         assert reader.sizes[index] == written.label.shape
-        for key in ("image", "label", "gradient", "boundary"):
+        for key in ("image", "label", "gradient", "boundary", "anchors"):
             np.testing.assert_array_equal(getattr(read, key), getattr(written, key))
 
 
@@ -138,8 +141,44 @@ def test_a_store_without_checksums_is_an_error_with_the_command_that_rebuilds_it
     del content["store_version"], content["checksum"]
     (folder / MANIFEST).write_text(json.dumps(content))
     command = f"python -m jobs.precompute streets --out {folder} --edges.radius 3 --overwrite"
-    with pytest.raises(StaleStoreError, match=f"store_version is 1, this code reads 2: .* {command}$"):
+    with pytest.raises(StaleStoreError, match=f"store_version is 1, this code reads 2 and 3: .* {command}$"):
         open_store(folder)
+
+
+def test_a_store_from_before_anchors_is_read_as_ever_and_refused_only_where_they_are_needed(
+    streets_store: Store, copy: Path, tiny_run: ExperimentConfig
+) -> None:
+    without_anchors(copy)
+    store = open_store(copy, tiny_run.data)
+    assert store.manifest.fingerprint == streets_store.manifest.fingerprint
+    assert not verify(VerifyConfig(store=str(copy))).faults
+    for one, other in zip(
+        batches(store.split("train"), tiny_run), batches(streets_store.split("train"), tiny_run), strict=True
+    ):
+        torch.testing.assert_close(one.image, other.image, rtol=0, atol=0)
+    command = f"python -m jobs.precompute streets --out {copy} --overwrite"
+    with pytest.raises(StaleStoreError) as error:
+        open_store(copy, tiny_run.data.model_copy(update={"class_uniform": 0.5}))
+    assert str(error.value).splitlines() == [
+        f"{copy} has no anchors of classes, which data.class_uniform 0.5 needs",
+        f"rebuild it, with the same fingerprint: {command}",
+        "or train without: --data.class-uniform 0",
+    ]
+
+
+def test_the_samples_that_have_a_class_are_those_whose_labels_do(tmp_path: Path) -> None:
+    reader = build_store(tmp_path / "store", part_rows=4).split("train")
+    expected: dict[int, list[int]] = {}
+    for index in range(len(reader)):
+        for train_id in set(reader.read(index).label.ravel().tolist()) - {255}:
+            expected.setdefault(train_id, []).append(index)
+    assert {train_id: of_class.tolist() for train_id, of_class in reader.having.items()} == expected
+    some = reader.subset([4, 1])
+    assert {train_id: of_class.tolist() for train_id, of_class in some.having.items()} == {
+        train_id: [[4, 1].index(index) for index in (4, 1) if index in of_class]
+        for train_id, of_class in expected.items()
+        if {4, 1} & set(of_class)
+    }
 
 
 def test_the_fingerprint_is_the_one_that_stores_had_before_checksums() -> None:

@@ -9,7 +9,7 @@ import pytest
 from gscnn_platform.config import VerifyConfig
 from gscnn_platform.data.store import Store
 from gscnn_platform.data.store.manifest import Part, StoreError, parse_manifest
-from gscnn_platform.data.store.parts import SampleArrays, open_part, read_arrays, read_keys, write_part
+from gscnn_platform.data.store.parts import ANCHORS, ARRAYS, SampleArrays, open_part, read_arrays, read_keys, write_part
 from gscnn_platform.data.store.verification import Verification, describe, verify
 from tests.stores import edit_manifest, flip_bit
 
@@ -30,7 +30,7 @@ def rewrite(store: Path, **changes: object) -> Part:
     part = manifest.splits["train"].parts[0]
     with open_part(store / part.file) as opened:
         keys = read_keys(opened, range(part.rows))
-        rows = [(name, read_arrays(opened, row, h, w)) for row, (name, h, w) in enumerate(keys)]
+        rows = [(name, read_arrays(opened, row, h, w, (*ARRAYS, ANCHORS))) for row, (name, h, w) in enumerate(keys)]
     for key, change in changes.items():
         rows[0][1][key] = change(rows[0][1][key].copy())  # type: ignore[operator]
     written = write_part(store / part.file, [(name, SampleArrays(**arrays)) for name, arrays in rows])
