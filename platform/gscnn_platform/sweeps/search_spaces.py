@@ -7,7 +7,7 @@ from gscnn_platform.sweeps.space import SearchSpace
 
 SEARCH_SPACES: Final[dict[str, SearchSpace]] = {
     "loss": SearchSpace(
-        description="weights, thresholds and temperature of all loss terms, class weights, and the boundary radius",
+        description="weights, thresholds and temperature of the paper's loss terms, class weights, boundary radius",
         domains={
             "loss.edge": "loguniform(1, 50)",
             "loss.attention": "uniform(0, 2)",
