@@ -8,7 +8,7 @@ from .deleted import (
     start_time_of,
 )
 from .delivery import CHECKPOINT
-from .models import find_model
+from .models import find_checkpoint, find_model
 from .outbox.errors import HeldError, TrackingError
 from .outbox.folders import make_way
 from .outbox.left import Left, left_in
@@ -64,6 +64,7 @@ __all__ = [
     "create_sweep",
     "deliver",
     "fate_of",
+    "find_checkpoint",
     "find_model",
     "find_run",
     "is_run_id",
