@@ -61,7 +61,10 @@ class FittedWeights:
             for title, part in self.parts.items()
         )
         details = [f"of another shape: {listed(self.other_shape)}"] if self.other_shape else []
-        details += [f"not in the file: {listed(self.missing)}"] if self.missing else []
+        # The counts say it of a part of which nothing is loaded.
+        partly = {_part(name) for name in self.tensors}
+        missing = [name for name in self.missing if _part(name) in partly]
+        details += [f"not in the file: {listed(missing)}"] if missing else []
         details += [f"unused tensors of the file: {len(self.unused)} ({listed(self.unused)})"] if self.unused else []
         return "; ".join([f"tensors loaded: {counts}", *details])
 
@@ -129,11 +132,12 @@ def _check(fitted: FittedWeights) -> None:
         return
     of_backbone = tuple(each for each in fitted.other_shape if each.startswith(BACKBONE))
     missing = [name for name in fitted.missing if name.startswith(BACKBONE)]
-    details = [f"of another shape: {listed(of_backbone)}"] if of_backbone else []
-    details += [f"not in the file: {listed(missing)}"] if missing else []
-    unused = f"in the file and not in the model: {listed(fitted.unused)}"
-    details.append(unused if fitted.unused else "the file has no tensors")
+    model_has = [f"of another shape: {listed(of_backbone)}"] if of_backbone else []
+    model_has += [f"not in the file: {listed(missing)}"] if missing else []
+    file_has = (
+        f"In the file and not in the model: {listed(fitted.unused)}" if fitted.unused else "It has no other tensors"
+    )
     raise WeightsMisfitError(
-        f"{part.loaded} of the {part.total} tensors of the backbone fit, fewer than half: the weights of another "
-        f"network. {'; '.join(details)}"
+        f"{part.loaded} of the {part.total} tensors of the backbone fit, fewer than half: this is another network\n"
+        f"Tensors of the model {'; '.join(model_has)}\n{file_has}"
     )

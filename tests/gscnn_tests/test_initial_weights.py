@@ -146,9 +146,9 @@ def shallower() -> dict[str, Tensor]:
     ("weights", "named"),
     [
         (vgg, ["0 of the 265 tensors", "not in the file: regular_stream.stem.0.weight"]),
-        (vgg, ["in the file and not in the model: 0.weight, 0.bias, ", "and 8 more"]),
+        (vgg, ["In the file and not in the model: 0.weight, 0.bias, ", "and 8 more"]),
         (shallower, ["fewer than half", "layer1.0.conv1.weight is [64, 64, 3, 3] in the file, [64, 64, 1, 1] in"]),
-        (dict, ["the file has no tensors"]),
+        (dict, ["fewer than half", "It has no other tensors"]),
     ],
     ids=["another family", "and what it has", "another depth", "empty"],
 )

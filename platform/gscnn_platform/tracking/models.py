@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from gscnn_platform import tracking
-from gscnn_platform.runs.loading import LoadedModel, load_model
+from gscnn_platform.runs.loading import LoadedModel, as_file, as_folder, check_file, is_file, load_model
 from gscnn_platform.tracking.uri import MODELS, is_run_id
 
 
@@ -22,6 +22,19 @@ def find_model(reference: str, uri: str) -> LoadedModel:
     """
     with find_checkpoint(reference, uri) as place:
         return load_model(place)
+
+
+def check_checkpoint(reference: str) -> None:
+    """Finds, before torch is imported, a path of this machine at which there is nothing or a file of another kind.
+
+    Raises:
+        CheckpointError: naming it, and what it is instead.
+    """
+    if "://" in reference or reference.startswith(MODELS) or is_run_id(reference):
+        return
+    with as_file(reference) if is_file(reference) else as_folder(reference) as place:
+        if place.is_file():
+            check_file(reference, place)
 
 
 @contextmanager

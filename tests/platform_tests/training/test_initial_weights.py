@@ -158,7 +158,7 @@ def test_another_networks_file_is_refused_with_the_backbone_and_what_does_not_fi
         read_initial_weights(starting_from(tiny_run, file), NOWHERE)
     told = f"--init.weights {file} with --model.backbone resnet10_small: 0 of the 60 tensors of the backbone fit"
     assert str(caught.value).startswith(told)
-    assert "in the file and not in the model: features.0.weight" in str(caught.value)
+    assert "In the file and not in the model: features.0.weight" in str(caught.value)
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path, tiny_run: ExperimentConfig, streets_store: Store) -> None:
