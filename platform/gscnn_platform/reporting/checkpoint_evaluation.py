@@ -138,7 +138,7 @@ def _check_held_out(store: Store, model: LoadedModel, first: LoadedModel) -> Non
 
 
 def _samples(config: EvaluateConfig, store: Store, loaded: LoadedModel) -> SplitReader:
-    """The samples to evaluate on: a split, or the samples that this model's run held out; with the model's edge prior."""
+    """The samples to evaluate on, with the model's edge prior: a split, or what this model's run held out."""
     reader = validation_samples(store, loaded.config.data) if config.split == HELD_OUT else store.split(config.split)
     assert reader is not None
     return reader.with_prior(loaded.config.data.edges) if _derives_prior(loaded) else reader

@@ -37,8 +37,8 @@ def create_run(
     folder: RunFolder,
     store: Store,
     tags: Mapping[str, str],
-    init: Mapping[str, Any] | None = None,
     start_time: int | None = None,
+    init: Mapping[str, Any] | None = None,
 ) -> str:
     """Creates the run with everything that is known before the first step; returns its id.
 
@@ -48,8 +48,8 @@ def create_run(
         store: the data to train on.
         folder: of the run, which is named after it.
         tags: additional tags.
-        init: the report of the weights that it starts from (gscnn_platform.runs.initial); None: of no file.
         start_time: milliseconds since 1970; None: now.
+        init: the report of the weights that it starts from (gscnn_platform.runs.initial); None: of no file.
 
     Raises:
         TrackingError: the tracking URI does not answer.

@@ -231,7 +231,7 @@ def _new_run(
         config=config,
         fingerprint=store.manifest.fingerprint,
         tracking_uri=uri,
-        run_id=tracking.create_run(uri, config, folder, store, tags, init),
+        run_id=tracking.create_run(uri, config, folder, store, tags, init=init),
         state="running",
     )
 
@@ -241,7 +241,7 @@ def _in_new_mlflow_run(record: RunRecord, folder: RunFolder, store: Store, trial
     uri, old = record.tracking_uri, record.run_id
     tags = {tracking.REPLACES: old, **(trial.tags if trial else {})}
     began = tracking.start_time_of(uri, old)
-    new = tracking.create_run(uri, record.config, folder, store, tags, init_report(folder), began)
+    new = tracking.create_run(uri, record.config, folder, store, tags, began, init_report(folder))
     tracking.move_to(folder.ref(record), new)
     print(f"MLflow run {old} was deleted: everything is tracked in the new run {new}", flush=True)
     record = record.model_copy(update={"run_id": new})
