@@ -32,8 +32,8 @@ OutputStride = Literal[8, 16]
 ClassWeighting = Literal["image", "inverse_log", "median_frequency", "effective_number"]
 """What pixels of the cross-entropy may weigh by name; all but "image" need the dataset's pixels of each class."""
 
-GradientMethod = Literal["canny", "sobel"]
-"""Edge priors that gscnn.edges.image_gradient computes."""
+GradientMethod = Literal["canny", "sobel", "released"]
+"""Edge priors that gscnn.edges.image_gradient computes; "released" exists for the authors' weights alone."""
 
 
 class _Config(BaseModel):
@@ -52,7 +52,8 @@ class ModelConfig(_Config):
     output_stride: OutputStride = 8
     """Input size divided by the size of the backbone's top; 8 in the paper."""
     weights: str | None = None
-    """Pretrained weights that the backbone offers: "imagenet" (ResNets, from torchvision); None: random weights."""
+    """Pretrained weights that the backbone offers: torchvision's "IMAGENET1K_V1" or "IMAGENET1K_V2", or "imagenet" for
+    the newest of them (ResNets); None: random weights."""
     init: Init = "torch"
     """Initialization of the convolutions in the shape stream, fusion and head: PyTorch's default (He et al.'s uniform
     with slope sqrt 5, random biases), or Kaiming normal by fan-in with biases of 0 (released code). The default

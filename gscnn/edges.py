@@ -11,7 +11,7 @@ from jaxtyping import Float, Integer, UInt8
 from numpy.typing import NDArray
 
 from gscnn.config import GradientMethod
-from gscnn.constants import IGNORE_INDEX
+from gscnn.constants import IGNORE_INDEX, IMAGE_MEAN, IMAGE_STD
 
 CANNY_THRESHOLDS: Final = (10, 100)
 """The released code's thresholds, which it applies to the normalised image by mistake; here they apply to the raw
@@ -30,7 +30,9 @@ def image_gradient(image: UInt8[np.ndarray, "H W 3"], method: GradientMethod = "
 
     `canny`: 1 on the edges that Canny's detector finds with thresholds 10 and 100, else 0, bit for bit as OpenCV's
     `Canny(image, 10, 100)`. (Its hysteresis follows connected edges over any distance.) `sobel`: the largest magnitude
-    over the three channels, divided by the largest that 8-bit values can have.
+    over the three channels, divided by the largest that 8-bit values can have. `released`: 1 where the prior of the
+    authors' released weights has an edge, else 0, with the defect that those weights rely on
+    (gscnn.released_weights.released_edge_prior); it exists for them alone, to train a network use another.
 
     Raises:
         ValueError: the image is not uint8 [H, W, 3], or the method is unknown.
@@ -41,7 +43,18 @@ def image_gradient(image: UInt8[np.ndarray, "H W 3"], method: GradientMethod = "
         return (_canny(image) > 0).astype(np.float32)
     if method == "sobel":
         return _sobel(image)
+    if method == "released":
+        levels = np.stack([_released_levels()[channel][image[..., channel]] for channel in range(3)], axis=-1)
+        return (cv2.Canny(levels, *CANNY_THRESHOLDS) > 0).astype(np.float32)
     raise ValueError(f"method is {method!r}: must be {' or '.join(get_args(GradientMethod))}")
+
+
+@cache
+def _released_levels() -> UInt8[np.ndarray, "3 256"]:
+    """Each channel's 8-bit values as the released code's cast of the normalised image to 8 bits leaves them."""
+    scaled = np.arange(256, dtype=np.float32) / np.float32(255)
+    mean, std = np.array([IMAGE_MEAN, IMAGE_STD], np.float32)[:, :, None]
+    return ((scaled - mean) / std).astype(np.int32).astype(np.uint8)
 
 
 def _canny(image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W"]:

@@ -15,19 +15,17 @@ import torch
 from jaxtyping import Float, Integer, UInt8
 from torch import Tensor
 
-from gscnn.backbones.wide_resnet import MODULES
+from gscnn.backbones.taps import Backbone
 from gscnn.constants import IGNORE_INDEX
 from gscnn.edges import CANNY_THRESHOLDS, boundary_map
 from gscnn.model import GatedSCNN
+from gscnn.state_dicts import listed, renamed, unwrapped
 
 UNUSED: Final = {"dsn1.weight", "dsn1.bias"}
 """In the file, but not used in any forward pass."""
 
 FUSION_ORDER: Final = (2, 3, 4, 5, 0, 1)
 """Positions of our branches (1x1, three rates, pooled, edge) among theirs (pooled, edge, 1x1, three rates)."""
-
-MOST_NAMED: Final = 8
-"""Maximum keys of each kind in an error; the file has several hundred."""
 
 
 def convert_released_state_dict(state_dict: Mapping[str, object]) -> dict[str, Tensor]:
@@ -41,10 +39,11 @@ def convert_released_state_dict(state_dict: Mapping[str, object]) -> dict[str, T
     Raises:
         ValueError: a key is missing or unknown, has another shape, or is not a tensor.
     """
-    released = _unwrapped(state_dict)
+    released = {name: value for name, value in unwrapped(state_dict).items() if name not in UNUSED}
     with torch.device("meta"):
-        shapes = {name: value.shape for name, value in GatedSCNN("wide_resnet38", num_classes=19).state_dict().items()}
-    names = _released_names(shapes)
+        model = GatedSCNN("wide_resnet38", num_classes=19)
+    shapes = {name: value.shape for name, value in model.state_dict().items()}
+    names = released_names(shapes, model.regular_stream)
     expected = {names[name]: shape for name, shape in shapes.items()}
     for name in expected:
         if name.endswith("num_batches_tracked"):
@@ -61,12 +60,9 @@ def convert_released_state_dict(state_dict: Mapping[str, object]) -> dict[str, T
         "not a tensor": [name for name in released if name in expected and name not in tensors],
     }
     if any(misfits.values()):
-        kinds = "; ".join(f"{len(names)} {kind}: {_listed(names)}" for kind, names in misfits.items() if names)
+        kinds = "; ".join(f"{len(names)} {kind}: {listed(names)}" for kind, names in misfits.items() if names)
         raise ValueError(f"these are not the released weights of Gated-SCNN with WideResNet-38 and 19 classes: {kinds}")
-    converted = {name: tensors[names[name]] for name in shapes}
-    branches = converted["fusion.project.weight"].chunk(len(FUSION_ORDER), dim=1)
-    converted["fusion.project.weight"] = torch.cat([branches[place] for place in FUSION_ORDER], dim=1)
-    return converted
+    return in_our_order({name: tensors[names[name]] for name in shapes})
 
 
 def released_edge_prior(normalized_image: Float[Tensor, "*B 3 H W"]) -> Float[Tensor, "*B 1 H W"]:
@@ -108,20 +104,30 @@ def released_boundary_map(
     return boundary_map(merged, radius, ignore_index, void_edges=True)
 
 
-def _unwrapped(state_dict: Mapping[str, object]) -> dict[str, object]:
-    """The weights without the wrapper, DataParallel's prefix and unused keys."""
-    inner = state_dict.get("state_dict", state_dict)
-    if not isinstance(inner, Mapping):
-        raise ValueError(f'"state_dict" holds {type(inner).__name__}: need a mapping of names to tensors')
-    prefix = "module." if all(str(name).startswith("module.") for name in inner) else ""
-    weights = {str(name).removeprefix(prefix): value for name, value in inner.items()}
-    return {name: value for name, value in weights.items() if name not in UNUSED}
+def in_our_order(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Released weights under our names, with the fusion's projection, if there is one, in our order of branches."""
+    name, ordered = "fusion.project.weight", dict(weights)
+    if name in ordered and ordered[name].ndim == 4:
+        branches = ordered[name].tensor_split(len(FUSION_ORDER), dim=1)
+        ordered[name] = torch.cat([branches[place] for place in FUSION_ORDER], dim=1)
+    return ordered
 
 
-def _released_names(ours: Iterable[str]) -> dict[str, str]:
-    """Our name -> the released one."""
+def with_unit_prior(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Released weights under our names, for a prior of 1 on an edge, as image_gradient(image, "released") has it.
+
+    The released network reads 255 there, so the weight of the prior in the shape stream's last convolution is 255
+    times as large.
+    """
+    name, scaled = "shape_stream.to_feature.weight", dict(weights)
+    if name in scaled and scaled[name].shape == (1, 2, 1, 1):
+        scaled[name] = scaled[name] * torch.tensor([1.0, 255.0]).view(1, 2, 1, 1)
+    return scaled
+
+
+def released_names(ours: Iterable[str], backbone: Backbone) -> dict[str, str]:
+    """Our name -> the one in the files that others publish: of the backbone by itself, else the released network's."""
     starts = {
-        "regular_stream.stem.": "mod1.conv1.",
         "shape_stream.to_gate1.": "dsn3.",
         "shape_stream.to_gate2.": "dsn4.",
         "shape_stream.to_gate3.": "dsn7.",
@@ -140,20 +146,6 @@ def _released_names(ours: Iterable[str]) -> dict[str, str]:
         starts[f"shape_stream.reduce{number}."] = f"d{number}."
         starts[f"shape_stream.gated_conv{number}.conv."] = f"gate{number}."
         starts[f"shape_stream.gated_conv{number}.attention."] = f"gate{number}._gate_conv."
-    for number, module in enumerate(MODULES, start=2):
-        for index in range(module.blocks):
-            block, theirs = f"regular_stream.module{number}.{index}", f"mod{number}.block{index + 1}"
-            starts[f"{block}.shortcut."] = f"{theirs}.proj_conv."
-            starts[f"{block}.norms.0."] = f"{theirs}.bn1.0."
-            for layer in range(len(module.widths)):
-                starts[f"{block}.convs.{layer}."] = f"{theirs}.convs.conv{layer + 1}."
-                starts.setdefault(f"{block}.norms.{layer}.", f"{theirs}.convs.bn{layer + 1}.0.")
-    # The first prefix that matches: aspp.4, the pooled branch, comes before aspp.
-    found = {name: next(start for start in starts if name.startswith(start)) for name in ours}
-    return {name: starts[start] + name.removeprefix(start) for name, start in found.items()}
-
-
-def _listed(names: Iterable[str]) -> str:
-    names = list(names)
-    more = f", and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(names[:MOST_NAMED]) + more
+    of_backbone = {f"regular_stream.{name}": theirs for theirs, name in backbone.foreign_names().items()}
+    # `starts` has aspp.4, the pooled branch, before aspp.
+    return {name: of_backbone.get(name) or renamed(name, starts) for name in ours}

@@ -17,8 +17,9 @@ def compare(
     noise.
 
     Args:
-        runs: MLflow run ids of trainings or sweeps, run names, or folders of runs; the others are compared with the
-            first. Runs that differ only in their seed count as one.
+        runs: MLflow run ids of trainings or sweeps, run names, folders of runs, or the authors' released checkpoint, a
+            file that jobs.evaluate has evaluated; the others are compared with the first. Runs that differ only in
+            their seed count as one.
         out: HTML page to write.
         metric: validation score for verdicts and ranking, such as val/boundary_f_3px.
         uri: MLflow tracking URI; by default the run folder's, MLFLOW_TRACKING_URI, or SQLite under runs/.

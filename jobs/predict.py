@@ -3,6 +3,7 @@ pictures for images."""
 
 from gscnn_platform.command_line import read, user_errors
 from gscnn_platform.config import PredictConfig
+from gscnn_platform.tracking import check_checkpoint
 
 FIRST = (
     "checkpoint",
@@ -20,6 +21,7 @@ FIRST = (
 def main() -> None:
     with user_errors():
         config = read(PredictConfig, __doc__, FIRST)
+        check_checkpoint(config.checkpoint)
         from gscnn_platform.prediction import describe, predict
 
         print(describe(predict(config)))

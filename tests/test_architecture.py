@@ -18,7 +18,6 @@ LAYERS: tuple[set[str], ...] = (
     {"jobs"},
     {"gscnn_platform.recipes", "gscnn_platform.command_line"},
     {
-        "gscnn_platform.released_checkpoint",
         "gscnn_platform.sweeps",
         "gscnn_platform.prediction",
         "gscnn_platform.prediction_record",
@@ -33,7 +32,7 @@ LAYERS: tuple[set[str], ...] = (
     },
     {"gscnn_platform.data", "gscnn_platform.provenance", "gscnn_platform.runs", "gscnn_platform.tracking"},
     {"gscnn_platform.cluster"},
-    {"gscnn_platform.paths", "gscnn_platform.tracking.outbox"},
+    {"gscnn_platform.paths", "gscnn_platform.released_checkpoint", "gscnn_platform.tracking.outbox"},
     {"gscnn_platform.config", "gscnn_platform.manifests"},
     {
         "gscnn_platform.interrupts",
@@ -47,6 +46,7 @@ LAYERS: tuple[set[str], ...] = (
         "gscnn_platform.remote_errors",
         "gscnn_platform.runs.ref",
         "gscnn_platform.text_files",
+        "gscnn_platform.weight_files",
     },
     {"gscnn"},
 )
@@ -61,6 +61,7 @@ SIDEWAYS = {
     ("gscnn_platform.tracking", "gscnn_platform.provenance"),
     ("gscnn_platform.tracking", "gscnn_platform.runs"),
     ("gscnn_platform.runs", "gscnn_platform.data.disk_full"),
+    ("gscnn_platform.runs", "gscnn_platform.data.formats"),
     ("gscnn_platform.runs", "gscnn_platform.data.store"),
     ("gscnn_platform.provenance", "gscnn_platform.data.store"),
 }
@@ -84,6 +85,7 @@ OWNERS: dict[str, set[str]] = {
     "tyro": {"gscnn_platform.command_line", "jobs"},
     "botocore": {"gscnn_platform.manifests"},
     "jsonschema": {"gscnn_platform.manifests"},
+    "safetensors": {"gscnn_platform.weight_files"},
 }
 """Third-party package -> the only modules, or packages, that import it. The longest name that fits decides.
 

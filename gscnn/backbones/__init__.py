@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from gscnn.backbones.taps import Backbone
 
 
+V1: Final = "IMAGENET1K_V1"
+V2: Final = "IMAGENET1K_V2"
+"""torchvision's names of its ImageNet weights."""
+
+
 @dataclass(frozen=True)
 class Network:
     """How to build a backbone, and what it offers."""
@@ -32,13 +37,13 @@ class Network:
 RESNET_STAGES: Final = ("stem", "layer1", "layer2", "layer3", "layer4")
 
 
-def _resnet(name: str) -> Network:
+def _resnet(name: str, *versions: str) -> Network:
     def build(output_stride: int, weights: str | None) -> Backbone:
         from gscnn.backbones.resnet import ResNetBackbone
 
         return ResNetBackbone(name, output_stride, weights)
 
-    return Network(build, RESNET_STAGES, weights=("imagenet",))
+    return Network(build, RESNET_STAGES, weights=("imagenet", *versions))
 
 
 def _wide_resnet38(output_stride: int, weights: str | None) -> Backbone:
@@ -55,11 +60,11 @@ def _small_resnet(output_stride: int, weights: str | None) -> Backbone:
 
 BACKBONES: Final[dict[str, Network]] = {
     "resnet10_small": Network(_small_resnet, RESNET_STAGES),
-    "resnet18": _resnet("resnet18"),
-    "resnet50": _resnet("resnet50"),
-    "resnet101": _resnet("resnet101"),
-    "wide_resnet50_2": _resnet("wide_resnet50_2"),
-    "wide_resnet101_2": _resnet("wide_resnet101_2"),
+    "resnet18": _resnet("resnet18", V1),
+    "resnet50": _resnet("resnet50", V1, V2),
+    "resnet101": _resnet("resnet101", V1, V2),
+    "wide_resnet50_2": _resnet("wide_resnet50_2", V1, V2),
+    "wide_resnet101_2": _resnet("wide_resnet101_2", V1, V2),
     "wide_resnet38": Network(
         _wide_resnet38, ("stem", *(f"module{number}" for number in range(2, 8))), output_strides=(8,)
     ),

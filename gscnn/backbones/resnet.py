@@ -31,7 +31,8 @@ class ResNetBackbone(Backbone):
     Args:
         name: a constructor of torchvision.models: resnet18, resnet50, resnet101, wide_resnet50_2, wide_resnet101_2.
         output_stride: 8 or 16; strides beyond it become dilations (Chen et al., arXiv:1706.05587).
-        weights: None for random weights, "imagenet" for torchvision's default ImageNet weights.
+        weights: None for random weights, or one of torchvision's for ImageNet: "IMAGENET1K_V1" or, except for resnet18,
+            "IMAGENET1K_V2", which are from a longer training; "imagenet" is the newest.
 
     Raises:
         ValueError: another output stride, or other weights.
@@ -57,6 +58,10 @@ class ResNetBackbone(Backbone):
         expansion = 4 if isinstance(network.layer1[0], Bottleneck) else 1
         self.channels = Taps(64, 64 * expansion, 128 * expansion, 256 * expansion, 512 * expansion)
 
+    def foreign_names(self) -> dict[str, str]:
+        """torchvision's names, which timm's ResNets have too."""
+        return {name.replace("stem.0.", "conv1.").replace("stem.1.", "bn1."): name for name in self.state_dict()}
+
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> Taps[Tensor]:
         stem = self.stem(image)
         low_level = self.run((self.maxpool, *self.layer1), stem)
@@ -79,14 +84,15 @@ def _dilate(layer: nn.Sequential, first: int, rest: int) -> None:
 
 
 def _pretrained_weights(name: str, weights: str) -> dict[str, Tensor]:
-    if weights != "imagenet":
-        raise ValueError(f'weights is {weights!r}; a backbone offers None and "imagenet"')
-    default = cast(WeightsEnum, torchvision.models.get_model_weights(name)["DEFAULT"])
+    published = torchvision.models.get_model_weights(name).__members__
+    chosen = cast(WeightsEnum | None, published.get("DEFAULT" if weights == "imagenet" else weights))
+    if chosen is None:
+        raise ValueError(f"weights is {weights!r}; {name} offers None, 'imagenet' and {', '.join(published)}")
     try:
-        return cast(dict[str, Tensor], default.get_state_dict(progress=False, check_hash=True))
+        return cast(dict[str, Tensor], chosen.get_state_dict(progress=False, check_hash=True))
     except (URLError, OSError) as error:
         raise WeightsUnavailableError(
-            f"no ImageNet weights for {name}: {default.url} could not be downloaded ({error}). "
+            f"no ImageNet weights for {name}: {chosen.url} could not be downloaded ({error}). "
             "Without a network, put that file into torch's cache, $TORCH_HOME/hub/checkpoints "
             "(~/.cache/torch/hub/checkpoints by default), or use random weights with `--model.weights None`"
         ) from error

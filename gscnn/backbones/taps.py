@@ -49,6 +49,10 @@ class Backbone(nn.Module, ABC):
     batch_norm_is_frozen: bool = False
     """Whether `freeze` froze the batch norms of all stages."""
 
+    def foreign_names(self) -> dict[str, str]:
+        """Name of a tensor in files that others publish for this network -> its name here; empty if there are none."""
+        return {}
+
     @abstractmethod
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> Taps[Tensor]:
         """The five taps of a batch of images."""

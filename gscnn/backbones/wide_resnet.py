@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from gscnn.backbones.taps import Backbone, Taps
+from gscnn.state_dicts import renamed
 
 
 class Module(NamedTuple):
@@ -59,8 +60,7 @@ class WideResNet38(Backbone):
         if weights is not None:
             raise ValueError(
                 f"weights is {weights!r}; wide_resnet38 offers None, because torchvision has no weights for it. Use "
-                "random weights with `--model.weights None`, or load the authors' released Gated-SCNN: "
-                "gscnn.released_weights.convert_released_state_dict converts their file"
+                "random weights with `--model.weights None`, or the authors' file with `--init.weights FILE`"
             )
         self.channels = Taps(64, 128, 256, 512, 4096)
         self.stem = nn.Conv2d(3, 64, kernel_size=3, padding=1, bias=False)
@@ -72,6 +72,19 @@ class WideResNet38(Backbone):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+
+    def foreign_names(self) -> dict[str, str]:
+        """The authors' names, of their ImageNet weights and of their released Gated-SCNN: mod1.conv1.weight."""
+        starts = {"stem.": "mod1.conv1."}
+        for number, module in enumerate(MODULES, start=2):
+            for index in range(module.blocks):
+                block, theirs = f"module{number}.{index}", f"mod{number}.block{index + 1}"
+                starts[f"{block}.shortcut."] = f"{theirs}.proj_conv."
+                starts[f"{block}.norms.0."] = f"{theirs}.bn1.0."
+                for layer in range(len(module.widths)):
+                    starts[f"{block}.convs.{layer}."] = f"{theirs}.convs.conv{layer + 1}."
+                    starts.setdefault(f"{block}.norms.{layer}.", f"{theirs}.convs.bn{layer + 1}.0.")
+        return {renamed(name, starts): name for name in self.state_dict()}
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> Taps[Tensor]:
         stem = self.stem(image)

@@ -205,6 +205,6 @@ def _metadata(loaded: LoadedModel) -> dict[str, Any]:
         "image_mean": list(IMAGE_MEAN),
         "image_std": list(IMAGE_STD),
         "edge_prior": loaded.config.data.edges.gradient,
-        "mlflow_run": loaded.run_id,
+        **({"mlflow_run": loaded.run_id} if loaded.file is None else {"weights_sha256": loaded.file.sha256}),
         "trained_on": loaded.dataset.fingerprint,
     }

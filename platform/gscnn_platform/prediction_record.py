@@ -18,7 +18,7 @@ class PredictionSettings(Config):
     """Settings that the pictures depend on, apart from the images."""
 
     run_id: str
-    """MLflow id of the run that trained the model."""
+    """MLflow id of the run that trained the model; of the authors' file `sha256:` and its digest."""
     step: float
     """Optimizer step of the checkpoint."""
     trained_on: str
@@ -32,7 +32,7 @@ class PredictionSettings(Config):
     @classmethod
     def of(cls, config: PredictConfig, loaded: LoadedModel) -> "PredictionSettings":
         return cls(
-            run_id=loaded.run_id,
+            run_id=loaded.origin,
             step=loaded.metrics.get("step", 0.0),
             trained_on=loaded.dataset.fingerprint,
             inference=config.inference,

@@ -137,6 +137,20 @@ def test_imagenet_weights_in_torchs_cache_start_the_backbone(torch_home: Path) -
         torch.testing.assert_close(backbone(image).top[..., ::2, ::2], expected)
 
 
+@pytest.mark.parametrize("backbone", ["resnet18", "resnet50", "resnet101", "wide_resnet50_2", "wide_resnet101_2"])
+def test_a_resnet_offers_the_imagenet_weights_that_torchvision_has_for_it(backbone: str) -> None:
+    published = [name for name in torchvision.models.get_model_weights(backbone).__members__ if name != "DEFAULT"]
+    assert BACKBONES[backbone].weights == ("imagenet", *published)
+
+
+@pytest.mark.parametrize("version", ["IMAGENET1K_V1", "IMAGENET1K_V2"])
+@pytest.mark.usefixtures("torch_home")
+def test_each_version_of_the_imagenet_weights_has_its_own_file(version: str) -> None:
+    url = torchvision.models.get_model_weights("resnet50")[version].value.url
+    with pytest.raises(WeightsUnavailableError, match=url.rpartition("/")[2]):
+        ResNetBackbone("resnet50", 8, version)
+
+
 def test_a_backbone_without_a_forward_pass_is_refused_when_it_is_made() -> None:
     class Unfinished(Backbone):
         pass

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gscnn.batch import normalize
 from gscnn.constants import IGNORE_INDEX
-from gscnn.edges import boundary_map
+from gscnn.edges import _released_levels, boundary_map, image_gradient
 from gscnn.model import GatedSCNN
 from gscnn.released_weights import convert_released_state_dict, released_boundary_map, released_edge_prior
 from tests.released_network import ReleasedNetwork, random_network
@@ -191,6 +191,19 @@ def test_the_released_prior_is_canny_on_truncated_values_modulo_256(shape: tuple
         expected = cv2.Canny(np.array(levels, dtype=np.uint8), 10, 100)
         assert set(np.unique(expected)) == {0, 255}
         assert np.array_equal(edges.numpy(), expected)
+
+
+def test_the_released_method_gives_the_released_prior_of_every_8_bit_value_and_of_a_picture() -> None:
+    steps = torch.arange(256, dtype=torch.uint8).view(1, 1, 256).expand(3, 32, 256).repeat_interleave(4, dim=2)
+    noise = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 40, 57), dtype=np.uint8))
+    for image in (steps, steps.flip(0), noise, noise.flip(0)):
+        expected = released_edge_prior(normalize(image))[0].numpy() / 255
+        assert 0 < expected.mean() < 1
+        pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+        np.testing.assert_array_equal(image_gradient(pixels, "released"), expected)
+    every_value = torch.arange(256, dtype=torch.uint8).expand(3, 1, 256)
+    levels = normalize(every_value).to(torch.int32).to(torch.uint8)[:, 0].numpy()
+    np.testing.assert_array_equal(_released_levels(), levels)
 
 
 def test_only_a_crossing_of_minus_one_starts_an_edge_of_the_released_prior() -> None:

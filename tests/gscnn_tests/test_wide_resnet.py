@@ -152,7 +152,7 @@ def test_imagenet_weights_are_an_error_that_names_both_ways_out() -> None:
         GatedSCNN("wide_resnet38", weights="imagenet")
     with pytest.raises(ValueError, match=r"weights is 'imagenet'") as caught:
         WideResNet38(8, "imagenet")
-    for part in ("--model.weights None", "gscnn.released_weights.convert_released_state_dict"):
+    for part in ("--model.weights None", "--init.weights FILE"):
         assert part in str(caught.value)
 
 

@@ -65,7 +65,7 @@ def test_a_file_that_would_run_code_is_rejected_without_running_it(
 def test_a_file_that_is_not_a_checkpoint_is_named_with_the_reason(tmp_path: Path) -> None:
     page = tmp_path / "checkpoint.pth"
     page.write_text("<!DOCTYPE html><title>Sign in</title>")
-    with pytest.raises(ReleasedCheckpointError, match=r"checkpoint\.pth is not a checkpoint"):
+    with pytest.raises(ReleasedCheckpointError, match=r"checkpoint\.pth is not a checkpoint: it is a web page"):
         load_released_checkpoint(page)
     with pytest.raises(ReleasedCheckpointError, match="there is no such file"):
         load_released_checkpoint(tmp_path / "none.pth")

@@ -12,6 +12,7 @@ from gscnn_platform.config.evaluation import EvaluateConfig
 from gscnn_platform.config.execution import EXECUTION, execution_fields
 from gscnn_platform.config.experiment import ExperimentConfig
 from gscnn_platform.config.export import ExportConfig
+from gscnn_platform.config.init import InitConfig
 from gscnn_platform.config.optimizer import OptimizerConfig
 from gscnn_platform.config.overrides import flatten, with_overrides
 from gscnn_platform.config.prediction import PredictConfig
@@ -31,6 +32,7 @@ __all__ = [
     "ExperimentConfig",
     "ExportConfig",
     "InferenceConfig",
+    "InitConfig",
     "Inline",
     "LossConfig",
     "Metric",

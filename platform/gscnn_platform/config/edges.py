@@ -10,7 +10,8 @@ class EdgeConfig(Config):
     """Edge prior and edge label of a store. Part of its fingerprint."""
 
     gradient: GradientMethod = "canny"
-    """Edge prior that the shape stream reads (gscnn.edges.image_gradient)."""
+    """Edge prior that the shape stream reads (gscnn.edges.image_gradient). `released` has the defect that the authors'
+    released weights rely on, and exists for these alone: a model that is trained here should use another."""
     radius: int = Field(default=2, ge=1, le=32)
     """Distance in pixels up to which another class makes a pixel a boundary (released code: 2)."""
     void_edges: bool = False

@@ -14,7 +14,8 @@ class EvaluateConfig(Config):
     """One evaluation."""
 
     checkpoint: str = Field(min_length=1)
-    """A checkpoint's or a run's folder, or an MLflow run id."""
+    """A checkpoint's or a run's folder, an MLflow run id, `models:/NAME@best`, or the authors' released checkpoint, a
+    .pth file."""
     store: str
     """Folder that jobs.precompute wrote, a path or URI."""
     split: str = "val"

@@ -9,6 +9,7 @@ from gscnn.config import Execution, LossConfig, ModelConfig
 from gscnn_platform.config.augmentation import AugmentationConfig
 from gscnn_platform.config.base import Config
 from gscnn_platform.config.data import DataConfig
+from gscnn_platform.config.init import InitConfig
 from gscnn_platform.config.optimizer import OptimizerConfig
 from gscnn_platform.config.tracking import TrackingConfig
 from gscnn_platform.config.training import TrainingConfig
@@ -43,6 +44,7 @@ class ExperimentConfig(Config):
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
     """Random seed for initial weights, sample order and augmentation."""
     model: ModelConfig = ModelConfig()
+    init: InitConfig = InitConfig()
     loss: LossConfig = LossConfig()
     data: DataConfig = DataConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
@@ -64,6 +66,11 @@ class ExperimentConfig(Config):
             raise ValueError(
                 f"`loss.class_weights` is {listed}, {len(weights)} numbers: must be {classes}, one for each of the "
                 "classes of `model.num_classes`"
+            )
+        if self.init.weights is not None and self.model.weights is not None:
+            raise ValueError(
+                f"`init.weights` is {self.init.weights} and `model.weights` is {self.model.weights}: a run starts from "
+                "one of them; add --model.weights None"
             )
         if self.min_workers is not None and self.min_workers > self.num_workers:
             raise ValueError(f"`min_workers` is {self.min_workers}: must be at most `num_workers`, {self.num_workers}")

@@ -10,7 +10,8 @@ class ExportConfig(Config):
     """One export."""
 
     checkpoint: str = Field(min_length=1)
-    """A checkpoint's or a run's folder, or an MLflow run id."""
+    """A checkpoint's or a run's folder, an MLflow run id, `models:/NAME@best`, or the authors' released checkpoint, a
+    .pth file."""
     out: str
     """File to write: .onnx for ONNX, .pt2 for torch.export."""
     frames: tuple[str, ...] = ()

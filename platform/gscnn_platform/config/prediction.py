@@ -13,7 +13,8 @@ class PredictConfig(Config):
     """One prediction of files."""
 
     checkpoint: str = Field(min_length=1)
-    """A checkpoint's or a run's folder, or an MLflow run id."""
+    """A checkpoint's or a run's folder, an MLflow run id, `models:/NAME@best`, or the authors' released checkpoint, a
+    .pth file."""
     input: tuple[str, ...] = Field(min_length=1)
     """Image files, folders that are searched recursively, or glob patterns; paths or URIs, one or several."""
     out: str

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from gscnn.config import InferenceConfig
 from gscnn_platform import cluster, provenance, tracking
 from gscnn_platform.config import EvaluateConfig
 from gscnn_platform.data.held_out import HELD_OUT, validation_samples
@@ -80,7 +81,7 @@ def evaluate_checkpoint(config: EvaluateConfig) -> Evaluation:
         unwritten = error
     for evaluated in models:
         try:
-            _track(uri, evaluated, config, path.stem, page)
+            _track(uri, evaluated, config, store, path.stem, page)
         except tracking.TrackingError as error:
             print(f"not tracked: {error}", file=sys.stderr)
     if unwritten is not None:
@@ -95,7 +96,8 @@ def _open_store(config: EvaluateConfig, loaded: Sequence[LoadedModel]) -> Store:
     is `held-out` and a model was trained on another store or on some of the held-out samples.
     """
     path = cluster.resolve(config.store, "--store")
-    splits = read_manifest(as_path(path)).splits
+    manifest = read_manifest(as_path(path))
+    splits = manifest.splits
     if config.split not in (HELD_OUT, *splits):
         held = any(model.config.data.val_share for model in loaded)
         also = f"; --split {HELD_OUT} evaluates on the samples that the run held out" if held else ""
@@ -105,6 +107,8 @@ def _open_store(config: EvaluateConfig, loaded: Sequence[LoadedModel]) -> Store:
         split = model.config.data.train_split if config.split == HELD_OUT else config.split
         of_training = {"fingerprint": None, "val_split": None, "val_share": 0, "class_uniform": 0}
         ours = {**of_training, "train_split": split, "cache": config.cache}
+        if _derives_prior(model):
+            ours["edges"] = manifest.identity.edges
         store = open_store(path, model.config.data.model_copy(update=ours), model.config.model.num_classes)
         classes = store.manifest.identity.classes
         if classes != model.dataset.classes:
@@ -119,7 +123,7 @@ def _check_held_out(store: Store, model: LoadedModel, first: LoadedModel) -> Non
     """Raises StaleStoreError if a model was trained on samples that the first model's run held out."""
     data, of_first = model.config.data, first.config.data
     if not data.val_share:
-        raise StaleStoreError(f"--split {HELD_OUT}: run {model.run_id} held out nothing (data.val_share is 0)")
+        raise StaleStoreError(f"--split {HELD_OUT}: {model.origin} held out nothing (data.val_share is 0)")
     if store.manifest.fingerprint != model.dataset.fingerprint:
         raise StaleStoreError(
             f"--split {HELD_OUT}: run {model.run_id} held out samples of store {model.dataset.fingerprint}, and "
@@ -134,10 +138,15 @@ def _check_held_out(store: Store, model: LoadedModel, first: LoadedModel) -> Non
 
 
 def _samples(config: EvaluateConfig, store: Store, loaded: LoadedModel) -> SplitReader:
-    """The samples to evaluate on: a split, or the samples that this model's run held out."""
+    """The samples to evaluate on, with the model's edge prior: a split, or what this model's run held out."""
     reader = validation_samples(store, loaded.config.data) if config.split == HELD_OUT else store.split(config.split)
     assert reader is not None
-    return reader
+    return reader.with_prior(loaded.config.data.edges) if _derives_prior(loaded) else reader
+
+
+def _derives_prior(loaded: LoadedModel) -> bool:
+    """Whether the model reads the released edge prior, which is derived from the images of any store."""
+    return loaded.config.data.edges.gradient == "released"
 
 
 def _workers(config: EvaluateConfig) -> cluster.Workers | None:
@@ -166,10 +175,12 @@ def _count(config: EvaluateConfig, loaded: LoadedModel, store: Store, name: str)
 
 def _names(loaded: Sequence[LoadedModel]) -> list[str]:
     """Short, unique names of the models."""
-    names = [f"{model.config.run_name or model.config.name} {model.run_id[:6]}" for model in loaded]
+    names = [
+        f"{model.config.run_name or model.config.name} {model.origin.removeprefix('sha256:')[:6]}" for model in loaded
+    ]
     if len(set(names)) == len(names):
         return names
-    names = [f"{name} epoch {model.metrics['epoch']:.0f}" for name, model in zip(names, loaded, strict=True)]
+    names = [f"{name} epoch {model.metrics.get('epoch', 0):.0f}" for name, model in zip(names, loaded, strict=True)]
     if len(set(names)) < len(names):
         raise ValueError(f"--checkpoint and --compare are the same checkpoint, {names[0]}: name another one")
     return names
@@ -208,11 +219,13 @@ def _model_facts(models: Sequence[Evaluated]) -> dict[str, str]:
     facts = {}
     for evaluated in models:
         network = evaluated.loaded.config.model
-        epoch = evaluated.loaded.metrics.get("epoch", float("nan"))
-        facts[evaluated.name] = (
-            f"{network.architecture}, {network.backbone}, epoch {epoch:.0f}, "
-            f"trained on {evaluated.loaded.dataset.fingerprint}, MLflow run {evaluated.loaded.run_id}"
+        loaded = evaluated.loaded
+        of_run = (
+            f"epoch {loaded.metrics.get('epoch', float('nan')):.0f}, trained on {loaded.dataset.fingerprint}, "
+            f"MLflow run {loaded.run_id}"
         )
+        origin = of_run if loaded.file is None else f"the authors' released weights, {loaded.origin}"
+        facts[evaluated.name] = f"{network.architecture}, {network.backbone}, {origin}"
     return facts
 
 
@@ -235,10 +248,11 @@ def _frames(
     from gscnn_platform.reporting.checkpoint_pictures import frame_picture, worst_windows
 
     pictures = []
+    readers = [reader, *(_samples(config, store, evaluated.loaded) for evaluated in models[1:])]
     for title, index in chosen_frames([evaluated.report.frames for evaluated in models]).items():
-        batch = to_batch([reader.read(index)]).to(device)
         views: dict[str, Panels] = {}
-        for evaluated in models:
+        for evaluated, of_model in zip(models, readers, strict=True):
+            batch = to_batch([of_model.read(index)]).to(device)
             name = evaluated.name if len(models) > 1 else ""
             [views[name]] = predict_panels(evaluated.loaded.model, batch, config.inference)
         panels = list(views.values())
@@ -269,9 +283,20 @@ def chosen_frames(scores: Sequence[Sequence[float]]) -> Mapping[str, int]:
     return {title: index for index, title in picked.items()}
 
 
-def _track(uri: str, evaluated: Evaluated, config: EvaluateConfig, page_name: str, page: str) -> None:
+def _run_of(uri: str, evaluated: Evaluated, config: EvaluateConfig, store: Store) -> str:
+    """The MLflow run that trained the model; of a file the run that stands for it on this store."""
+    loaded = evaluated.loaded
+    if loaded.run_id is not None:
+        return loaded.run_id
+    assert loaded.file is not None
+    scores = evaluated.report.metrics("val")
+    counts = config.split == loaded.config.data.val_split and config.inference == InferenceConfig()
+    return tracking.run_of_file(uri, config.tracking, loaded.file, loaded.config, store, scores if counts else {})
+
+
+def _track(uri: str, evaluated: Evaluated, config: EvaluateConfig, store: Store, page_name: str, page: str) -> None:
     report, split = evaluated.report, config.split
-    stem, run_id = file_name(split), evaluated.loaded.run_id
+    stem, run_id = file_name(split), _run_of(uri, evaluated, config, store)
     if tracking.fate_of(uri, run_id) == "gone":
         raise tracking.TrackingError(f"MLflow run {run_id} is not at {uri}: pass its tracking URI by --tracking.uri")
     if tracking.needs_new_run(uri, run_id, config.tracking.on_deleted):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gscnn_platform import cluster
+from gscnn_platform import cluster, tracking
 from gscnn_platform.config import EvaluateConfig
 from gscnn_platform.data.store import open_store
 from gscnn_platform.names import near_misses
@@ -22,6 +22,8 @@ def evaluate_checkpoint(config: EvaluateConfig) -> "Evaluation":
         CheckpointError, TrackingError: no such checkpoint or run.
     """
     open_store(cluster.resolve(config.store, "--store"))
+    for reference in filter(None, (config.checkpoint, config.compare)):
+        tracking.check_checkpoint(reference)
     from gscnn_platform.reporting import checkpoint_evaluation
 
     return checkpoint_evaluation.evaluate_checkpoint(config)

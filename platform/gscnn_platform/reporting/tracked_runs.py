@@ -10,6 +10,8 @@ from gscnn_platform.interrupts import from_now_on
 from gscnn_platform.reporting.contender_page import Scenes, render_comparison, shown_run
 from gscnn_platform.reporting.templates import write_page
 from gscnn_platform.runs.folder import RunFolder
+from gscnn_platform.runs.loading import as_file, check_file, is_file
+from gscnn_platform.weight_files import sha256_of
 
 
 def compare_runs(
@@ -18,7 +20,8 @@ def compare_runs(
     """Compares runs and sweeps; prints the comparison and writes the page.
 
     Args:
-        references: MLflow run ids of trainings or sweeps, unique run names, their folders, or models:/NAME@ALIAS.
+        references: MLflow run ids of trainings or sweeps, unique run names, their folders, models:/NAME@ALIAS, or the
+            authors' released checkpoint, a file that jobs.evaluate has evaluated on the same store.
         uri: tracking URI; None: that of a run's folder, else MLFLOW_TRACKING_URI, else the storage folder's SQLite.
         metric: validation score for the verdicts and the ranking.
         out: HTML file to write.
@@ -44,9 +47,15 @@ def find(reference: str, uri: str | None) -> tracking.TrackedRun | TrackedSweep:
     Raises:
         TrackingError: no such run, or the tracking URI does not answer.
         ValueError: a folder is not a run's or a sweep's.
+        CheckpointError: a file holds no weights.
     """
     is_model = reference.startswith(tracking.MODELS)
-    if not is_model and ("://" in reference or machine.expanded(reference).is_dir()):
+    if not is_model and is_file(reference):
+        place = tracking.tracking_uri(TrackingConfig(uri=uri), cluster.default_storage())
+        with as_file(reference) as file:
+            check_file(reference, file)
+            run_id = tracking.find_run_of_file(place, reference, sha256_of(file))
+    elif not is_model and ("://" in reference or machine.expanded(reference).is_dir()):
         known = RunFolder(cluster.resolve(reference, "the run's folder")).tracked_as()
         if known is None:
             raise ValueError(f"{reference} is not a folder of a run or a sweep: pass one, or an MLflow run id")

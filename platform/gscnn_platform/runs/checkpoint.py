@@ -22,6 +22,8 @@ CONFIG, DATASET, METRICS, RUN = "config.json", "dataset.json", "metrics.json", "
 EVALUATED = (MODEL, CONFIG, DATASET, METRICS, RUN)
 """Files that evaluation needs and MLflow keeps."""
 CHECKSUMS = "checksums.json"
+INITIAL = "initial.pt"
+"""Weights that a run starts from (runs/initial.py): in the run's folder, not in a checkpoint."""
 
 
 class CheckpointError(ValueError):

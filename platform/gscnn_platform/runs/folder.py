@@ -4,6 +4,7 @@ RUN/record.json      config, data and MLflow run, and how the run ended
 RUN/alive.json       touched by the driver while it runs
 RUN/step-NNNNNNNN/   the last checkpoints, to resume from; the number is the step
 RUN/best-NNNNNNNN/   the best checkpoint, without the state to resume from
+RUN/initial.pt       the weights that it starts from, until there is a checkpoint; init.json says where they are from
 RUN/tracking/        the outbox; for remote storage it is in the home folder instead
 RUN/log.txt          output of a sweep's trial
 SWEEP/sweep.json     like record.json; alive.json and tracking/ are like those of a run
@@ -30,7 +31,7 @@ from gscnn_platform import machine
 from gscnn_platform.data.disk_full import StorageError, is_full, readable
 from gscnn_platform.paths import AnyPath, as_path, filesystem_of, write_whole
 from gscnn_platform.remote_errors import naming, patiently
-from gscnn_platform.runs.checkpoint import CHECKSUMS, Content, copy, save
+from gscnn_platform.runs.checkpoint import CHECKSUMS, INITIAL, Content, copy, save
 from gscnn_platform.runs.record import RECORD, SWEEP_RECORD, Record
 from gscnn_platform.runs.ref import RunRef
 
@@ -40,6 +41,7 @@ LOG: Final = "log.txt"
 TRIALS: Final = "trials.json"
 TUNE: Final = "tune"
 """Resuming a sweep unpickles this folder: only trusted users may have write access to it."""
+INIT_REPORT: Final = "init.json"
 STEP, BEST = "step-", "best-"
 """Prefixes of the names of a run's checkpoints; the step number follows."""
 KEPT: Final = 2
@@ -187,6 +189,8 @@ class RunFolder:
         # Checkpoints of later steps are damaged: the run resumed from an earlier one.
         last = [other for other in self.steps() if other <= name][:KEPT]
         self.discard(*(other for other in self._names(STEP) if other not in last))
+        if content.config.init.weights is not None:
+            (self.path / INITIAL).unlink(missing_ok=True)
         if best:
             name = checkpoint_name(BEST, step)
             self._write(name, content, resumable=False)

@@ -11,10 +11,12 @@ from typing import Any, Final, Generic, TypeVar
 from gscnn_platform.config import ExperimentConfig
 from gscnn_platform.names import check_experiment, check_name
 from gscnn_platform.runs.alive import is_driven, owner_of
-from gscnn_platform.runs.folder import ALIVE, OUTBOX, RunFolder, runs_in
+from gscnn_platform.runs.checkpoint import INITIAL
+from gscnn_platform.runs.folder import ALIVE, INIT_REPORT, OUTBOX, RunFolder, runs_in
 from gscnn_platform.runs.record import RECORD, SWEEP_RECORD, Record, ResumeError, RunRecord, settings_of
 
-LEFTOVERS: Final = {ALIVE, f".{ALIVE}.partial", f".{RECORD}.partial", f".{SWEEP_RECORD}.partial", OUTBOX}
+WRITTEN: Final = (ALIVE, RECORD, SWEEP_RECORD, INIT_REPORT, INITIAL)
+LEFTOVERS: Final = {ALIVE, INIT_REPORT, INITIAL, OUTBOX, *(f".{name}.partial" for name in WRITTEN)}
 """Files that a killed start leaves in a run's folder; the next start reuses them."""
 
 R = TypeVar("R", bound=Record)

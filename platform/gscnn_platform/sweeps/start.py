@@ -9,6 +9,7 @@ from gscnn_platform.runs.resume import choose_run
 from gscnn_platform.sweeps.config import SweepConfig, SweepError
 from gscnn_platform.sweeps.record import wanted_sweep
 from gscnn_platform.sweeps.space import SearchSpace, check
+from gscnn_platform.training.initial_weights import check_initial_weights
 
 if TYPE_CHECKING:
     from gscnn_platform.sweeps.driver import SweepResult
@@ -25,6 +26,7 @@ def run_sweep(config: SweepConfig, space: SearchSpace) -> "SweepResult":
         SweepError: the named sweep cannot be resumed, the search does not work with the scheduler, there is no
             validation data, or no trial has a score at the end.
         StoreError: the store is missing, damaged, or does not match the recipe.
+        InitialWeightsError: the trials cannot start from `init.weights`.
         StorageError: the storage cannot be read.
         ClusterError: there is no cluster to run on.
         ResourcesError: the cluster is too small for one trial.
@@ -50,6 +52,8 @@ def run_sweep(config: SweepConfig, space: SearchSpace) -> "SweepResult":
     wanted = wanted_sweep(config, space, store.manifest.fingerprint)
     with usable(storage):
         folder, before = choose_run(wanted, storage)
+    if before is None or before.state != "finished":
+        check_initial_weights(recipe.init)
     if before is None:
         tracking.check_named_uri(recipe.tracking)
         cluster.check_can_write(storage, "--storage")

@@ -8,7 +8,7 @@ from .deleted import (
     start_time_of,
 )
 from .delivery import CHECKPOINT
-from .models import find_model
+from .models import check_checkpoint, find_checkpoint, find_model
 from .outbox.errors import HeldError, TrackingError
 from .outbox.folders import make_way
 from .outbox.left import Left, left_in
@@ -36,6 +36,7 @@ from .sweeps import (
 )
 from .sync import deliver, sync
 from .uri import MODELS, artifact_link, check_named_uri, is_run_id, tracking_uri, ui_command
+from .weight_runs import find_run_of_file, run_of_file
 from .writer import RunWriter
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "TrackedRun",
     "TrackingError",
     "artifact_link",
+    "check_checkpoint",
     "check_named_uri",
     "checkpoint_of_run",
     "children",
@@ -64,8 +66,10 @@ __all__ = [
     "create_sweep",
     "deliver",
     "fate_of",
+    "find_checkpoint",
     "find_model",
     "find_run",
+    "find_run_of_file",
     "is_run_id",
     "left_in",
     "log_best",
@@ -79,6 +83,7 @@ __all__ = [
     "read_run",
     "register",
     "reopen_run",
+    "run_of_file",
     "run_of_model",
     "set_tags",
     "start_time_of",

@@ -25,6 +25,8 @@ EXPERIMENT_TAGS: Final = {"mlflow.experimentKind": "custom_model_development"}
 """Makes the UI open with training runs and charts; by default it opens with traces of language models."""
 FOLDER: Final = "gscnn.folder"
 """Tag: where the run's checkpoints are."""
+INIT_DIGEST: Final = "init.sha256"
+"""Tag: sha256 of the file of weights that the run started from."""
 MOST_PARAM: Final = 6000
 """Maximum length of a param's value in MLflow, in characters."""
 
@@ -36,6 +38,7 @@ def create_run(
     store: Store,
     tags: Mapping[str, str],
     start_time: int | None = None,
+    init: Mapping[str, Any] | None = None,
 ) -> str:
     """Creates the run with everything that is known before the first step; returns its id.
 
@@ -46,6 +49,7 @@ def create_run(
         folder: of the run, which is named after it.
         tags: additional tags.
         start_time: milliseconds since 1970; None: now.
+        init: the report of the weights that it starts from (gscnn_platform.runs.initial); None: of no file.
 
     Raises:
         TrackingError: the tracking URI does not answer.
@@ -59,7 +63,8 @@ def create_run(
             if PARENT in tags
             else experiment_of(client, uri, config.tracking)
         )
-        all_tags = {**run_tags(config, store), FOLDER: str(folder), **tags}
+        of_init = {} if init is None else {INIT_DIGEST: init["sha256"]}
+        all_tags = {**run_tags(config, store), FOLDER: str(folder), **of_init, **tags}
         params = flatten(config.model_dump())
         files = {
             "dataset/manifest.json": store.manifest.model_dump(mode="json"),
@@ -68,6 +73,8 @@ def create_run(
         weights = store.class_weights(config.loss, config.data.train_split)
         if weights is not None:
             files["class_weights.json"] = dict(zip(store.manifest.identity.classes, weights.tolist(), strict=True))
+        if init is not None:
+            files["init.json"] = dict(init)
         return begin_run(client, experiment, folder.name, all_tags, params, store, files, start_time)
     except (MlflowException, OSError) as error:
         raise unusable(uri, error) from error

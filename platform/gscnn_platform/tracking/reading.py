@@ -91,14 +91,14 @@ def find_run(uri: str, reference: str) -> str:
     Raises:
         TrackingError: no run has this id or name, several have the name, or `uri` does not answer.
     """
-    with _reading(uri, f"run {reference}") as client:
+    with reading(uri, f"run {reference}") as client:
         try:
             return client.get_run(reference).info.run_id
         except MlflowException as error:
             # A server with authentication returns PERMISSION_DENIED for any id that does not exist.
             if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "PERMISSION_DENIED"):
                 raise
-        alike = _search(client, None, f"attributes.run_name LIKE {filter_pattern(reference)}")
+        alike = search(client, None, f"attributes.run_name LIKE {filter_pattern(reference)}")
         found = [run for run in alike if run.info.run_name == reference]
     if len(found) == 1:
         return found[0].info.run_id
@@ -121,7 +121,7 @@ def read_run(uri: str, run_id: str, curves: re.Pattern[str] | None = None) -> Tr
     Raises:
         TrackingError: there is no such run, or `uri` does not answer.
     """
-    with _reading(uri, f"run {run_id}") as client:
+    with reading(uri, f"run {run_id}") as client:
         return _tracked(client, uri, client.get_run(run_id), curves)
 
 
@@ -135,9 +135,9 @@ def children(uri: str, run_id: str, curves: re.Pattern[str] | None = None) -> li
     Raises:
         TrackingError: there is no such run, or `uri` does not answer.
     """
-    with _reading(uri, f"sweep {run_id}") as client, ThreadPoolExecutor(READERS) as pool:
+    with reading(uri, f"sweep {run_id}") as client, ThreadPoolExecutor(READERS) as pool:
         experiment = client.get_run(run_id).info.experiment_id
-        found = _search(client, [experiment], f"tags.`{PARENT}` = '{run_id}'")
+        found = search(client, [experiment], f"tags.`{PARENT}` = '{run_id}'")
         return list(pool.map(lambda run: _tracked(client, uri, run, curves), found))
 
 
@@ -150,7 +150,7 @@ def picture(uri: str, run_id: str, epoch: int | None) -> tuple[int, bytes] | Non
     Raises:
         TrackingError: there is no such run, or `uri` does not answer.
     """
-    with _reading(uri, f"pictures of run {run_id}") as client, tempfile.TemporaryDirectory() as folder:
+    with reading(uri, f"pictures of run {run_id}") as client, tempfile.TemporaryDirectory() as folder:
         there = {
             int(match[1]): file.path
             for file in client.list_artifacts(run_id, PICTURES)
@@ -163,7 +163,8 @@ def picture(uri: str, run_id: str, epoch: int | None) -> tuple[int, bytes] | Non
 
 
 @contextmanager
-def _reading(uri: str, what: str) -> Iterator[mlflow.MlflowClient]:
+def reading(uri: str, what: str) -> Iterator[mlflow.MlflowClient]:
+    """A client for the block, which reads `what`. Raises TrackingError where that fails."""
     check_no_password(uri, "the tracking URI (--uri or that of the run's folder)")
     try:
         check_database(uri)
@@ -175,7 +176,8 @@ def _reading(uri: str, what: str) -> Iterator[mlflow.MlflowClient]:
         ) from error
 
 
-def _search(client: mlflow.MlflowClient, experiments: list[str] | None, wanted: str) -> list[Run]:
+def search(client: mlflow.MlflowClient, experiments: list[str] | None, wanted: str) -> list[Run]:
+    """The runs that a filter of MLflow's finds, in the order of their starts; in all experiments for None."""
     if experiments is None:
         experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     found, token = [], None

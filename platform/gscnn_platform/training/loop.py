@@ -18,6 +18,7 @@ from gscnn_platform.data.store import StoreError, open_store
 from gscnn_platform.evaluation import EvalReport
 from gscnn_platform.runs.checkpoint import CheckpointError, Content, faults
 from gscnn_platform.runs.folder import RunFolder
+from gscnn_platform.runs.initial import read_initial
 from gscnn_platform.runs.loading import as_folder, load_training_state
 from gscnn_platform.tracking import RunWriter
 from gscnn_platform.training.control import Control
@@ -84,13 +85,16 @@ def train(job: WorkerJob, place: Place) -> None:
         writer = None
         if place.rank == 0:
             writer = stack.enter_context(RunWriter.opened(job.run, config.tracking.system_metrics, say))
+        resumed = _newest_undamaged_state(job.folder, place.rank, place.world_size)
+        starts = resumed is None and config.init.weights is not None
         worker = TrainingWorker(
             config,
             open_store(job.store, config.data, config.model.num_classes),
             place.rank,
             place.world_size,
             place.device,
-            resumed=_newest_undamaged_state(job.folder, place.rank, place.world_size),
+            resumed=resumed,
+            initial=read_initial(job.folder) if starts else None,
             writer=writer,
         )
         scores: dict[str, float] = {}

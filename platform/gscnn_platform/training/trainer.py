@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import gscnn
 from gscnn_platform import cluster, tracking
@@ -16,10 +17,12 @@ from gscnn_platform.importing import imported_meanwhile
 from gscnn_platform.interrupts import InterruptedJobError, TrainingStoppedError, from_now_on, leaving_nothing_behind
 from gscnn_platform.runs.alive import alive
 from gscnn_platform.runs.folder import RunFolder, usable
+from gscnn_platform.runs.initial import InitialWeights, init_report, write_initial
 from gscnn_platform.runs.loading import as_folder, load_model, metrics_of
 from gscnn_platform.runs.record import RunRecord, State
 from gscnn_platform.runs.ref import RunRef
 from gscnn_platform.runs.resume import choose_run, wanted_run
+from gscnn_platform.training.initial_weights import check_initial_weights, read_initial_weights
 from gscnn_platform.training.job import WorkerJob
 from gscnn_platform.training.progress import say
 from gscnn_platform.training.stopping import Stopper
@@ -83,6 +86,7 @@ def run_training(config: ExperimentConfig, trial: Trial | None = None) -> Traini
 
     Raises:
         StoreError: the store is missing, damaged, or does not match the config.
+        InitialWeightsError: a new run cannot start from `init.weights`.
         NamingError: the run's name cannot be used.
         ResumeError: the named run cannot be resumed with these settings.
         ClusterError: there is no cluster to run on.
@@ -101,10 +105,14 @@ def run_training(config: ExperimentConfig, trial: Trial | None = None) -> Traini
     with usable(storage):
         folder, before = choose_run(wanted, storage, is_trial=trial is not None)
     if before is None:
+        check_initial_weights(config.init)
         tracking.check_named_uri(config.tracking)
         cluster.check_can_write(storage, "--storage")
     cluster.check_can_connect()
     # Ray, torch and MLflow are imported from here on, so that earlier errors take only a second.
+    initial: InitialWeights | None = None
+    if before is None and config.init.weights is not None:
+        initial = read_initial_weights(config, tracking.tracking_uri(config.tracking, storage))
     with imported_meanwhile("mlflow", "ray.train.torch"):
         cluster.connect()
     from gscnn_platform.training.execution import resources, train_here, train_on_workers
@@ -122,10 +130,14 @@ def run_training(config: ExperimentConfig, trial: Trial | None = None) -> Traini
         return _result(_job(config, before, store, folder, workers), trial, stopper)
     with leaving_nothing_behind(f"rerun the command to resume run {folder.name}"), alive(folder):
         if before is None:
-            record = _new_run(config, folder, store, trial)
+            record = _new_run(config, folder, store, trial, initial and initial.report)
             tracking.make_way(folder.ref(record), say)
+            if initial is not None:
+                write_initial(folder, initial)
             folder.write(record)  # From here on, rerunning the command resumes this run, however it ends.
             say(f"run {folder.name} · store {store.path} ({record.fingerprint}) · tracked at {record.tracking_uri}")
+            if initial is not None:
+                say(initial.description)
             data, manifest = config.data, store.manifest
             for notice in (
                 *void_notices(manifest, (data.train_split, data.val_split or "")),
@@ -209,7 +221,9 @@ def of_best(metrics: Mapping[str, float]) -> dict[str, float]:
     }
 
 
-def _new_run(config: ExperimentConfig, folder: RunFolder, store: Store, trial: Trial | None) -> RunRecord:
+def _new_run(
+    config: ExperimentConfig, folder: RunFolder, store: Store, trial: Trial | None, init: Mapping[str, Any] | None
+) -> RunRecord:
     uri = tracking.tracking_uri(config.tracking, folder.storage)
     tags = {} if trial is None else trial.tags
     return RunRecord(
@@ -217,7 +231,7 @@ def _new_run(config: ExperimentConfig, folder: RunFolder, store: Store, trial: T
         config=config,
         fingerprint=store.manifest.fingerprint,
         tracking_uri=uri,
-        run_id=tracking.create_run(uri, config, folder, store, tags),
+        run_id=tracking.create_run(uri, config, folder, store, tags, init=init),
         state="running",
     )
 
@@ -227,7 +241,7 @@ def _in_new_mlflow_run(record: RunRecord, folder: RunFolder, store: Store, trial
     uri, old = record.tracking_uri, record.run_id
     tags = {tracking.REPLACES: old, **(trial.tags if trial else {})}
     began = tracking.start_time_of(uri, old)
-    new = tracking.create_run(uri, record.config, folder, store, tags, began)
+    new = tracking.create_run(uri, record.config, folder, store, tags, began, init_report(folder))
     tracking.move_to(folder.ref(record), new)
     print(f"MLflow run {old} was deleted: everything is tracked in the new run {new}", flush=True)
     record = record.model_copy(update={"run_id": new})

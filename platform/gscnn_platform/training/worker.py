@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +65,7 @@ class TrainingWorker:
         rank, world_size: of this process; `world_size` divides the batch.
         device: where to compute.
         resumed: `state()` of the run to resume; None starts from scratch.
+        initial: tensors that a new run starts from, as `init.weights` says; the others are initialised.
         writer: MLflow writer, on rank 0 only; None tracks nothing.
     """
 
@@ -76,6 +77,7 @@ class TrainingWorker:
         world_size: int,
         device: torch.device,
         resumed: dict[str, Any] | None = None,
+        initial: Mapping[str, Tensor] | None = None,
         writer: "RunWriter | None" = None,
     ) -> None:
         self.config, self.store, self.rank, self.world_size = config, store, rank, world_size
@@ -87,6 +89,9 @@ class TrainingWorker:
         torch.manual_seed(config.seed)
         weights = None if resumed else config.model.weights
         model: nn.Module = build_model(config.model.model_copy(update={"weights": weights}))
+        assert resumed or (initial is None) == (config.init.weights is None)
+        if initial is not None:
+            model.load_state_dict(initial, strict=False)
         if training.sync_bn:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.memory_format = torch.channels_last if training.channels_last else torch.contiguous_format

@@ -51,6 +51,12 @@ CLASSES: tuple[tuple[str, int, tuple[int, int, int]], ...] = (
 )
 
 
+def label_table() -> dict[int, int]:
+    """Raw label id -> train id; every id that is not evaluated is void."""
+    table = dict.fromkeys((*range(RAW_IDS), IGNORE_INDEX), IGNORE_INDEX)
+    return table | {raw: train_id for train_id, (_, raw, _) in enumerate(CLASSES)}
+
+
 class Cityscapes(DatasetFormat):
     """Cityscapes as unpacked from its archives leftImg8bit_trainvaltest and gtFine_trainvaltest."""
 
@@ -64,12 +70,10 @@ class Cityscapes(DatasetFormat):
         """
         root = require_root(root, self.name)
         splits, left_out = labelled(_present(root))
-        table = dict.fromkeys((*range(RAW_IDS), IGNORE_INDEX), IGNORE_INDEX)
-        table |= {raw: train_id for train_id, (_, raw, _) in enumerate(CLASSES)}
         return DatasetDescription(
             classes=tuple(name for name, _, _ in CLASSES),
             colours=tuple(colour for _, _, colour in CLASSES),
-            label_table=table,
+            label_table=label_table(),
             splits=splits,
             left_out=(*left_out, *_others(root)),
         )

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from copy import copy
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Final, TypeVar
 
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 
 from gscnn.class_weights import class_weights
 from gscnn.config import LossConfig
-from gscnn_platform.config import CacheConfig, DataConfig
+from gscnn_platform.config import CacheConfig, DataConfig, EdgeConfig
+from gscnn_platform.data.images import edge_prior
 from gscnn_platform.data.store import part_cache
 from gscnn_platform.data.store.manifest import (
     Manifest,
@@ -95,6 +97,7 @@ class SplitReader:
         self.files, self._stored = list(files), places or files
         self._fix = fix
         self._opened: dict[int, pq.ParquetFile] = {}
+        self._prior: EdgeConfig | None = None
         rows: list[tuple[str, int, int, int, int]] = []
         for number, keys in enumerate(self._each(lambda opened: read_keys(opened, range(opened.num_row_groups)))):
             rows += [(name, height, width, number, row) for row, (name, height, width) in enumerate(keys)]
@@ -137,6 +140,12 @@ class SplitReader:
                 having.setdefault(train_id, []).append(index)
         return {train_id: np.array(having[train_id], np.int64) for train_id in sorted(having)}
 
+    def with_prior(self, edges: EdgeConfig) -> "SplitReader":
+        """A reader of the same samples that derives the edge prior from the image instead of reading the store's."""
+        reader = self.subset(range(len(self)))
+        reader._prior = edges
+        return reader
+
     def read(self, index: int, boundary: bool = True, anchors: bool = False) -> SampleArrays:
         """Sample `index`; without `boundary` that column is neither read nor decoded, nor `anchors` unless asked for.
 
@@ -147,10 +156,11 @@ class SplitReader:
         columns = [*(ARRAYS if boundary else ARRAYS[:3]), *([ANCHORS] if anchors else [])]
         size = self.sizes[index]
         try:
-            return SampleArrays(**self._read(part, lambda opened: read_arrays(opened, row, *size, columns)))
+            arrays = SampleArrays(**self._read(part, lambda opened: read_arrays(opened, row, *size, columns)))
         except (*READ_ERRORS, StoreError) as error:
             place = f"{self.files[part]}, row {row} (sample {self.names[index]})"
             raise StoreError(f"{place} cannot be read: {error}; {_way_out(error, self._fix)}") from error
+        return arrays if self._prior is None else replace(arrays, gradient=edge_prior(arrays.image, self._prior))
 
     def _each(self, of: Callable[[pq.ParquetFile], Result]) -> Iterator[Result]:
         """The result of `of` for each part, of which one is open at a time. Raises StoreError naming the file."""

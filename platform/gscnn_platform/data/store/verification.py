@@ -181,10 +181,10 @@ class _PartRead:
                 yield f"boundary differs in {wrong} of {expected.size} px from what the label gives"
         if "label" in arrays and ANCHORS in arrays:
             yield from _wrong_anchors(arrays[ANCHORS], arrays["label"], void)
-        if "gradient" in arrays and edges.gradient == "canny":
+        if "gradient" in arrays and edges.gradient != "sobel":
             wrong = np.count_nonzero((arrays["gradient"] != 0) & (arrays["gradient"] != 255))
             if wrong:
-                yield f"gradient has {wrong} px that are neither 0 nor 255, the only values of canny"
+                yield f"gradient has {wrong} px that are neither 0 nor 255, the only values of {edges.gradient}"
 
     def _fault(self, what: str, row: int | None = None, sample: str | None = None) -> None:
         self.faults.append(Fault(self.part.file, what, row, sample))
