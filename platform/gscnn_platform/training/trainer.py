@@ -105,6 +105,8 @@ def run_training(config: ExperimentConfig, trial: Trial | None = None) -> Traini
         cluster.check_can_write(storage, "--storage")
     cluster.check_can_connect()
     # Ray, torch and MLflow are imported from here on, so that earlier errors take only a second.
+    if config.model.known_when_built:
+        gscnn.build_model(config.model)  # Fails here rather than on every worker.
     with imported_meanwhile("mlflow", "ray.train.torch"):
         cluster.connect()
     from gscnn_platform.training.execution import resources, train_here, train_on_workers
@@ -114,8 +116,6 @@ def run_training(config: ExperimentConfig, trial: Trial | None = None) -> Traini
         and before.state != "finished"
         and tracking.needs_new_run(before.tracking_uri, before.run_id, config.tracking.on_deleted)
     )
-    if config.model.weights is not None:
-        gscnn.build_model(config.model)  # Finds missing weights here rather than on every worker.
     workers = resources(config)
     stopper = trial.stopper if trial else Stopper()
     if before is not None and before.state == "finished":
