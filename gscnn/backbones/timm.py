@@ -190,7 +190,7 @@ def _options(name: str, output_stride: int) -> tuple[dict[str, Any], bool]:
             else:
                 if sides is padded or list(maps[-1].shape[-2:]) == top:
                     return options, sides is padded
-    raise ValueError(f"timm/{name} does not accept images of any size: choose another backbone\n({refusals[-1]})")
+    raise ValueError(f"timm/{name} does not accept images of any size: choose another backbone\n(timm: {refusals[0]})")
 
 
 def _cropped(x: Float[Tensor, "B C h w"], sides: torch.Size, stride: int) -> Float[Tensor, "B C a b"]:
@@ -225,15 +225,16 @@ def _maps(network: nn.Module) -> list[dict[str, Any]]:
 
 def _pretrained(name: str, options: dict[str, Any]) -> nn.Module:
     """The model with timm's default weights, from the cache of huggingface_hub or torch, or downloaded."""
-    settings, file = timm.get_pretrained_cfg(name), {}
+    settings, file, source = timm.get_pretrained_cfg(name), {}, "timm"
     try:
         if settings is not None and settings.hf_hub_id and not settings.custom_load:
-            file = {"file": _weights_file(settings.hf_hub_id, settings.hf_hub_filename or "model.safetensors")}
+            source = f"{settings.hf_hub_id}/{settings.hf_hub_filename or 'model.safetensors'}"
+            file = {"file": _weights_file(*source.rsplit("/", 1))}
         return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=file, **options)
     except (OSError, RuntimeError) as error:
         raise WeightsUnavailableError(
-            f"no ImageNet weights for timm/{name}: {error}. Use random weights with `--model.weights None`, or run "
-            "once with a network: the weights stay in the cache, $HF_HOME (~/.cache/huggingface by default)"
+            f"no ImageNet weights for timm/{name} from {source}: {error}. Without a network, run once with one and "
+            "copy its cache, $HF_HOME (~/.cache/huggingface by default), or use random weights: `--model.weights None`"
         ) from error
 
 
