@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from gscnn.architectures import ARCHITECTURES
-from gscnn.backbones import BACKBONES
+from gscnn.backbones import network_of
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ else:
     ArchitectureName = Literal[tuple(ARCHITECTURES)]
 
 Init = Literal["torch", "kaiming"]
-OutputStride = Literal[8, 16]
+OutputStride = Literal[8, 16, 32]
 
 ClassWeighting = Literal["image", "inverse_log", "median_frequency", "effective_number"]
 """What pixels of the cross-entropy may weigh by name; all but "image" need the dataset's pixels of each class."""
@@ -46,27 +46,30 @@ class ModelConfig(_Config):
     architecture: ArchitectureName = "gscnn"
     """A name of gscnn.architectures.ARCHITECTURES: Gated-SCNN, or its control without a shape stream."""
     backbone: str = "resnet50"
-    """A name of gscnn.backbones.BACKBONES."""
+    """A name of gscnn.backbones.BACKBONES, or `timm/NAME`: a model of timm with `features_only`, of any image size."""
     num_classes: int = Field(default=19, ge=2, le=255)
     """Classes without void; 19 on Cityscapes."""
     output_stride: OutputStride = 8
-    """Input size divided by the size of the backbone's top; 8 in the paper."""
+    """Input size divided by the size of the backbone's top; 8 in the paper. 32 is for models of timm that offer no
+    other, such as Swin."""
     weights: str | None = None
-    """Pretrained weights that the backbone offers: torchvision's "IMAGENET1K_V1" or "IMAGENET1K_V2", or "imagenet" for
-    the newest of them (ResNets); None: random weights."""
+    """Pretrained weights that the backbone offers: torchvision's "IMAGENET1K_V1" or "IMAGENET1K_V2" (ResNets), or
+    "imagenet" for the newest of them or the default ones of a timm model; None: random weights."""
     init: Init = "torch"
     """Initialization of the convolutions in the shape stream, fusion and head: PyTorch's default (He et al.'s uniform
     with slope sqrt 5, random biases), or Kaiming normal by fan-in with biases of 0 (released code). The default
     had the higher boundary F on CamVid, by 0.024 at 3 px, at equal mIoU (benchmarks/results/settings-2026-11-26.md)."""
     aspp_rates: tuple[int, int, int] | None = None
-    """Dilations of the ASPP; None means 12, 24, 36 at output stride 8 and 6, 12, 18 at 16 (the paper)."""
+    """Dilations of the ASPP; None means 12, 24, 36 at output stride 8 and 6, 12, 18 at 16 (the paper), and by the same
+    rule, the same pixels of the image, 3, 6, 9 at 32."""
     aspp_channels: int = Field(default=256, ge=1)
     """Width of each ASPP branch and of the head."""
     low_level_channels: int = Field(default=48, ge=1)
     """Channels to which the head reduces the low-level tap; 48 in DeepLabV3+ (arXiv:1802.02611, table 1)."""
     frozen_stages: int = Field(default=0, ge=0)
-    """Number of backbone stages to freeze, counted from the input: a ResNet has stem, layer1, layer2, layer3, layer4.
-    Frozen stages stay in evaluation mode. For pretrained weights."""
+    """Number of backbone stages to freeze, counted from the input: a ResNet has stem, layer1, layer2, layer3, layer4,
+    a model of timm a stage for each tap: stem, low_level, gate1, gate2, top. Frozen stages stay in evaluation mode. For
+    pretrained weights."""
     freeze_batch_norm: bool = False
     """Freeze running statistics, scale and shift of all batch norms in the backbone, like
     torchvision.ops.FrozenBatchNorm2d and DeepLabv3's last training phase (arXiv:1706.05587, section 4.1). For
@@ -77,18 +80,17 @@ class ModelConfig(_Config):
     """Trade compute for memory: keep only the input of each backbone block, and recompute the block in the backward
     pass, with the same gradients. In training at 720x720 in float32, the activations of an image shrink from 5.1 to 3.3
     GiB with wide_resnet38 (backbone alone: from 2.5 to 0.7), from 3.8 to 2.6 with resnet50 and from 5.4 to 3.1 with
-    resnet101, plus up to 0.4 GiB per image while a block is recomputed."""
+    resnet101, plus up to 0.4 GiB per image while a block is recomputed. Models of timm do not offer it."""
 
     @field_validator("backbone")
     @classmethod
     def _known(cls, value: str) -> str:
-        if value not in BACKBONES:
-            raise ValueError(f"must be one of {', '.join(BACKBONES)}")
+        network_of(value)
         return value
 
     @model_validator(mode="after")
     def _offered(self) -> "ModelConfig":
-        network = BACKBONES[self.backbone]
+        network = network_of(self.backbone)
         if self.output_stride not in network.output_strides:
             offered = " or ".join(map(str, network.output_strides))
             raise ValueError(f"`output_stride` is {self.output_stride}: {self.backbone} offers {offered}")
@@ -100,7 +102,14 @@ class ModelConfig(_Config):
                 f"`frozen_stages` is {self.frozen_stages}: {self.backbone} has {len(network.stages)} stages, "
                 f"{', '.join(network.stages)}"
             )
+        if self.activation_checkpointing and not network.checkpoints_activations:
+            raise ValueError(f"`activation_checkpointing` is True: {self.backbone} does not offer it; use False")
         return self
+
+    @property
+    def known_when_built(self) -> bool:
+        """Whether only building the model tells if it is there: its weights, or what a model of timm offers."""
+        return self.weights is not None or network_of(self.backbone).known_when_built
 
 
 class LossConfig(_Config):

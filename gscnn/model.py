@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from gscnn.architectures import ARCHITECTURES
-from gscnn.backbones import BACKBONES
+from gscnn.backbones import network_of
 from gscnn.backbones.taps import Backbone, Taps
 from gscnn.batch import SegmentationOutput
 from gscnn.config import Init, ModelConfig, OutputStride
@@ -25,14 +25,19 @@ class SegmentationModel(nn.Module, ABC):
     def forward(self, image: Float[Tensor, "B 3 H W"], gradient: Float[Tensor, "B 1 H W"]) -> SegmentationOutput:
         """Logits at the image's size; images may have any size."""
 
+    def synchronize_batch_norms(self) -> None:
+        """Replaces every batch norm by SyncBatchNorm, whose statistics are those of all workers."""
+        nn.SyncBatchNorm.convert_sync_batchnorm(self)
+
 
 class _DilatedModel(SegmentationModel):
     """Backbone, ASPP and head, which Gated-SCNN and its control share."""
 
     def __init__(self, config: ModelConfig, with_edge: bool) -> None:
         super().__init__()
-        rates = config.aspp_rates or ((12, 24, 36) if config.output_stride == 8 else (6, 12, 18))
-        network = BACKBONES[config.backbone]
+        first = 96 // config.output_stride
+        rates = config.aspp_rates or (first, 2 * first, 3 * first)
+        network = network_of(config.backbone)
         self.regular_stream: Backbone = network(config.output_stride, config.weights)
         self.regular_stream.activation_checkpointing = config.activation_checkpointing
         self.regular_stream.freeze(network.stages[: config.frozen_stages], config.freeze_batch_norm)
@@ -42,6 +47,9 @@ class _DilatedModel(SegmentationModel):
         )
         if config.init == "kaiming":
             initialize_kaiming(self.fusion, self.head)
+
+    def synchronize_batch_norms(self) -> None:
+        self.regular_stream.convert_sync_batchnorm(self)
 
 
 def initialize_kaiming(*parts: nn.Module) -> None:

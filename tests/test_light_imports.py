@@ -12,6 +12,7 @@ LIGHT = {
     "gscnn",
     "gscnn.architectures",
     "gscnn.backbones",
+    "gscnn.backbones.timm_names",
     "gscnn.config",
     "gscnn.constants",
     "gscnn.edges",
@@ -40,7 +41,7 @@ before the first tensor are said within a second or two. What needs HEAVY import
 
 HEAVY = {
     *("torch", "torchvision", "timm", "ray", "mlflow", "matplotlib", "pandas", "optuna", "sklearn", "scipy", "fsspec"),
-    *("albumentations", "requests"),
+    *("albumentations", "requests", "huggingface_hub"),
 }
 """On a quiet core torch takes 3 to 6 s, torchvision as much again, MLflow, Ray, matplotlib and pandas 1 to 2 s each."""
 

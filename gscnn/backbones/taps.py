@@ -86,6 +86,13 @@ class Backbone(nn.Module, ABC):
         if self.batch_norm_is_frozen:
             yield from (module for module in self.modules() if isinstance(module, _BatchNorm))
 
+    def convert_sync_batchnorm(self, model: nn.Module) -> nn.Module:
+        """`model`, which has this backbone, with SyncBatchNorm in place of every batch norm.
+
+        A family with norms that torch's conversion does not know overrides it.
+        """
+        return nn.SyncBatchNorm.convert_sync_batchnorm(model)
+
     def run(self, blocks: Iterable[nn.Module], x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D h w"]:
         """Runs `x` through the blocks, one after another.
 

@@ -1,8 +1,9 @@
-"""What every entry of BACKBONES must do, and that nothing is assumed of a backbone beyond that.
+"""What every entry of BACKBONES and timm's models must do, and that nothing is assumed of a backbone beyond that.
 
 tests/gscnn_tests/test_checkpointing.py holds that each runs its blocks by `Backbone.run`.
 """
 
+from importlib.util import find_spec
 from typing import Literal
 
 import pytest
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from gscnn.architectures import ARCHITECTURES
-from gscnn.backbones import BACKBONES, Network
+from gscnn.backbones import BACKBONES, Network, network_of
 from gscnn.backbones.taps import Backbone, Taps
 from gscnn.config import ModelConfig
 from gscnn.model import build_model
@@ -22,13 +23,32 @@ META = torch.device("meta")
 
 every_backbone = pytest.mark.parametrize("name", BACKBONES)
 
-OFFERED = [(name, stride) for name, network in BACKBONES.items() for stride in network.output_strides]
+needs_timm = pytest.mark.skipif(
+    find_spec("timm") is None, reason="timm is missing: pip install -c constraints.txt -e '.[timm]'"
+)
+
+OFFERED = [
+    *((name, stride) for name, network in BACKBONES.items() for stride in network.output_strides),
+    *(
+        pytest.param(f"timm/{name}", stride, marks=needs_timm)
+        for name, strides in {
+            "mobilenetv3_small_050": (8, 16, 32),
+            "tf_efficientnet_lite0": (8, 16, 32),
+            "convnext_atto": (8, 16, 32),
+            "swin_s3_tiny_224": (32,),
+            "resnet10t": (8, 16, 32),
+            "regnetx_002": (8, 16, 32),
+            "vit_tiny_patch16_224": (16,),
+        }.items()
+        for stride in strides
+    ),
+]
 
 
 @pytest.mark.parametrize(("name", "output_stride"), OFFERED)
 def test_taps_have_the_channels_that_are_announced_and_end_at_the_output_stride(name: str, output_stride: int) -> None:
     with META:
-        network = BACKBONES[name](output_stride, None)
+        network = network_of(name)(output_stride, None)
     for size in ((64, 96), (33, 47)):
         with torch.no_grad():
             taps = network(torch.empty(2, 3, *size, device=META))
@@ -46,7 +66,7 @@ def test_what_it_does_not_offer_is_refused_with_what_it_offers(name: str) -> Non
     network = BACKBONES[name]
     with pytest.raises(ValidationError, match=rf"`weights` is other: {name} offers .*None"):
         ModelConfig.model_validate({"backbone": name, "output_stride": network.output_strides[0], "weights": "other"})
-    strides: tuple[Literal[8, 16], ...] = (8, 16)
+    strides: tuple[Literal[8, 16, 32], ...] = (8, 16, 32)
     for stride in strides:
         if stride in network.output_strides:
             for weights in (None, *network.weights):

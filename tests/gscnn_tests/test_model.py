@@ -85,6 +85,13 @@ def test_aspp_rates_follow_the_output_stride(output_stride: int, rates: list[int
         assert dilations == rates
 
 
+def test_aspp_rates_halve_again_at_output_stride_32() -> None:
+    pytest.importorskip("timm", reason="timm is missing: pip install -c constraints.txt -e '.[timm]'")
+    model = tiny(backbone="timm/resnet10t", output_stride=32)
+    dilations = [m.dilation[0] for m in model.fusion.modules() if isinstance(m, nn.Conv2d) and m.dilation[0] > 1]
+    assert dilations == [3, 6, 9]
+
+
 def test_given_aspp_rates_are_taken() -> None:
     model = tiny(aspp_rates=(2, 3, 5))
     dilations = [m.dilation[0] for m in model.fusion.modules() if isinstance(m, nn.Conv2d) and m.dilation[0] > 1]
@@ -189,7 +196,7 @@ def test_the_config_chooses_the_architecture() -> None:
 
 WRONG = [
     ({"backbone": "resnet49"}, ["resnet49", *BACKBONES]),
-    ({"output_stride": 4}, ["output_stride", "8 or 16"]),
+    ({"output_stride": 4}, ["output_stride", "8, 16 or 32"]),
     ({"weights": "coco"}, ["weights", "resnet18 offers imagenet or None"]),
     ({"num_classes": 1}, ["num_classes", "2"]),
     ({"aspp_channels": 0}, ["aspp_channels", "1"]),

@@ -113,6 +113,8 @@ def run_training(config: ExperimentConfig, trial: Trial | None = None) -> Traini
     initial: InitialWeights | None = None
     if before is None and config.init.weights is not None:
         initial = read_initial_weights(config, tracking.tracking_uri(config.tracking, storage))
+    if initial is None and config.model.known_when_built:
+        gscnn.build_model(config.model)  # Fails here rather than on every worker.
     with imported_meanwhile("mlflow", "ray.train.torch"):
         cluster.connect()
     from gscnn_platform.training.execution import resources, train_here, train_on_workers
@@ -122,8 +124,6 @@ def run_training(config: ExperimentConfig, trial: Trial | None = None) -> Traini
         and before.state != "finished"
         and tracking.needs_new_run(before.tracking_uri, before.run_id, config.tracking.on_deleted)
     )
-    if config.model.weights is not None:
-        gscnn.build_model(config.model)  # Finds missing weights here rather than on every worker.
     workers = resources(config)
     stopper = trial.stopper if trial else Stopper()
     if before is not None and before.state == "finished":

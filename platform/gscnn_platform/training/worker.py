@@ -88,12 +88,12 @@ class TrainingWorker:
         self.steps = steps_per_epoch(len(self.train_reader), training.batch_size)
         torch.manual_seed(config.seed)
         weights = None if resumed else config.model.weights
-        model: nn.Module = build_model(config.model.model_copy(update={"weights": weights}))
+        model = build_model(config.model.model_copy(update={"weights": weights}))
         assert resumed or (initial is None) == (config.init.weights is None)
         if initial is not None:
             model.load_state_dict(initial, strict=False)
         if training.sync_bn:
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+            model.synchronize_batch_norms()
         self.memory_format = torch.channels_last if training.channels_last else torch.contiguous_format
         self.model = model.to(device).to(memory_format=self.memory_format)
         self.optimizer = build_optimizer(self.model, config)

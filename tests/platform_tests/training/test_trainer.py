@@ -54,3 +54,16 @@ def test_a_disk_without_room_for_the_best_model_is_an_error_and_the_same_call_wo
     (disk / "filler").unlink()
     trainer.log_best(run, str(tmp_path / "best"))
     assert tracking.left_in(run.outbox).waiting
+
+
+def test_what_a_model_of_timm_does_not_offer_is_an_error_before_ray_starts(
+    tiny_run: ExperimentConfig, storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("timm", reason="timm is missing: pip install -c constraints.txt -e '.[timm]'")
+    monkeypatch.setattr(cluster, "check_can_connect", lambda: None)
+    monkeypatch.setattr(cluster, "connect", lambda: pytest.fail("Ray was started"))
+    model = {"model.backbone": "timm/swin_s3_tiny_224", "model.output_stride": 16, "model.weights": None}
+    config = with_overrides(tiny_run, {"storage": str(storage), "run_name": None, **model})
+    with pytest.raises(ValueError, match=r"`model\.output_stride` is 16: timm/swin_s3_tiny_224 offers 32"):
+        trainer.run_training(config)
+    assert [path for path in storage.glob("*") if path.name.startswith("streets-")] == []
