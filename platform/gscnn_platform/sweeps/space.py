@@ -17,6 +17,7 @@ VARIANT: Final = "variant"
 
 SEARCHABLE: Final = (
     "seed",
+    "init.",
     "model.",
     "loss.",
     "augmentation.",
@@ -68,12 +69,11 @@ class SearchSpace(Config):
         variant = self.variants[sampled[VARIANT]] if VARIANT in sampled else {}
         return {**variant, **{key: value for key, value in sampled.items() if key != VARIANT}}
 
-    def largest(self, key: str) -> float | None:
-        """The largest number that any trial has for `key`; None if all have the recipe's."""
+    def values_of(self, key: str) -> list[Any]:
+        """Returns all values (the ends of a range) that a trial may have for `key`; none if all have the recipe's."""
         domains = self.parsed()
-        values = [*(domains[key].extremes() if key in domains else ())]
-        values += [overrides[key] for overrides in self.variants.values() if key in overrides]
-        return max((float(value) for value in values if isinstance(value, int | float)), default=None)
+        values: list[Any] = [*(domains[key].extremes() if key in domains else ())]
+        return values + [overrides[key] for overrides in self.variants.values() if key in overrides]
 
     def grid(self) -> list[dict[str, Any]]:
         """Returns all combinations as key -> value; the last key changes fastest.

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from gscnn_platform import cluster, tracking
+from gscnn_platform.config import InitConfig
 from gscnn_platform.data.store import StoreError, open_store
 from gscnn_platform.runs.folder import usable
 from gscnn_platform.runs.resume import choose_run
@@ -42,8 +43,8 @@ def run_sweep(config: SweepConfig, space: SearchSpace) -> "SweepResult":
             "--data.val-split is None: a sweep needs a validation score; set a split, or hold out a share of the "
             "training split: --data.val-share 0.1"
         )
-    searched = {"class_uniform": max(recipe.data.class_uniform, space.largest("data.class_uniform") or 0)}
-    data = recipe.data.model_copy(update=searched)
+    shares = [recipe.data.class_uniform, *space.values_of("data.class_uniform")]
+    data = recipe.data.model_copy(update={"class_uniform": max(shares)})
     store = open_store(cluster.resolve(recipe.store, "--store"), data, recipe.model.num_classes)
     val = None if recipe.data.val_share else store.manifest.splits[recipe.data.val_split or ""]
     if val is not None and val.all_void == val.samples:
@@ -53,7 +54,8 @@ def run_sweep(config: SweepConfig, space: SearchSpace) -> "SweepResult":
     with usable(storage):
         folder, before = choose_run(wanted, storage)
     if before is None or before.state != "finished":
-        check_initial_weights(recipe.init)
+        for weights in space.values_of("init.weights") or [recipe.init.weights]:
+            check_initial_weights(InitConfig(weights=weights))
     if before is None:
         tracking.check_named_uri(recipe.tracking)
         cluster.check_can_write(storage, "--storage")
