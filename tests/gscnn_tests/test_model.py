@@ -197,7 +197,7 @@ def test_the_config_chooses_the_architecture() -> None:
 WRONG = [
     ({"backbone": "resnet49"}, ["resnet49", *BACKBONES]),
     ({"output_stride": 4}, ["output_stride", "8, 16 or 32"]),
-    ({"weights": "coco"}, ["weights", "resnet18 offers imagenet or None"]),
+    ({"weights": "coco"}, ["weights", "resnet18 offers imagenet or IMAGENET1K_V1 or None"]),
     ({"num_classes": 1}, ["num_classes", "2"]),
     ({"aspp_channels": 0}, ["aspp_channels", "1"]),
 ]
