@@ -276,7 +276,11 @@ def _told_apart(contenders: Sequence[Contender]) -> list[Contender]:
 
 
 def _short(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    """Three digits of a number, and the last part of a path or URI: names of contenders head columns."""
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    text = str(value)
+    return text.rstrip("/").rpartition("/")[2] if text.startswith(("/", "~", ".")) or ":/" in text else text
 
 
 def _listed(states: Counter[str]) -> str:

@@ -94,6 +94,16 @@ def test_seeds_of_one_searched_setting_are_ranked_by_their_mean() -> None:
     assert names(sweep_of(*trials)) == ["loss.edge 2", "loss.edge 1"]
 
 
+def test_a_searched_path_is_named_by_its_last_part_and_other_values_as_they_are() -> None:
+    values = ["/runs/streets-1", "s3://bucket/runs/two/", "models:/net@best", "resnet18", "timm/convnext_atto", 0.12345]
+    trials = [
+        tracked(f"t{n}", 0.9 - n / 10, params={"x": n}, tags={"gscnn.overrides": json.dumps({"x": value})})
+        for n, value in enumerate(values)
+    ]
+    expected = ["streets-1", "two", "net@best", "resnet18", "timm/convnext_atto", "0.123"]
+    assert names(sweep_of(*trials)) == [f"x {text}" for text in expected]
+
+
 def test_variants_keep_the_search_spaces_order_whatever_their_start_order() -> None:
     trials = [trial(name, 0.5, seed) for seed in range(2) for name in ("b", "control", "a")]
     assert names(sweep_of(*trials)) == ["b", "control", "a"]
