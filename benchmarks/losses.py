@@ -30,7 +30,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "hard pixels, threshold and least share": {"ohem_threshold": 0.7},
     "Dice": {"dice": 1.0},
     "Lovász-softmax": {"lovasz": 1.0},
-    "dual-task regulariser": {"dual": 1.0},
+    "dual-task regularizer": {"dual": 1.0},
 }
 
 

@@ -22,7 +22,7 @@ class Architecture:
     has_edge_logits: bool
     """Whether it predicts boundaries, which the edge loss and the attention loss read."""
     least_images: int = 1
-    """Minimum images per worker's batch in training; 1 is enough if batch norm is synchronised over several workers."""
+    """Minimum images per worker's batch in training; 1 is enough if batch norm is synchronized over several workers."""
 
 
 def _gscnn() -> type[GatedSCNN]:

@@ -22,7 +22,7 @@ class SegBatch:
     """One batch: the loader yields it, the model and the losses read it."""
 
     image: Float[Tensor, "B 3 H W"]
-    """RGB, normalised by IMAGE_MEAN and IMAGE_STD."""
+    """RGB, normalized by IMAGE_MEAN and IMAGE_STD."""
     label: Integer[Tensor, "B H W"]
     """Train id of each pixel; IGNORE_INDEX for void."""
     gradient: Float[Tensor, "B 1 H W"]

@@ -124,11 +124,11 @@ class LossConfig(_Config):
     attention_threshold: float = Field(default=0.8, ge=0, le=1)
     """Edge probability above which a pixel counts as predicted boundary (paper: 0.8)."""
     dual: float = Field(default=0.0, ge=0)
-    """Weight of the dual-task regulariser (paper: 1; seed: 0)."""
+    """Weight of the dual-task regularizer (paper: 1; seed: 0)."""
     dual_temperature: float = Field(default=1.0, gt=0)
-    """Temperature of the dual-task regulariser's Gumbel softmax (paper: 1; released code: 0.5)."""
+    """Temperature of the dual-task regularizer's Gumbel softmax (paper: 1; released code: 0.5)."""
     dual_threshold: float = Field(default=0.2, ge=0, le=1)
-    """Share of the steepest gradient above which the dual-task regulariser counts a pixel as boundary
+    """Share of the steepest gradient above which the dual-task regularizer counts a pixel as boundary
     (gscnn.losses.dual)."""
     class_weights: str | tuple[float, ...] | None = None
     """Pixel weights of the cross-entropy, including the attention term. "image" (released code): 1 + (1 - share of the
@@ -161,7 +161,7 @@ class LossConfig(_Config):
 
     @classmethod
     def seed(cls) -> "LossConfig":
-        """Weights 1, 20, 1, 0: the paper's without the dual-task regulariser. This project started with them."""
+        """Weights 1, 20, 1, 0: the paper's without the dual-task regularizer. This project started with them."""
         return cls(seg=1, edge=20, attention=1, attention_threshold=0.8, dual=0)
 
     @field_validator("class_weights", mode="before")

@@ -14,7 +14,7 @@ from gscnn.config import GradientMethod
 from gscnn.constants import IGNORE_INDEX, IMAGE_MEAN, IMAGE_STD
 
 CANNY_THRESHOLDS: Final = (10, 100)
-"""The released code's thresholds, which it applies to the normalised image by mistake; here they apply to the raw
+"""The released code's thresholds, which it applies to the normalized image by mistake; here they apply to the raw
 one."""
 
 MAX_SOBEL: Final = 255 * sqrt(20)
@@ -51,7 +51,7 @@ def image_gradient(image: UInt8[np.ndarray, "H W 3"], method: GradientMethod = "
 
 @cache
 def _released_levels() -> UInt8[np.ndarray, "3 256"]:
-    """Each channel's 8-bit values as the released code's cast of the normalised image to 8 bits leaves them."""
+    """Each channel's 8-bit values as the released code's cast of the normalized image to 8 bits leaves them."""
     scaled = np.arange(256, dtype=np.float32) / np.float32(255)
     mean, std = np.array([IMAGE_MEAN, IMAGE_STD], np.float32)[:, :, None]
     return ((scaled - mean) / std).astype(np.int32).astype(np.uint8)

@@ -41,10 +41,10 @@ class FeatureFusion(nn.Module):
     def forward(
         self, top: Float[Tensor, "B C h w"], edge_feature: Float[Tensor, "B 1 H W"] | None
     ) -> Float[Tensor, "B D h w"]:
-        if self.training and top.shape[0] == 1 and not self._synchronised():
+        if self.training and top.shape[0] == 1 and not self._synchronized():
             raise ValueError(
-                "one image in training mode: the pooled ASPP branch normalises over the batch and needs at least 2 "
-                "images per worker, or synchronised batch norm over several workers (--training.sync-bn)"
+                "one image in training mode: the pooled ASPP branch normalizes over the batch and needs at least 2 "
+                "images per worker, or synchronized batch norm over several workers (--training.sync-bn)"
             )
         branches = [branch(top) for branch in self.aspp]
         if self.edge_branch is not None:
@@ -52,7 +52,7 @@ class FeatureFusion(nn.Module):
             branches.append(self.edge_branch(resize(edge_feature, top.shape[-2:])))
         return self.project(torch.cat(branches, dim=1))
 
-    def _synchronised(self) -> bool:
+    def _synchronized(self) -> bool:
         return any(isinstance(module, nn.SyncBatchNorm) for module in self.aspp.modules())
 
 

@@ -59,7 +59,7 @@ def infer(
 
     Args:
         model: called as model(image, gradient), returns a SegmentationOutput; in evaluation mode.
-        image: normalised (gscnn.batch.normalize), of any size.
+        image: normalized (gscnn.batch.normalize), of any size.
         gradient: edge prior, in [0, 1].
         config: the passes.
 
@@ -69,7 +69,7 @@ def infer(
     """
     if any(module.training for module in model.modules()):
         raise ValueError(
-            "the model is in training mode: batch norm would normalise each window by its own statistics and "
+            "the model is in training mode: batch norm would normalize each window by its own statistics and "
             "update the running ones; call model.eval() first"
         )
     if gradient.shape != (image.shape[0], 1, *image.shape[-2:]):

@@ -47,17 +47,17 @@ class FittedWeights:
     parts: dict[str, Part]
     """By the part's name for users, in the model's order; counters are left out."""
     other_shape: tuple[str, ...]
-    """A message for each tensor that is in the file in another shape, and is initialised."""
+    """A message for each tensor that is in the file in another shape, and is initialized."""
     missing: tuple[str, ...]
-    """Tensors that the file lacks, and are initialised."""
+    """Tensors that the file lacks, and are initialized."""
     unused: tuple[str, ...]
     """Tensors of the file that the model does not have, or not in the parts to load, by the file's names."""
 
     def __str__(self) -> str:
-        """`tensors loaded: backbone 100 of 100, head 11 of 12 (1 initialised); of another shape: ...`, for users."""
+        """`tensors loaded: backbone 100 of 100, head 11 of 12 (1 initialized); of another shape: ...`, for users."""
         counts = ", ".join(
             f"{title} {part.loaded} of {part.total}"
-            + (f" ({part.total - part.loaded} initialised)" if part.loaded < part.total else "")
+            + (f" ({part.total - part.loaded} initialized)" if part.loaded < part.total else "")
             for title, part in self.parts.items()
         )
         details = [f"of another shape: {listed(self.other_shape)}"] if self.other_shape else []
@@ -70,7 +70,7 @@ class FittedWeights:
 
 
 def fit_weights(content: Mapping[str, object], model: SegmentationModel, parts: Parts = "all") -> FittedWeights:
-    """The tensors of `content` that fit the model by name and shape; the others stay as the model initialises them.
+    """The tensors of `content` that fit the model by name and shape; the others stay as the model initializes them.
 
     Args:
         content: a state dict, or a dict that holds one as "state_dict" or "model"; all names may start with "module.".

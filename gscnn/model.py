@@ -55,7 +55,7 @@ class _DilatedModel(SegmentationModel):
 def initialize_kaiming(*parts: nn.Module) -> None:
     """Reinitializes the parts' convolutions from Kaiming's normal distribution by fan-in, with biases of 0.
 
-    Source: He et al., arXiv:1502.01852, for ReLU, as the released code initialises all but its backbone.
+    Source: He et al., arXiv:1502.01852, for ReLU, as the released code initializes all but its backbone.
     """
     for part in parts:
         for module in part.modules():

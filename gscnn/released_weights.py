@@ -68,7 +68,7 @@ def convert_released_state_dict(state_dict: Mapping[str, object]) -> dict[str, T
 def released_edge_prior(normalized_image: Float[Tensor, "*B 3 H W"]) -> Float[Tensor, "*B 1 H W"]:
     """The prior that the released weights were trained with, to pass as `gradient`: 255 on an edge, else 0.
 
-    It is Canny's detector on the normalised image cast to 8 bits: a defect that those weights rely on. Only five levels
+    It is Canny's detector on the normalized image cast to 8 bits: a defect that those weights rely on. Only five levels
     remain: 254, 255, 0, 1 and 2 for -2 to 2. Only a crossing of -1, from 0 to 255, is steep enough to start an edge.
 
     Args:

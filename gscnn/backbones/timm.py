@@ -53,7 +53,7 @@ class TimmBackbone(Backbone):
 
     If the model's maps do not round their sides up, as those of ConvNeXt and transformers, an image is padded at the
     bottom and right, with ImageNet's mean, to multiples of the output stride, and the taps are cropped again. Images
-    arrive normalised by ImageNet's mean and standard deviation; if the model was pretrained with others (0.5 for
+    arrive normalized by ImageNet's mean and standard deviation; if the model was pretrained with others (0.5 for
     TensorFlow's models), they are converted first.
 
     Args:

@@ -39,7 +39,7 @@ class DualTaskLoss(nn.Module):
     """Cross-entropy where the predicted edge probability exceeds `threshold` (arXiv:1907.05740, eq. 6).
 
     The name is from this project's first specification. The authors call this term "attention", as `loss.attention`
-    does, and use "dual task" for the regulariser: here DualTaskRegularizer and `loss.dual`.
+    does, and use "dual task" for the regularizer: here DualTaskRegularizer and `loss.dual`.
     """
 
     def __init__(self, threshold: float = 0.8, ignore_index: int = IGNORE_INDEX) -> None:

@@ -1,4 +1,4 @@
-"""The dual-task regulariser: prediction and ground truth should have the same outlines."""
+"""The dual-task regularizer: prediction and ground truth should have the same outlines."""
 
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -12,7 +12,7 @@ from gscnn.constants import IGNORE_INDEX
 from gscnn.losses.terms import ALONE, Counts, Term, divided, without_void
 
 TRIANGLE_RADIUS: Final = 4
-"""Radius of the dual-task regulariser's triangle filter in pixels: 1 2 3 4 5 4 3 2 1, divided by 25."""
+"""Radius of the dual-task regularizer's triangle filter in pixels: 1 2 3 4 5 4 3 2 1, divided by 25."""
 
 FLAT: Final = 1e-3
 """Gradient magnitude of a flat map: the root of the 1e-6 that keeps the magnitude differentiable at 0."""
@@ -106,7 +106,7 @@ def dual_term(
     noise_seeds: Sequence[int] | None = None,
     largest: Callable[[Tensor], Tensor] = ALONE.largest,
 ) -> Term:
-    """Difference between the outlines of prediction and ground truth (arXiv:1907.05740, the dual-task regulariser).
+    """Difference between the outlines of prediction and ground truth (arXiv:1907.05740, the dual-task regularizer).
 
     The prediction is a sample, softmax((logits + noise) / temperature), the ground truth is one-hot; their outlines are
     `edge_strength` among the non-void pixels. The term is half the mean |predicted - true outline| over the predicted

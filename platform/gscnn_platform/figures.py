@@ -51,7 +51,7 @@ def predict_panels(model: nn.Module, batch: SegBatch, inference: InferenceConfig
 
 
 def denormalize(image: Float[Tensor, "3 H W"]) -> UInt8[np.ndarray, "H W 3"]:
-    """Returns a normalised image as uint8 RGB, for display."""
+    """Returns a normalized image as uint8 RGB, for display."""
     pixels = image.float().cpu() * torch.tensor(IMAGE_STD).view(3, 1, 1) + torch.tensor(IMAGE_MEAN).view(3, 1, 1)
     return (pixels.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
 

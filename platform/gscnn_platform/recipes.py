@@ -60,7 +60,7 @@ CAMVID = ExperimentConfig(
     training=TrainingConfig(epochs=120, batch_size=16, precision="bf16"),
     data=DataConfig(loader_processes=4, eval_batch_size=4),
 )
-"""CamVid, 367 frames of 480x360, on GPUs, without the dual-task regulariser."""
+"""CamVid, 367 frames of 480x360, on GPUs, without the dual-task regularizer."""
 
 CAMVID_TINY = ExperimentConfig(
     name="camvid-tiny",
@@ -144,7 +144,7 @@ CITYSCAPES_PAPER = ExperimentConfig(
 )
 """The released code's training recipe, field by field, without its defects: `--num-workers 8` gives each GPU one image.
 
-Not reproduced: the second sigmoid in the edge loss, the dual term without spatial gradients, Canny on the normalised
+Not reproduced: the second sigmoid in the edge loss, the dual term without spatial gradients, Canny on the normalized
 image, and the edges that void and the frame make (`data.edges.void_edges`).
 """
 

@@ -98,7 +98,7 @@ def test_losses_gradients_and_buffers_of_wide_blocks_with_dropout_stay_the_same_
     assert checkpointed["blocks.2.norms.2.num_batches_tracked"] == 2
 
 
-def synchronised(network: nn.Module) -> nn.Module:
+def synchronized(network: nn.Module) -> nn.Module:
     """Of one process, which computes as the layer does alone."""
     return nn.SyncBatchNorm.convert_sync_batchnorm(network)
 
@@ -126,7 +126,7 @@ def untracked(network: nn.Module) -> nn.Module:
     return network
 
 
-@pytest.mark.parametrize("variant", [synchronised, cumulative, frozen, untracked])
+@pytest.mark.parametrize("variant", [synchronized, cumulative, frozen, untracked])
 def test_every_kind_of_batch_norm_stays_the_same_to_the_bit(variant: Any) -> None:
     plain, checkpointed = (trained(variant(small_wide_resnet(on)), small_image()) for on in (False, True))
     assert_same_bits(plain, checkpointed)

@@ -60,7 +60,7 @@ def steepness(maps: Array, valid: NDArray[np.bool_]) -> Array:
 def in_numpy(
     case: Case, temperature: float = 1.0, threshold: float = 0.2, void: int = IGNORE_INDEX, unit: float | None = None
 ) -> tuple[float, float]:
-    """The regulariser in float64 by scipy's filters, and the largest predicted steepness, which `unit` replaces."""
+    """The regularizer in float64 by scipy's filters, and the largest predicted steepness, which `unit` replaces."""
     logits, noise = (tensor.detach().double().numpy() for tensor in (case[0], case[2]))
     label = case[1].numpy()[:, None]
     sample = np.exp((logits + noise) / temperature)

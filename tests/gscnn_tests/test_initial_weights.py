@@ -42,13 +42,13 @@ def test_with_another_class_count_all_but_the_classifier_is_loaded() -> None:
     fitted = fit_weights({"model": theirs.state_dict(), "step": 3}, ours)
     ours.load_state_dict(fitted.tensors, strict=False)
     source = theirs.state_dict()
-    [initialised] = [n for n, v in ours.state_dict().items() if v.shape != source[n].shape or not v.equal(source[n])]
-    assert initialised == "head.classifier.6.weight"
-    assert torch.equal(ours.state_dict()[initialised], before[initialised])
+    [initialized] = [n for n, v in ours.state_dict().items() if v.shape != source[n].shape or not v.equal(source[n])]
+    assert initialized == "head.classifier.6.weight"
+    assert torch.equal(ours.state_dict()[initialized], before[initialized])
     total = fitted.parts["head"].total
     assert fitted.parts["head"] == Part(total - 1, total)
-    assert fitted.other_shape == (f"{initialised} is [5, 8, 1, 1] in the file, [3, 8, 1, 1] in the model",)
-    assert f"head {total - 1} of {total} (1 initialised)" in str(fitted)
+    assert fitted.other_shape == (f"{initialized} is [5, 8, 1, 1] in the file, [3, 8, 1, 1] in the model",)
+    assert f"head {total - 1} of {total} (1 initialized)" in str(fitted)
 
 
 def test_a_head_of_another_width_leaves_the_backbone_whole() -> None:

@@ -170,15 +170,15 @@ def test_the_shape_feature_weighs_predicted_edge_and_prior() -> None:
     torch.testing.assert_close(feature.double(), 1 / (1 + torch.exp(-z)), rtol=1e-5, atol=1e-6)
 
 
-def test_synchronised_batch_norm_lifts_the_limit_of_one_image() -> None:
+def test_synchronized_batch_norm_lifts_the_limit_of_one_image() -> None:
     """What then refuses on one CPU is torch's own layer, which needs other workers or a GPU."""
     fusion = FeatureFusion(4, (1, 2, 3), channels=4, with_edge=False)
-    synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(fusion)
+    synchronized = nn.SyncBatchNorm.convert_sync_batchnorm(fusion)
     top = torch.randn(1, 4, 5, 5)
     with pytest.raises(ValueError, match="one image in training mode"):
         FeatureFusion(4, (1, 2, 3), channels=4, with_edge=False)(top, None)
     with pytest.raises(ValueError, match=r"SyncBatchNorm|more than 1 value per channel"):
-        synchronised(top, None)
+        synchronized(top, None)
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -244,7 +244,7 @@ def test_the_seed_decides_the_weights_and_copies_and_state_dicts_keep_them(name:
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_synchronised_batch_norms_keep_the_activations(name: str) -> None:
+def test_synchronized_batch_norms_keep_the_activations(name: str) -> None:
     """torch's own conversion drops those of timm's BatchNormAct2d."""
     torch.manual_seed(0)
     settings: dict[str, Any] = {"output_stride": 16, "aspp_channels": 8, "shape_widths": (4, 4, 4, 4)}

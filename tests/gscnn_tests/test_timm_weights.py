@@ -163,7 +163,7 @@ def test_the_packages_weights_recognise_photographs(
 def test_the_backbone_sees_an_image_as_the_model_was_pretrained_on_it(
     imagenet: dict[str, Tensor], name: str, expected: int
 ) -> None:
-    """This project normalises by ImageNet's statistics, TensorFlow's models by 0.5: unconverted, the palace becomes a
+    """This project normalizes by ImageNet's statistics, TensorFlow's models by 0.5: unconverted, the palace becomes a
     bell cote."""
     classifier = timm.create_model(MODEL).eval()
     classifier.load_state_dict(imagenet)

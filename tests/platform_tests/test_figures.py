@@ -17,7 +17,7 @@ def test_labels_get_the_colours_of_their_classes_and_void_is_black() -> None:
     assert picture.tolist() == [[[255, 0, 0], [0, 255, 0]], [[0, 0, 0], [255, 0, 0]]]
 
 
-def test_a_normalised_image_is_restored() -> None:
+def test_a_normalized_image_is_restored() -> None:
     image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     np.testing.assert_array_equal(denormalize(normalize(torch.from_numpy(image).permute(2, 0, 1))), image)
 

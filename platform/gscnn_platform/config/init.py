@@ -22,7 +22,7 @@ class InitConfig(Config):
     weights: str | None = Field(default=None, min_length=1)
     """A file (.pth, .pt, .safetensors), a checkpoint's or a run's folder, an MLflow run id, `models:/NAME@best`, or a
     URI: this project's weights, the authors' released checkpoint, their ImageNet weights of WideResNet-38, or
-    torchvision's or timm's of a backbone. What does not fit by name and shape is initialised. Read once, when the run
+    torchvision's or timm's of a backbone. What does not fit by name and shape is initialized. Read once, when the run
     is created; None: random weights, or those that `model.weights` names."""
     parts: Literal["backbone", "all"] = "all"
     """Which parts of the model to load from `weights`: its backbone, or all that fits."""

@@ -44,7 +44,7 @@ class Window(NamedTuple):
 
 
 def confusion_picture(confusions: Mapping[str, np.ndarray], classes: Sequence[str]) -> bytes:
-    """Row-normalised confusion matrices side by side: the shares of a class's pixels predicted as each class."""
+    """Row-normalized confusion matrices side by side: the shares of a class's pixels predicted as each class."""
     count = len(classes)
     side = max(4.0, 0.36 * count + 1.8)
     figure = Figure(figsize=(side * len(confusions), side), dpi=110, layout="constrained")

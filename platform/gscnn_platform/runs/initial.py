@@ -25,9 +25,9 @@ class InitialWeights:
     """Tensors that a model starts from, and where they are from."""
 
     tensors: Mapping[str, Tensor]
-    """Under the model's names; what is missing is initialised."""
+    """Under the model's names; what is missing is initialized."""
     report: Mapping[str, Any]
-    """For a JSON file: source, its sha256, and which tensors were loaded, initialised and unused."""
+    """For a JSON file: source, its sha256, and which tensors were loaded, initialized and unused."""
     description: str
     """The same for users."""
 

@@ -170,7 +170,7 @@ def with_resources(config: SweepConfig, count: int) -> tuple[SweepConfig, cluste
 
     Raises:
         ResourcesError: the cluster has no room for a trial, and the sweep does not wait for nodes.
-        ValueError: synchronised batch norm is set and the workers get no GPU.
+        ValueError: synchronized batch norm is set and the workers get no GPU.
     """
     workers = cluster.workers_for(config.recipe, None, needed=config.recipe.num_workers)
     check_sync_bn(config.recipe, workers)

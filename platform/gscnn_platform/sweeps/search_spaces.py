@@ -75,7 +75,7 @@ SEARCH_SPACES: Final[dict[str, SearchSpace]] = {
             "+ shape stream": {"model.architecture": "gscnn", "loss.edge": 0, "loss.attention": 0, "loss.dual": 0},
             "+ edge loss": {"model.architecture": "gscnn", "loss.attention": 0, "loss.dual": 0},
             "+ attention": {"model.architecture": "gscnn", "loss.dual": 0},
-            "+ dual regulariser": {"model.architecture": "gscnn", "loss.dual": 1},
+            "+ dual regularizer": {"model.architecture": "gscnn", "loss.dual": 1},
         },
         search="grid",
     ),

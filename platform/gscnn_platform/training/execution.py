@@ -36,7 +36,7 @@ def resources(config: ExperimentConfig) -> cluster.Workers:
 
     Raises:
         ResourcesError: as `cluster.workers_for`.
-        ValueError: synchronised batch norm is set and the workers get no GPU.
+        ValueError: synchronized batch norm is set and the workers get no GPU.
     """
     workers = cluster.workers_for(config, config.num_workers, needed=config.min_workers)
     check_sync_bn(config, workers)
@@ -44,7 +44,7 @@ def resources(config: ExperimentConfig) -> cluster.Workers:
 
 
 def check_sync_bn(config: ExperimentConfig, workers: cluster.Workers) -> None:
-    """Raises ValueError if synchronised batch norm is set and the workers get no GPU."""
+    """Raises ValueError if synchronized batch norm is set and the workers get no GPU."""
     if config.training.sync_bn and not workers.use_gpu:
         raise ValueError("training.sync_bn works on GPUs only, and the workers get none: add --training.no-sync-bn")
 

@@ -65,7 +65,7 @@ class TrainingWorker:
         rank, world_size: of this process; `world_size` divides the batch.
         device: where to compute.
         resumed: `state()` of the run to resume; None starts from scratch.
-        initial: tensors that a new run starts from, as `init.weights` says; the others are initialised.
+        initial: tensors that a new run starts from, as `init.weights` says; the others are initialized.
         writer: MLflow writer, on rank 0 only; None tracks nothing.
     """
 

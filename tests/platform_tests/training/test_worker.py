@@ -172,7 +172,7 @@ def test_steps_are_taken_at_the_learning_rate_of_scaling_and_warm_up(
     assert f"· learning rate {lr:g} ({2 * lr:g} for 4 images, linear), schedule poly, warm-up over epochs: 1" in printed
 
 
-def test_synchronised_batch_norm_is_over_all_workers_and_in_every_layer(
+def test_synchronized_batch_norm_is_over_all_workers_and_in_every_layer(
     tiny_run: ExperimentConfig, streets_store: Store
 ) -> None:
     worker = worker_of(with_overrides(tiny_run, {"training.sync_bn": True}), streets_store)
