@@ -78,13 +78,16 @@ def close_run(
     return deliver(opened.folder, patience, say)
 
 
-def log_best(run: RunRef, model: nn.Module, checkpoint: Path, metrics: Mapping[str, float]) -> None:
+def log_best(run: RunRef, model: nn.Module, checkpoint: Path, metrics: Mapping[str, float]) -> str | None:
     """Puts the best checkpoint, its metrics as `val/best_...`, and the model for `mlflow.pytorch.load_model` into the
     outbox; `close_run` delivers them. Does nothing if the outbox already has them.
 
     The model is saved as an exported program (pt2): it loads without this project and without unpickling, takes any
     batch and image size, and returns a dictionary with seg_logits [B, K, H, W] and, for a Gated-SCNN, edge_logits
     [B, 1, H, W].
+
+    Returns:
+        Why the model is left out: torch cannot export every backbone of timm. None if it is not.
 
     Raises:
         TrackingError: the outbox holds another run's metrics.
@@ -94,11 +97,17 @@ def log_best(run: RunRef, model: nn.Module, checkpoint: Path, metrics: Mapping[s
     opened = open_outbox(run)
     try:
         if opened.knows_best(values):
-            return
+            return None
         with tempfile.TemporaryDirectory(dir=opened.folder) as folder:
-            saved = Path(folder) / "model"
-            _save_program(model, saved)
-            opened.best(values, checkpoint, CHECKPOINT, saved)
+            saved, unsaved = Path(folder) / "model", None
+            try:
+                _save_program(model, saved)
+            except OSError:
+                raise
+            except Exception as error:  # torch.export raises errors of many kinds, with no common base.
+                unsaved = (str(error) or type(error).__name__).splitlines()[0]
+            opened.best(values, checkpoint, CHECKPOINT, None if unsaved else saved)
+            return unsaved
     finally:
         opened.close(patience=0)
 

@@ -211,7 +211,9 @@ def log_best(run: RunRef, checkpoint: str) -> None:
                 "then rerun the command to save it"
             )
         loaded = load_model(path)
-        tracking.log_best(run, loaded.model, path, of_best(loaded.metrics))
+        unsaved = tracking.log_best(run, loaded.model, path, of_best(loaded.metrics))
+    if unsaved is not None:
+        say(f"note: MLflow gets the best checkpoint and no model to load, because torch cannot export it: {unsaved}")
 
 
 def of_best(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -67,3 +67,22 @@ def test_what_a_model_of_timm_does_not_offer_is_an_error_before_ray_starts(
     with pytest.raises(ValueError, match=r"`model\.output_stride` is 16: timm/swin_s3_tiny_224 offers 32"):
         trainer.run_training(config)
     assert [path for path in storage.glob("*") if path.name.startswith("streets-")] == []
+
+
+def test_a_model_that_torch_cannot_export_ends_its_run_with_a_note_and_its_checkpoint_is_tracked(
+    tiny_run: ExperimentConfig, streets_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object) -> None:
+        raise ValueError("no such op\nand a long graph")
+
+    lines: list[str] = []
+    monkeypatch.setattr("gscnn_platform.tracking.runs._save_program", failing)
+    monkeypatch.setattr(trainer, "say", lines.append)
+    save_checkpoint(tmp_path / "best", tiny_run, streets_store)
+    run = RunRef(tmp_path / "tracking", f"sqlite:///{tmp_path}/mlflow.db", RUN_ID)
+    trainer.log_best(run, str(tmp_path / "best"))
+    assert lines == [
+        "note: MLflow gets the best checkpoint and no model to load, because torch cannot export it: no such op"
+    ]
+    kept = {path.name for path in run.outbox.rglob("*") if path.is_file()}
+    assert "model.pt" in kept and "MLmodel" not in kept

@@ -121,18 +121,19 @@ class Outbox:
             {"kind": "summary", "time": _now(), "values": {key: float(value) for key, value in values.items()}}
         )
 
-    def best(self, values: Mapping[str, float], checkpoint: Path, to: str, model: Path) -> None:
-        """Adds the best checkpoint's metrics, its files, and its model as a folder.
+    def best(self, values: Mapping[str, float], checkpoint: Path, to: str, model: Path | None) -> None:
+        """Adds the best checkpoint's metrics, its files, and its model as a folder, if there is one.
 
         Raises:
             OSError: the outbox cannot be written, for example because the disk is full.
         """
         numbers, when = {key: float(value) for key, value in values.items()}, _now()
-        kept = self.journal.keep(model, "model")
+        kept = None if model is None else self.journal.keep(model, "model")
+        of_model = {"kind": "model", "id": self._model_id(values), "time": when, "values": numbers, "kept": kept}
         self._append(
             {"kind": "summary", "time": when, "values": numbers},
             {"kind": "artifact", "kept": self.journal.keep(checkpoint, "checkpoint"), "to": to},
-            {"kind": "model", "id": self._model_id(values), "time": when, "values": numbers, "kept": kept},
+            *([of_model] if kept else []),
         )
 
     def knows_best(self, values: Mapping[str, float]) -> bool:
