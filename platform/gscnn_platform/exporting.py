@@ -73,7 +73,7 @@ def export_checkpoint(config: ExportConfig) -> ExportResult:
     partial = path.with_name(f".{path.stem}.partial{path.suffix}")
     with leaving_nothing_behind("this export was removed; rerun the command to start again"):
         try:
-            runner = _write_onnx(loaded, partial) if path.suffix == ONNX else _write_program(loaded, partial)
+            runner = _write(loaded, partial)
             checks = tuple(_check(loaded.model, runner, *batch) for batch in batches)
             worst = max(checks, key=lambda check: check.largest_difference)
             if not worst.largest_difference <= config.tolerance:
@@ -157,6 +157,16 @@ def _check(model: nn.Module, runner: Runner, image: Tensor, gradient: Tensor) ->
 
 def _probabilities(key: str, logits: Tensor) -> Tensor:
     return torch.softmax(logits, dim=1) if key == "seg_logits" else torch.sigmoid(logits)
+
+
+def _write(loaded: LoadedModel, path: Path) -> Runner:
+    try:
+        return _write_onnx(loaded, path) if path.suffix == ONNX else _write_program(loaded, path)
+    except Exception as error:  # torch.export raises errors of many kinds, with no common base.
+        if isinstance(error, OSError) or is_full(error):
+            raise
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ExportError(f"torch cannot export {loaded.config.model.backbone} to {path.suffix}: {reason}") from error
 
 
 def _write_program(loaded: LoadedModel, path: Path) -> Runner:

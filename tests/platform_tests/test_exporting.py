@@ -111,6 +111,20 @@ def test_a_full_disk_is_reported_with_the_free_space_and_leaves_nothing(
     assert sorted(checkpoint.parent.iterdir()) == there
 
 
+@pytest.mark.parametrize("error", [RuntimeError("no such op\nand a long graph"), TypeError("no such op")])
+def test_a_model_that_torch_cannot_export_is_named_and_leaves_nothing(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(torch.export, "save", failing)
+    there = sorted(checkpoint.parent.iterdir())
+    with pytest.raises(ExportError, match=r"^torch cannot export resnet10_small to \.pt2: no such op$"):
+        export_checkpoint(config(checkpoint, "model.pt2"))
+    assert sorted(checkpoint.parent.iterdir()) == there
+
+
 def test_invalid_options_are_reported_at_once(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ExportError, match=r"model\.pth: need a name that ends in \.onnx or \.pt2"):
         export_checkpoint(config(checkpoint, "model.pth"))
