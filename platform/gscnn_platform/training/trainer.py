@@ -113,8 +113,9 @@ def run_training(config: ExperimentConfig, trial: Trial | None = None) -> Traini
     initial: InitialWeights | None = None
     if before is None and config.init.weights is not None:
         initial = read_initial_weights(config, tracking.tracking_uri(config.tracking, storage))
-    if initial is None and config.model.known_when_built:
-        gscnn.build_model(config.model)  # Fails here rather than on every worker.
+    has_checkpoint = before is not None and bool(folder.steps())
+    if initial is None and not has_checkpoint and config.model.known_when_built:
+        gscnn.build_model(config.model)  # Fails here rather than on every worker; a checkpoint needs no other weights.
     with imported_meanwhile("mlflow", "ray.train.torch"):
         cluster.connect()
     from gscnn_platform.training.execution import resources, train_here, train_on_workers

@@ -10,32 +10,11 @@ import pytest
 
 from gscnn_platform import tracking
 from gscnn_platform.comparison import CURVES
-from gscnn_platform.config import ExperimentConfig, TrackingConfig, with_overrides
+from gscnn_platform.config import ExperimentConfig, with_overrides
 from gscnn_platform.data.store import Store
 from gscnn_platform.runs.folder import RunFolder
 from gscnn_platform.runs.ref import RunRef
 from gscnn_platform.tracking import DeletedError
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A storage folder whose name has special characters of SQLite, MLflow's filters, URIs and shells."""
-    return tmp_path_factory.mktemp("store") / 'o\'brien "50%20" what? #1 ß'
-
-
-@pytest.fixture(scope="module")
-def uri(folder: Path) -> str:
-    return tracking.tracking_uri(TrackingConfig(), str(folder))
-
-
-@pytest.fixture
-def client(uri: str) -> mlflow.MlflowClient:
-    return mlflow.MlflowClient(uri)
-
-
-@pytest.fixture
-def run_id(uri: str, tiny_run: ExperimentConfig, streets_store: Store, tmp_path: Path) -> str:
-    return tracking.create_run(uri, tiny_run, RunFolder(str(tmp_path)), streets_store, {})
 
 
 def test_the_store_is_in_its_folder_whatever_the_folders_name(folder: Path, run_id: str) -> None:

@@ -69,6 +69,41 @@ def test_what_a_model_of_timm_does_not_offer_is_an_error_before_ray_starts(
     assert [path for path in storage.glob("*") if path.name.startswith("streets-")] == []
 
 
+@pytest.mark.parametrize("has_checkpoint", [True, False])
+def test_only_a_run_without_a_checkpoint_needs_the_pretrained_weights_when_it_resumes(
+    tiny_run: ExperimentConfig,
+    streets_store: Store,
+    storage: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    has_checkpoint: bool,
+) -> None:
+    def unavailable(*_: object) -> None:
+        raise ValueError("no ImageNet weights")
+
+    def interrupted() -> None:
+        raise InterruptedJobError(signal.SIGINT, "now")
+
+    changes = {"storage": str(storage), "run_name": "run", "model.backbone": "resnet18", "model.weights": "imagenet"}
+    config = with_overrides(tiny_run, changes)
+    if has_checkpoint:
+        save_checkpoint(
+            storage / "run" / "step-00000003", with_overrides(config, {"model.weights": None}), streets_store
+        )
+    fingerprint = streets_store.manifest.fingerprint
+    uri = f"sqlite:///{storage}/mlflow.db"
+    record = RunRecord(
+        name="run", config=config, fingerprint=fingerprint, run_id=RUN_ID, tracking_uri=uri, state="failed"
+    )
+    RunFolder.of(str(storage), "run").write(record)
+    monkeypatch.setattr(cluster, "check_can_connect", lambda: None)
+    monkeypatch.setattr(cluster, "connect", interrupted)
+    monkeypatch.setattr(trainer.gscnn, "build_model", unavailable)
+    with pytest.raises(
+        InterruptedJobError if has_checkpoint else ValueError, match=None if has_checkpoint else "ImageNet"
+    ):
+        trainer.run_training(config)
+
+
 def test_a_model_that_torch_cannot_export_ends_its_run_with_a_note_and_its_checkpoint_is_tracked(
     tiny_run: ExperimentConfig, streets_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
