@@ -8,8 +8,8 @@ from torch.export import Dim, ExportedProgram
 EXAMPLE_SIZE = (96, 128)
 """Height and width of the example image for tracing; the program accepts other sizes."""
 
-SMALLEST = 32
-"""Minimum height and width of an image: below it the coarsest tap has one row or column, for which torch.export would
+SMALLEST = 33
+"""Minimum height and width of an image: below it a tap of stride 32 has one row or column, for which torch.export would
 need a separate program."""
 
 

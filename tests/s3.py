@@ -110,8 +110,8 @@ class Endpoint:
             if self.cuts and sent > self.cut_after:
                 self.cuts -= 1
                 raise ConnectionResetError
+            self.answered += len(chunk)  # Before the client has it, which may then reset the count.
             writer.write(chunk)
-            self.answered += len(chunk)
             await writer.drain()
             if self.bytes_per_second:
                 await asyncio.sleep(len(chunk) / self.bytes_per_second)

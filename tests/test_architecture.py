@@ -86,7 +86,7 @@ OWNERS: dict[str, set[str]] = {
     "botocore": {"gscnn_platform.manifests"},
     "jsonschema": {"gscnn_platform.manifests"},
     "safetensors": {"gscnn_platform.weight_files"},
-    "timm": {"gscnn.backbones.timm"},
+    "timm": {"gscnn.backbones.timm", "gscnn.backbones.timm_padding"},
     "huggingface_hub": {"gscnn.backbones.timm"},
 }
 """Third-party package -> the only modules, or packages, that import it. The longest name that fits decides.

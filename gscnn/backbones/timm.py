@@ -28,6 +28,7 @@ from torch.nn.functional import pad
 
 from gscnn.backbones.resnet import WeightsUnavailableError
 from gscnn.backbones.taps import Backbone, Taps
+from gscnn.backbones.timm_padding import make_padding_exportable
 from gscnn.constants import IMAGE_MEAN, IMAGE_STD
 
 OUTPUT_STRIDES: Final = (8, 16, 32)
@@ -75,6 +76,7 @@ class TimmBackbone(Backbone):
             raise ValueError(f'weights is {weights!r}; a model of timm offers None and "imagenet"')
         options, self.pads = _options(name, output_stride)
         self.network = timm.create_model(name, **options) if weights is None else _pretrained(name, options)
+        make_padding_exportable(self.network)
         self.output_stride = output_stride
         maps = _maps(self.network)
         indices = tap_indices([each["reduction"] for each in maps])
@@ -181,8 +183,9 @@ def _options(name: str, output_stride: int) -> tuple[dict[str, Any], bool]:
 
 def _cropped(x: Float[Tensor, "B C h w"], sides: torch.Size, stride: int) -> Float[Tensor, "B C a b"]:
     """The cells of a padded image's map that cover any of the image, whose height and width are `sides`."""
-    height, width = (-(-side // stride) for side in sides)
-    return x[..., :height, :width]
+    height, width = (torch.arange(-(-side // stride), device=x.device) for side in sides)
+    # A slice would make torch.export prove that the rows exist, which it cannot for sizes that it does not know.
+    return x.index_select(-2, height).index_select(-1, width)
 
 
 def _with_stride(name: str, output_stride: int) -> Iterator[dict[str, Any]]:

@@ -6,7 +6,8 @@ tests/conformance/test_backbones.py holds what they have in common with the othe
 import math
 import subprocess
 import sys
-from typing import Any
+from io import BytesIO
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -257,10 +258,21 @@ def test_synchronized_batch_norms_keep_the_activations(name: str) -> None:
         torch.testing.assert_close(model(image, gradient).seg_logits, expected)
 
 
-def test_a_convolutional_model_of_timm_is_exported_for_any_size() -> None:
+EXPORTED: list[tuple[str, Literal[16, 32]]] = [
+    ("mobilenetv3_small_050", 16),
+    ("tf_mobilenetv3_small_minimal_100", 32),  # TensorFlow's padding.
+    ("convnext_atto", 16),  # Padded images, and pooling with TensorFlow's padding.
+]
+
+
+@pytest.mark.parametrize(("name", "output_stride"), EXPORTED)
+def test_a_convolutional_model_of_timm_is_exported_for_any_size(name: str, output_stride: Literal[16, 32]) -> None:
     torch.manual_seed(0)
-    model = DeepLabV3Plus("timm/mobilenetv3_small_050", num_classes=3, output_stride=16, aspp_channels=8).eval()
-    program = export_program(model).module()
-    image, gradient = random_image((75, 101)), torch.rand(2, 1, 75, 101)
-    with torch.no_grad():
-        torch.testing.assert_close(program(image, gradient)["seg_logits"], model(image, gradient).seg_logits)
+    model = DeepLabV3Plus(f"timm/{name}", num_classes=3, output_stride=output_stride, aspp_channels=8).eval()
+    with BytesIO() as file:
+        torch.export.save(export_program(model), file)
+        program = torch.export.load(file).module()
+    for height, width in ((75, 101), (64, 96), (33, 34)):
+        image, gradient = random_image((height, width)), torch.rand(2, 1, height, width)
+        with torch.no_grad():
+            torch.testing.assert_close(program(image, gradient)["seg_logits"], model(image, gradient).seg_logits)
