@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from gscnn.constants import IGNORE_INDEX
 from gscnn_platform.config import EdgeConfig
 from gscnn_platform.data.formats import DatasetFormat
+from gscnn_platform.data.formats.colour_labels import as_hex
 from gscnn_platform.data.formats.streets import Streets
 from gscnn_platform.data.store import Store, open_store
 from gscnn_platform.data.store.manifest import (
@@ -67,6 +68,7 @@ def build_store(
         classes=description.classes,
         colours=description.colours,
         label_table=description.label_table,
+        label_colours={as_hex(colour): train_id for colour, train_id in description.label_colours.items()},
         content="0" * 64,
     )
     manifest = Manifest(fingerprint=identity.fingerprint, identity=identity, splits=splits, anchors=True)

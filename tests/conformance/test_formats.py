@@ -10,6 +10,7 @@ import pytest
 
 from gscnn.constants import IGNORE_INDEX
 from gscnn_platform.data.formats import FORMATS, DatasetError, DatasetFormat, remap
+from gscnn_platform.data.formats.base import FileSample
 from tests.layouts import write_camvid, write_cityscapes, write_folder
 
 LAYOUTS: dict[str, Callable[[Path], Path]] = {
@@ -61,6 +62,14 @@ def test_its_samples_are_an_image_and_a_label_of_classes_and_void(name: str, roo
         train_ids = set(np.unique(remap(label, description.label_table)).tolist())
         assert train_ids <= {*range(len(description.classes)), IGNORE_INDEX}
         assert train_ids - {IGNORE_INDEX}
+
+
+@every_format
+def test_its_description_states_the_colours_that_its_samples_read(name: str, root: Path | None) -> None:
+    stated = FORMATS[name].describe(root).label_colours
+    for sample in FORMATS[name].samples(root, "train"):
+        if isinstance(sample, FileSample):
+            assert (dict(sample.colours.train_ids) if sample.colours else {}) == stated
 
 
 @every_format

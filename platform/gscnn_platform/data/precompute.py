@@ -17,6 +17,7 @@ from gscnn_platform import cluster, machine
 from gscnn_platform.config import Config, EdgeConfig
 from gscnn_platform.data.disk_full import Progress, writing
 from gscnn_platform.data.formats.base import UPRIGHT, DatasetError, DatasetFormat, Sample
+from gscnn_platform.data.formats.colour_labels import as_hex
 from gscnn_platform.data.formats.decoding import BadSampleError
 from gscnn_platform.data.store import check_files
 from gscnn_platform.data.store.destination import Destination, check_writable, destination
@@ -120,6 +121,7 @@ def precompute(config: PrecomputeConfig) -> PrecomputeResult:
         classes=description.classes,
         colours=description.colours,
         label_table=description.label_table,
+        label_colours={as_hex(colour): train_id for colour, train_id in description.label_colours.items()},
         content=content,
     )
     said = (*description.left_out, *turned_notice(turned))

@@ -7,13 +7,14 @@ uint16 [H, W] as stored on disk; train ids are uint8 [H, W] in 0..K-1, and IGNOR
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Final, Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from gscnn.constants import IGNORE_INDEX
+from gscnn_platform.data.formats.colour_labels import Colour, ColourTable, as_hex
 from gscnn_platform.data.formats.decoding import (
     RAW_VALUES,
     BadSampleError,
@@ -46,11 +47,14 @@ class DatasetDescription:
     """
 
     classes: tuple[str, ...]
-    colours: tuple[tuple[int, int, int], ...]
+    colours: tuple[Colour, ...]
     label_table: dict[int, int]
     splits: tuple[str, ...]
     left_out: tuple[str, ...] = ()
     """Messages for users about what exists below the root but is in no split."""
+    label_colours: dict[Colour, int] = field(default_factory=dict)
+    """Colour of colour-coded labels -> train id or IGNORE_INDEX; empty if labels hold numbers. Samples read these
+    labels as train ids, so `label_table` maps each train id to itself."""
 
     def __post_init__(self) -> None:
         count = len(self.classes)
@@ -72,6 +76,12 @@ class DatasetDescription:
                     f"label_table: raw value {raw} maps to train id {train_id}; "
                     f"train ids are 0..{count - 1}, void is {IGNORE_INDEX}"
                 )
+        for colour, train_id in self.label_colours.items():
+            if train_id != IGNORE_INDEX and not 0 <= train_id < count:
+                raise DatasetError(
+                    f"label_colours: {as_hex(colour)} maps to train id {train_id}; train ids are 0..{count - 1}, void "
+                    f"is {IGNORE_INDEX}"
+                )
 
 
 class Sample(Protocol):
@@ -85,25 +95,30 @@ class Sample(Protocol):
         ...
 
     def digest(self) -> str:
-        """SHA-256, in hex, of everything that `read` depends on: file contents or generator settings, but no paths."""
+        """SHA-256, in hex, of everything that `read` depends on and the dataset's description does not state: file
+        contents or generator settings, but no paths."""
         ...
 
 
 @dataclass(frozen=True)
 class FileSample:
-    """A frame that is stored as one image file and one single-channel label file."""
+    """A frame that is stored as one image file and one label file."""
 
     name: str
     image: AnyPath
     label: AnyPath
+    colours: ColourTable | None = None
+    """Meaning of the label's colours; None if it holds numbers. Its colours are `label_colours` of the description."""
 
     def read(self) -> tuple[np.ndarray, np.ndarray]:
-        """Image uint8 [H, W, 3] RGB and raw label uint8 or uint16 [H, W], both upright.
+        """Image uint8 [H, W, 3] RGB and raw label uint8 or uint16 [H, W], both upright; the raw label of a
+        colour-coded file has train ids.
 
         Raises BadSampleError, naming the file, if one is missing, empty, damaged or of the wrong type, or if their
-        sizes differ.
+        sizes differ, or a colour is not in the table.
         """
-        image, label = read_image(self.image), read_label(self.label)
+        image = read_image(self.image)
+        label = read_label(self.label) if self.colours is None else self.colours.read(self.label)
         if image.shape[:2] != label.shape:
             sizes = f"{self.image} is {_size(image)} but {self.label} is {_size(label)} (width x height); "
             turned = orientation(file_bytes(self.image)) > 4

@@ -1,5 +1,7 @@
-"""Reads classes.yaml: names and colours in the order of the train ids, and the meaning of each raw label value."""
+"""Reads classes.yaml: names and colours in the order of the train ids, and the meaning of each raw label value or
+colour."""
 
+import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -8,6 +10,7 @@ from typing import Any, Final
 
 from gscnn.constants import IGNORE_INDEX
 from gscnn_platform.data.formats.base import DatasetError
+from gscnn_platform.data.formats.colour_labels import Colour, as_hex
 from gscnn_platform.data.formats.decoding import RAW_VALUES
 from gscnn_platform.data.image_files import named_alike
 from gscnn_platform.paths import AnyPath
@@ -17,20 +20,43 @@ VOID: Final = "void"
 CONTROL: Final = ("Cc", "Cs", "Zl", "Zp")
 """Unicode categories of line breaks, other control characters and surrogates."""
 EXAMPLE: Final = "classes: [road, car], or with colours, classes: [{name: road, colour: [128, 64, 128]}, ...]"
-
-Colour = tuple[int, int, int]
+HEX: Final = re.compile(r"#[0-9a-fA-F]{6}")
+DECIMALS: Final = re.compile(r"\D*(\d{1,3})\D+(\d{1,3})\D+(\d{1,3})\D*")
+"""A colour as three numbers in any notation, for the message that says how to write it."""
 
 
 @dataclass(frozen=True)
 class ClassesFile:
     """The content of classes.yaml."""
 
+    path: AnyPath
     names: tuple[str, ...]
     """In the order of the train ids."""
     colours: tuple[Colour | None, ...]
     """RGB, 0..255; None for a class without a colour."""
-    labels: dict[int, str] | None
-    """Raw label value -> class name or `void`; None means that raw values are train ids."""
+    labels: dict[int, str]
+    """Raw label value -> class name or `void`. Raw values are train ids if this and `label_colours` are empty."""
+    label_colours: dict[Colour, str]
+    """Colour of a label -> class name or `void`, as `labels` lists them."""
+
+    def colour_table(self) -> dict[Colour, str]:
+        """Colour of a label -> class name or `void`: the listed ones, and its own `colour` for each class that
+        `labels` does not name.
+
+        Raises DatasetError if a class's own colour means something else too.
+        """
+        table = dict(self.label_colours)
+        for number, (name, colour) in enumerate(zip(self.names, self.colours, strict=True)):
+            if colour is None or name in self.label_colours.values():
+                continue
+            if colour in table:
+                raise DatasetError(
+                    f"{self.path}: classes.{number}.colour: {as_hex(colour)} would mean both {name} and "
+                    f"{table[colour]} in the labels; give {name} another colour, or list its colours in labels: "
+                    f'{{"#RRGGBB": {name}}}'
+                )
+            table[colour] = name
+        return table
 
 
 def read_classes(path: AnyPath) -> ClassesFile:
@@ -65,11 +91,13 @@ class _Reader:
         pairs = [self._entry(f"classes.{number}", entry) for number, entry in enumerate(entries)]
         names = tuple(name for name, _ in pairs)
         self._check_names(names)
-        labels = content.get("labels")
+        labels = dict(self._labels(content["labels"], names)) if "labels" in content else {}
         return ClassesFile(
+            path=self.path,
             names=names,
             colours=tuple(colour for _, colour in pairs),
-            labels=None if labels is None else dict(self._labels(labels, names)),
+            labels={raw: name for raw, name in labels.items() if isinstance(raw, int)},
+            label_colours={raw: name for raw, name in labels.items() if not isinstance(raw, int)},
         )
 
     def _entry(self, field: str, entry: Any) -> tuple[str, Colour | None]:
@@ -107,9 +135,13 @@ class _Reader:
             )
         void = next((name for name in names if name.casefold() == VOID), None)
         if void is not None:
-            raise self._error("classes", f"{void!r} is not a class; remove it, and map its raw values in labels")
+            raise self._error("classes", f"{void!r} is not a class; remove it, and map its values in labels")
         if len(names) > IGNORE_INDEX:
-            raise self._error("classes", f"{len(names)} classes; 2 to {IGNORE_INDEX} are allowed")
+            raise self._error(
+                "classes",
+                f"{len(names)} classes; 2 to {IGNORE_INDEX} are allowed: list those to distinguish, and map the raw "
+                f"values of the others to one of them or to {VOID} in labels: {{300: {names[0]}, 301: {VOID}}}",
+            )
         if len(names) == 1:
             raise self._error(
                 "classes",
@@ -118,27 +150,54 @@ class _Reader:
                 f"labels of 0 and 255:  the same, and  labels: {{0: background, 255: {names[0]}}}",
             )
 
-    def _labels(self, labels: Any, names: tuple[str, ...]) -> Iterator[tuple[int, str]]:
+    def _labels(self, labels: Any, names: tuple[str, ...]) -> Iterator[tuple[int | Colour, str]]:
         if not isinstance(labels, dict) or not labels:
+            comment = "; put colours in quotes, because # starts a comment" if labels is None else ""
             raise self._error(
-                "labels", f"is {shortened(labels)}; it must map raw values to classes: {{7: {names[0]}, 0: {VOID}}}"
+                "labels",
+                f"is {shortened(labels)}; it must map raw values to classes: {{7: {names[0]}, 0: {VOID}}}, or colours: "
+                f'{{"#804080": {names[0]}, "#000000": {VOID}}}{comment}',
             )
-        for raw, value in labels.items():
-            name = _normal(value) if isinstance(value, str) else value
-            if isinstance(raw, str) and _normal(raw) in (*names, VOID):
-                raise self._error("labels", f"{raw!r} comes before its value; write the raw value first: {{0: {raw}}}")
-            if type(raw) is not int or not 0 <= raw < RAW_VALUES:
+        first: Any = None
+        found: set[int | Colour] = set()
+        for key, value in labels.items():
+            raw = self._raw(key, names)
+            if first is None:
+                first = key
+            elif isinstance(raw, int) != isinstance(first, int):
                 raise self._error(
-                    "labels",
-                    f"{raw!r} is not a label value; use whole numbers from 0 to {RAW_VALUES - 1}, without quotes or "
-                    "leading zeros",
+                    "labels", f"has both {first!r} and {key!r}; a dataset's labels are numbers or colours"
                 )
+            if raw in found:
+                raise self._error("labels", f"the colour {key} is listed twice; remove one of the lines")
+            found.add(raw)
+            name = _normal(value) if isinstance(value, str) else value
             if name != VOID and name not in names:
                 known = f"use one of {', '.join(names)} or {VOID}"
                 raise self._error(
-                    "labels", f"{raw} maps to {name!r}, which is not a class; {known}{suggestion(str(name), names)}"
+                    "labels", f"{key} maps to {name!r}, which is not a class; {known}{suggestion(str(name), names)}"
                 )
             yield raw, name
+
+    def _raw(self, key: Any, names: tuple[str, ...]) -> int | Colour:
+        """A key of `labels` as a raw label value or a colour."""
+        if type(key) is int and 0 <= key < RAW_VALUES:
+            return key
+        if isinstance(key, str):
+            if HEX.fullmatch(key.strip()):
+                red, green, blue = bytes.fromhex(key.strip()[1:])
+                return red, green, blue
+            if _normal(key) in (*names, VOID):
+                raise self._error("labels", f"{key!r} comes before its value; write the raw value first: {{0: {key}}}")
+            decimals = DECIMALS.fullmatch(key)
+            if decimals and all(int(value) <= 255 for value in decimals.groups()):
+                red, green, blue = (int(value) for value in decimals.groups())
+                raise self._error("labels", f'{key!r} is a colour; write it as "{as_hex((red, green, blue))}"')
+        raise self._error(
+            "labels",
+            f"{key!r} is not a label value; use whole numbers from 0 to {RAW_VALUES - 1}, without quotes or leading "
+            'zeros, or colours such as "#804080", in quotes',
+        )
 
     def _known(self, field: str, mapping: Mapping[Any, Any], known: tuple[str, ...]) -> None:
         for key in mapping:

@@ -7,6 +7,7 @@ files by their Orientation tag themselves.
 import io
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from gscnn_platform.data.formats.file_kinds import OTHER_KIND, PNG, kind_of
 from gscnn_platform.data.formats.image_size import image_size
 from gscnn_platform.data.formats.tiff import TiffLayout, is_tiff, tiff_layout
 from gscnn_platform.data.image_files import RAW_ENDINGS, has_ending
@@ -40,28 +42,10 @@ WRONG_MODES: Final = {
     "RGBA": "colours and an alpha channel",
 }
 """Pillow's mode of a label -> its description."""
+COLOUR_MODES: Final = ("RGB", "RGBA")
+READ_AS_COLOURS: Final = (*COLOUR_MODES, "1", "L", "LA", "P", "PA")
+"""Pillow's modes of labels that a table of colours applies to."""
 
-PNG: Final = b"\x89PNG\r\n\x1a\n"
-"""First bytes of a PNG file."""
-
-KINDS: Final = (
-    (PNG, "a PNG"),
-    (b"\xff\xd8", "a JPEG"),
-    (b"GIF8", "a GIF"),
-    (b"\0\0\0\x0cjP", "a JPEG 2000"),
-    (b"\x93NUMPY", "a NumPy array"),
-    (b"PK\x03\x04", "a ZIP archive (as .npz files are)"),
-    (b"MATLAB", "a MATLAB file"),
-    (b"8BPS", "a Photoshop file"),
-    (b"\x76\x2f\x31\x01", "an OpenEXR file"),
-    (b"#?RADIANCE", "a Radiance HDR file"),
-    (b"%PDF", "a PDF"),
-    (b"<", "XML or HTML"),
-    (b"version https://git-lfs", "a Git LFS pointer, without the file itself (git lfs pull fetches it)"),
-    (b"/annex/objects/", "a git-annex pointer, without the file itself (git annex get fetches it)"),
-)
-"""First bytes of a file -> its type."""
-OTHER_KIND: Final = "of another type"
 READ: Final = "PNG, JPEG, BMP, TIFF or WebP"
 READ_KINDS: Final = ("a PNG", "a JPEG", "a BMP", "a TIFF", "a WebP", "a lossless WebP")
 
@@ -101,7 +85,7 @@ def read_image(path: AnyPath) -> np.ndarray:
         raise BadSampleError(f"{path}: the image cannot be decoded ({error.err})") from error
     if image is None:
         raise BadSampleError(
-            f"{path}: the image cannot be decoded: {_kind(data)} file that is truncated or damaged, or of a variant "
+            f"{path}: the image cannot be decoded: {kind_of(data)} file that is truncated or damaged, or of a variant "
             "that OpenCV does not support; save it again as PNG"
         )
     if image.dtype != np.uint8:
@@ -127,28 +111,14 @@ def read_label(path: AnyPath) -> np.ndarray:
         BadSampleError: the file is missing, empty, damaged, of a lossy type, has more than MOST_PIXELS or several
             channels, or holds values outside 0..65535.
     """
-    data = file_bytes(path)
-    layout = tiff_layout(data) if is_tiff(data) else None
-    kind = "a TIFF compressed as JPEG" if layout is not None and layout.is_jpeg else _kind(data)
-    if kind in ("a JPEG", "a WebP", "a TIFF compressed as JPEG"):
-        raise BadSampleError(
-            f"{path}: the label is {kind}, which changes values: its pixels are no longer exact class numbers; export "
-            f"the labels again as PNG (converting {kind} to PNG keeps the wrong values)"
-        )
-    _check_size(path, data, "label")
+    data, kind, layout = _label_file(path)
     # Pillow stretches grey PNGs of 2 and 4 bits to 0..255, which would silently change every label value.
     if kind == "a PNG" and len(data) > 25 and data[25] == 0 and data[24] < 8:
         raise BadSampleError(f"{path}: a grey label of {data[24]}-bit numbers; store labels as 8 or 16-bit grey")
     _check_label_bands(path, layout)
-    _check_pages(path, data, "label", layout)
-    try:
-        with Image.open(io.BytesIO(data)) as file:
-            mode = file.mode
-            label = np.asarray(file)
-    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise BadSampleError(f"{path}: the label cannot be decoded: {kind} file that Pillow cannot read") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise BadSampleError(f"{path}: the label cannot be decoded, it is truncated or damaged ({error})") from error
+    with _label_picture(path, data, kind) as file:
+        mode = file.mode
+        label = np.asarray(file)
     if mode not in LABEL_MODES:
         raise BadSampleError(
             f"{path}: the label has {WRONG_MODES.get(mode, mode)} (mode {mode}); labels must be single-channel, one "
@@ -162,12 +132,70 @@ def read_label(path: AnyPath) -> np.ndarray:
     return label.astype(np.uint16)
 
 
+def read_label_colours(path: AnyPath) -> np.ndarray:
+    """The label file, upright, in its colours, as uint8 [H, W, 4] RGBA; a file without transparency has alpha 255.
+
+    Grey is three equal values, and a palette file has the colours of its palette. Raises BadSampleError like
+    `read_label`, but if the file is not of 8-bit colours.
+    """
+    data, kind, layout = _label_file(path)
+    if kind == "a PNG" and len(data) > 25 and data[24] == 16:
+        raise BadSampleError(f"{path}: the label has 16 bits per channel; colours of labels have 8: convert it")
+    if layout is not None and not (
+        layout.colours in (1, 3) and layout.bits <= 8 and layout.kind == 1 and not layout.other_colours
+    ):
+        raise BadSampleError(
+            f"{path}: the label is a TIFF of {layout}; a label in colours has 1 band (grey or palette) or 3 (RGB) of "
+            "8-bit unsigned integers, and may have alpha: export it again as PNG"
+        )
+    with _label_picture(path, data, kind) as file:
+        if file.mode not in READ_AS_COLOURS:
+            raise BadSampleError(f"{path}: the label has mode {file.mode}; colours of labels are RGB: convert it")
+        return upright(np.asarray(file.convert("RGBA")), orientation(data))
+
+
+def has_colours(path: AnyPath) -> bool:
+    """Whether the label file is RGB, with or without alpha; reads its header. Raises BadSampleError."""
+    data, kind, _ = _label_file(path)
+    with _label_picture(path, data, kind) as file:
+        return file.mode in COLOUR_MODES
+
+
+def _label_file(path: AnyPath) -> tuple[bytes, str, TiffLayout | None]:
+    """Content and type of a label file. Raises BadSampleError if it is lossy, too large or has several pictures."""
+    data = file_bytes(path)
+    layout = tiff_layout(data) if is_tiff(data) else None
+    kind = "a TIFF compressed as JPEG" if layout is not None and layout.is_jpeg else kind_of(data)
+    if kind in ("a JPEG", "a WebP", "a TIFF compressed as JPEG"):
+        raise BadSampleError(
+            f"{path}: the label is {kind}, which changes values: its pixels are no longer exact class numbers or "
+            f"colours; export the labels again as PNG (converting {kind} to PNG keeps the wrong values)"
+        )
+    _check_size(path, data, "label")
+    _check_pages(path, data, "label", layout)
+    return data, kind, layout
+
+
+@contextmanager
+def _label_picture(path: AnyPath, data: bytes, kind: str) -> Iterator[Image.Image]:
+    """A label file opened by Pillow; what Pillow raises, also in the block, becomes a BadSampleError."""
+    try:
+        with Image.open(io.BytesIO(data)) as file:
+            yield file
+    except BadSampleError:
+        raise
+    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise BadSampleError(f"{path}: the label cannot be decoded: {kind} file that Pillow cannot read") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise BadSampleError(f"{path}: the label cannot be decoded, it is truncated or damaged ({error})") from error
+
+
 def orientation(data: bytes) -> int:
     """EXIF orientation of an image file's bytes, 1 to 8; 1 if there is none, and for a TIFF, which is decoded upright.
 
     Reads only the header, except for a PNG with EXIF data.
     """
-    if is_tiff(data) or (_kind(data) == "a PNG" and not _png_has_exif(data)):
+    if is_tiff(data) or (kind_of(data) == "a PNG" and not _png_has_exif(data)):
         return 1
     try:
         with Image.open(io.BytesIO(data)) as file:
@@ -206,7 +234,7 @@ def _check_size(path: AnyPath, data: bytes, what: str) -> None:
     """Raises BadSampleError, before anything is decoded, if the header has no size or an invalid one."""
     size = image_size(data)
     if size is None:
-        kind = _kind(data)
+        kind = kind_of(data)
         if kind in READ_KINDS or kind == OTHER_KIND:
             why = f"no header of a {READ} file; it is {kind}, truncated or damaged"
         else:
@@ -270,20 +298,6 @@ def _check_pages(path: AnyPath, data: bytes, what: str, layout: TiffLayout | Non
     webp = data[8:16] == b"WEBPVP8X" and data[20] & 2
     if png or webp:
         raise BadSampleError(f"{path}: the {what} is animated; a file must hold one picture: save each frame as a file")
-
-
-def _kind(data: bytes) -> str:
-    """The type of a file by its first bytes, such as `a PNG` or `a HEIC`."""
-    if data[4:8] == b"ftyp":
-        brand = data[8:12]
-        return "an AVIF" if brand in (b"avif", b"avis") else "a HEIC" if brand[:2] in (b"he", b"mi") else "a video"
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "a lossless WebP" if b"VP8L" in data[12:64] else "a WebP"
-    if is_tiff(data):
-        return "a TIFF"
-    if data[:2] == b"BM":
-        return "a BMP"
-    return next((kind for magic, kind in KINDS if data.startswith(magic)), OTHER_KIND)
 
 
 def _png_has_exif(data: bytes) -> bool:

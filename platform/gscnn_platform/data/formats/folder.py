@@ -11,15 +11,20 @@ classes.yaml:
       - {name: road, colour: [128, 64, 128]}         # colour (RGB) is optional
       - {name: car}
     labels: {7: road, 8: road, 26: car, 0: void}     # optional: raw label value -> class name or void
+or
+    labels: {"#804080": road, "#000000": void}       # colour of colour-coded labels -> class name or void
 
-Without `labels`, raw values are train ids. 255 is void unless `labels` maps it to a class. Folders may be nested; a
-sample's name is its path below its split (or below images/ with lists), without the extension.
+Without `labels`, raw values are train ids, and the colours of RGB labels are those of the classes. 255 is void unless
+`labels` maps it to a class. Folders may be nested; a sample's name is its path below its split (or below images/ with
+lists), without the extension.
 """
 
 import colorsys
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import ClassVar
 
 from gscnn.constants import IGNORE_INDEX
@@ -31,7 +36,9 @@ from gscnn_platform.data.formats.base import (
     require_root,
     require_split,
 )
-from gscnn_platform.data.formats.classes_file import VOID, Colour, read_classes
+from gscnn_platform.data.formats.classes_file import VOID, ClassesFile, read_classes
+from gscnn_platform.data.formats.colour_labels import Colour, ColourTable, as_hex, colour_counts
+from gscnn_platform.data.formats.decoding import BadSampleError, has_colours
 from gscnn_platform.data.formats.layout import image_files, label_files, labelled, pair
 from gscnn_platform.data.image_files import ANY_IMAGE, followed, has_ending, is_clutter, named_alike
 from gscnn_platform.paths import AnyPath, below
@@ -42,6 +49,10 @@ OTHER_LISTS = ("valid", "validation", "trainval", "training", "testing", "dev")
 """Names of lists in other projects."""
 COMMENT = re.compile(r"(^|\s)#.*")  # A # inside a file name does not start a comment.
 SHOWN = 3
+EXAMINED = 5
+"""Labels of train that are opened to find out whether labels are colour-coded."""
+SHOWN_COLOURS = 40
+"""Maximum colours that are listed for pasting: CamVid has 32."""
 
 
 class Folder(DatasetFormat):
@@ -54,14 +65,20 @@ class Folder(DatasetFormat):
         """The content of classes.yaml, and the splits. Raises DatasetError, naming file, field and value."""
         root = require_root(root, self.name)
         spec = read_classes(root / "classes.yaml")
-        train_ids = {name: index for index, name in enumerate(spec.names)} | {VOID: IGNORE_INDEX}
-        raw_to_name = spec.labels if spec.labels is not None else dict(enumerate(spec.names))
-        table = {IGNORE_INDEX: IGNORE_INDEX} | {raw: train_ids[name] for raw, name in raw_to_name.items()}
         by_folder, splits = _present(root)
-        if not by_folder:
-            return DatasetDescription(spec.names, _colours(spec.colours), table, *_labelled_lists(root))
         folders = {split: (root / "images" / split, root / "labels" / split) for split in splits}
-        return DatasetDescription(spec.names, _colours(spec.colours), table, *labelled(folders))
+        splits, left_out = labelled(folders) if by_folder else _labelled_lists(root)
+        table = _colour_table(root, spec, by_folder)
+        numbers = spec.labels or dict(enumerate(spec.names))
+        train_ids = _train_ids(spec.names)
+        return DatasetDescription(
+            classes=spec.names,
+            colours=_colours(spec.colours),
+            label_table={IGNORE_INDEX: IGNORE_INDEX} | {raw: train_ids[name] for raw, name in numbers.items()},
+            splits=splits,
+            left_out=left_out,
+            label_colours={} if table is None else dict(table.train_ids),
+        )
 
     def samples(self, root: AnyPath | None, split: str) -> list[Sample]:
         """The split's samples. Raises DatasetError if a folder is missing or empty, or two files share a name."""
@@ -80,7 +97,68 @@ class Folder(DatasetFormat):
             by_label,
             image_at=lambda name: images / f"{name}.png",
             label_at=lambda name: labels / f"{name}.png",
+            colours=_colour_table(root, read_classes(root / "classes.yaml"), by_folder),
         )
+
+
+def _train_ids(names: Sequence[str]) -> dict[str, int]:
+    """Class name or `void` -> train id."""
+    return {name: index for index, name in enumerate(names)} | {VOID: IGNORE_INDEX}
+
+
+def _colour_table(root: AnyPath, spec: ClassesFile, by_folder: bool) -> ColourTable | None:
+    """The meaning of the labels' colours; None if labels hold numbers.
+
+    Labels hold colours if classes.yaml lists colours, or if most of the first labels of train are RGB.
+
+    Raises DatasetError if these labels have no table; the message lists their colours.
+    """
+    if not spec.label_colours:
+        labels = label_files(root / "labels" / ("train" if by_folder else ""))
+        examined = [labels[name] for name in sorted(labels)[:EXAMINED]]
+        coloured = _coloured(examined)
+        if 2 * len(coloured) <= len(examined):
+            return None
+        if spec.labels or None in spec.colours:
+            raise DatasetError(_missing_table(spec, coloured))
+    train_ids = _train_ids(spec.names)
+    table = {colour: train_ids[name] for colour, name in spec.colour_table().items()}
+    return ColourTable(table, spec.names, spec.path)
+
+
+def _coloured(labels: Sequence[AnyPath]) -> list[AnyPath]:
+    """Those of the label files that are RGB; unreadable files are reported when their sample is read."""
+    found: list[AnyPath] = []
+    for label in labels:
+        with suppress(BadSampleError):
+            if has_colours(label):
+                found.append(label)
+    return found
+
+
+def _missing_table(spec: ClassesFile, coloured: Sequence[AnyPath]) -> str:
+    """The message that classes.yaml lacks the colours of these labels, with lines to paste into it."""
+    counts: Counter[Colour] = Counter()
+    for label in coloured:
+        with suppress(BadSampleError):
+            counts.update(colour_counts(label))
+    own = dict(zip(spec.colours, spec.names, strict=True))
+    lines = [
+        f'  "{as_hex(colour)}": {own.get(colour, "NAME")}  # {colour}, {count} px'
+        for colour, count in counts.most_common(SHOWN_COLOURS)
+    ]
+    more = [f"  # and {len(counts) - SHOWN_COLOURS} more colours"] if len(counts) > SHOWN_COLOURS else []
+    without = next((name for name, colour in zip(spec.names, spec.colours, strict=True) if colour is None), "")
+    why = "labels: lists numbers" if spec.labels else f"classes: {without!r} has no colour"
+    return "\n".join(
+        [
+            f"{spec.path}: {why}, but {coloured[0]} is colour-coded; write the class of each colour, or {VOID}. The "
+            f"first {len(coloured)} labels have:",
+            "labels:",
+            *lines,
+            *more,
+        ]
+    )
 
 
 def _colours(chosen: Sequence[Colour | None]) -> tuple[Colour, ...]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from gscnn_platform.data.formats.base import DatasetError, FileSample, Sample
+from gscnn_platform.data.formats.colour_labels import ColourTable
 from gscnn_platform.data.formats.decoding import BadSampleError, read_label
 from gscnn_platform.data.image_files import (
     ANY_IMAGE,
@@ -106,10 +107,12 @@ def pair(
     labels: Mapping[str, AnyPath],
     image_at: Callable[[str], AnyPath],
     label_at: Callable[[str], AnyPath],
+    colours: ColourTable | None = None,
 ) -> list[Sample]:
     """One sample for each name in `images` or `labels`, sorted by name.
 
     `image_at` and `label_at` return the expected path of a missing image or label; reading the sample reports it.
+    `colours` is the meaning of the labels' colours, None if they hold numbers.
 
     Raises:
         DatasetError: no image and label have the same name.
@@ -120,7 +123,7 @@ def pair(
             f"no label has the name of an image: there are images such as {image} and labels such as {label}; name "
             f"each label after its image: {label_at(min(images))}"
         )
-    return list(_pairs(images, labels, image_at, label_at))
+    return list(_pairs(images, labels, image_at, label_at, colours))
 
 
 def _pairs(
@@ -128,9 +131,10 @@ def _pairs(
     labels: Mapping[str, AnyPath],
     image_at: Callable[[str], AnyPath],
     label_at: Callable[[str], AnyPath],
+    colours: ColourTable | None,
 ) -> Iterator[Sample]:
     for name in sorted(images.keys() | labels.keys()):
-        yield FileSample(name, images.get(name) or image_at(name), labels.get(name) or label_at(name))
+        yield FileSample(name, images.get(name) or image_at(name), labels.get(name) or label_at(name), colours)
 
 
 def _checked(split: str, images: AnyPath) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import numpy as np
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, field_validator, model_serializer
 from pydantic_core import from_json
 
 from gscnn_platform.config import Config, EdgeConfig
@@ -99,12 +99,22 @@ class Identity(Config):
     colours: tuple[tuple[int, int, int], ...]
     label_table: dict[int, int]
     """Raw label value -> train id."""
+    label_colours: dict[str, int] = Field(default_factory=dict)
+    """Colour of colour-coded labels, such as `#804080` -> train id; empty if labels hold numbers."""
     content: str
     """sha256 over the digests of all samples, sorted by split and name."""
 
+    @model_serializer(mode="wrap")
+    def _as_before_colours(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without an empty `label_colours`, so that stores of numbers keep their manifest and fingerprint."""
+        return {key: value for key, value in fields(self).items() if key != "label_colours" or value}
+
     @property
     def raw_ids(self) -> np.ndarray:
-        """Train id -> raw label value, the smallest if several map to it; uint8, or uint16 if any exceeds 255."""
+        """Train id -> raw label value, the smallest if several map to it; uint8, or uint16 if any exceeds 255.
+
+        Colour-coded labels have no raw values: train ids stand for themselves.
+        """
         raw_of = {train: raw for raw, train in sorted(self.label_table.items(), reverse=True)}
         values = [raw_of.get(train, train) for train in range(len(self.classes))]
         return np.array(values, np.uint8 if max(values) < 256 else np.uint16)
@@ -213,15 +223,13 @@ def precompute_command(dataset: str, out: str | AnyPath, edges: EdgeConfig, *fla
 
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     """A message for each leaf in which two nested mappings differ."""
-    for key in ours:
-        if (
-            isinstance(ours[key], Mapping)
-            and isinstance(theirs[key], Mapping)
-            and ours[key].keys() == theirs[key].keys()
-        ):
-            yield from differences(ours[key], theirs[key], f"{prefix}{key}.")
-        elif ours[key] != theirs[key]:
-            yield f"{prefix}{key} is {ours[key]} in the store, expected {theirs[key]}"
+    for key in {**ours, **theirs}:
+        # A manifest leaves out a mapping that is empty and younger than its version.
+        own, other = ours.get(key, {}), theirs.get(key, {})
+        if isinstance(own, Mapping) and isinstance(other, Mapping) and own.keys() == other.keys():
+            yield from differences(own, other, f"{prefix}{key}.")
+        elif own != other:
+            yield f"{prefix}{key} is {own} in the store, expected {other}"
 
 
 def _no_store(folder: AnyPath) -> str:

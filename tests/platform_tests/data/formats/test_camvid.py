@@ -156,6 +156,17 @@ def test_palette_labels_are_read_as_indices(sample: FileSample) -> None:
     np.testing.assert_array_equal(sample.read()[1], label)
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_palettes_of_a_few_bits_are_read_as_indices(sample: FileSample, bits: int) -> None:
+    label = random_label(np.random.default_rng(2), list(range(2**bits)))
+    picture = Image.fromarray(label)
+    picture.putpalette([channel for index in range(2**bits) for channel in (200 - index, index, 7)])
+    assert isinstance(sample.label, Path)
+    picture.save(sample.label, bits=bits)
+    assert sample.label.read_bytes()[24] == bits  # The bit depth in the PNG's header.
+    np.testing.assert_array_equal(sample.read()[1], label)
+
+
 def test_16_bit_labels_keep_their_values(sample: FileSample) -> None:
     label = np.full((40, 60), 26001, np.uint16)
     write_image(sample.label, label)
