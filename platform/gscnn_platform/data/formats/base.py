@@ -95,8 +95,7 @@ class Sample(Protocol):
         ...
 
     def digest(self) -> str:
-        """SHA-256, in hex, of everything that `read` depends on and the dataset's description does not state: file
-        contents or generator settings, but no paths."""
+        """SHA-256, in hex, of everything that `read` depends on: file contents or generator settings, but no paths."""
         ...
 
 
@@ -131,13 +130,15 @@ class FileSample:
         return image, label
 
     def digest(self) -> str:
-        """SHA-256, in hex, of the bytes of both files; with the suffix UPRIGHT if EXIF rotates one of them.
+        """SHA-256, in hex, of the bytes of both files and of the colours' meaning, if there is one; with the suffix
+        UPRIGHT if EXIF rotates one of the files.
 
         The suffix changes the fingerprint of stores, because older versions did not rotate such files. Raises
         BadSampleError if a file cannot be read.
         """
         content = [file_bytes(path) for path in (self.image, self.label)]
-        digest = hashlib.sha256(b"".join(hashlib.sha256(data).digest() for data in content)).hexdigest()
+        parts = [*content, *([] if self.colours is None else [self.colours.content()])]
+        digest = hashlib.sha256(b"".join(hashlib.sha256(data).digest() for data in parts)).hexdigest()
         return digest + UPRIGHT if any(orientation(data) > 1 for data in content) else digest
 
 

@@ -76,6 +76,10 @@ class ColourTable:
             raise BadSampleError(self._unknown(path, colours, found == 0))
         return (found - 1).astype(np.uint8)
 
+    def content(self) -> bytes:
+        """Everything that `read` depends on besides the file, as bytes to hash."""
+        return repr(sorted(self.train_ids.items())).encode()
+
     def _unknown(self, path: AnyPath, colours: np.ndarray, unknown: np.ndarray) -> str:
         """The message about a label uint32 [H, W] of packed colours with pixels `unknown` [H, W]."""
         found = _by_frequency(colours[unknown])

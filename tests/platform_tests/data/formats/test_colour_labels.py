@@ -5,6 +5,7 @@ import re
 import struct
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -290,6 +291,16 @@ def test_a_store_of_colours_depends_on_them_and_predicts_train_ids(tmp_path: Pat
     assert identity.raw_ids.tolist() == [0, 1]
     swapped = identity.model_copy(update={"label_colours": {"#804080": 1, "#400080": 0}})
     assert swapped.fingerprint != identity.fingerprint
+
+
+def test_the_digest_of_a_sample_depends_on_the_meaning_of_its_colours(tmp_path: Path) -> None:
+    sample = Folder().samples(write_coloured(tmp_path, CLASSES), "train")[0]
+    assert isinstance(sample, FileSample) and sample.colours is not None
+    renamed = replace(sample.colours, classes=("street", "vehicle"), source="elsewhere")
+    swapped = replace(sample.colours, train_ids={ROAD: 1, CAR: 0})
+    digests = [replace(sample, colours=colours).digest() for colours in (renamed, swapped, None)]
+    assert digests[0] == sample.digest()
+    assert len({sample.digest(), *digests}) == 3
 
 
 def test_a_sample_names_the_label_whose_colour_is_unknown(tmp_path: Path) -> None:
