@@ -53,6 +53,63 @@ def write_camvid(root: Folder, splits: tuple[str, ...] = ("train", "val"), frame
     return root
 
 
+CAMVID_FRAMES = {
+    "train": ("0001TP_006690", "0001TP_008520", "0006R0_f00930", "0016E5_07920", "0016E5_08190"),
+    "val": ("0016E5_07959", "0016E5_08159"),
+    "test": ("0001TP_008550", "Seq05VD_f00000"),
+}
+"""Split of the SegNet authors -> some of its frames: the first and last around each change."""
+
+CAMVID_COLOURS = """
+64 128 64\tAnimal
+192 0 128\tArchway
+0 128 192\tBicyclist
+0 128 64\tBridge
+128 0 0\t\tBuilding
+64 0 128\tCar
+64 0 192\tCartLuggagePram
+192 128 64\tChild
+192 192 128\tColumn_Pole
+64 64 128\tFence
+128 0 192\tLaneMkgsDriv
+192 0 64\tLaneMkgsNonDriv
+128 128 64\tMisc_Text
+192 0 192\tMotorcycleScooter
+128 64 64\tOtherMoving
+64 192 128\tParkingBlock
+64 64 0\t\tPedestrian
+128 64 128\tRoad
+128 128 192\tRoadShoulder
+0 0 192\t\tSidewalk
+192 128 128\tSignSymbol
+128 128 128\tSky
+64 128 192\tSUVPickupTruck
+0 0 64\t\tTrafficCone
+0 64 64\t\tTrafficLight
+192 64 128\tTrain
+128 128 0\tTree
+192 128 192\tTruck_Bus
+64 0 64\t\tTunnel
+192 192 0\tVegetationMisc
+0 0 0\t\tVoid
+64 192 0\tWall
+"""
+"""label_colors.txt of the original CamVid."""
+
+
+def write_camvid_original(root: Folder, seed: int = 0) -> Folder:
+    """Writes the original CamVid: the frames of CAMVID_FRAMES with labels of all 32 colours. Returns `root`."""
+    rng = np.random.default_rng(seed)
+    colours = np.array([[int(value) for value in line.split()[:3]] for line in CAMVID_COLOURS.split("\n") if line])
+    for name in (name for names in CAMVID_FRAMES.values() for name in names):
+        write_image(root / "701_StillsRaw_full" / f"{name}.png", random_image(rng))
+        label = random_label(rng, list(range(32)))
+        label[0, :32] = range(32)
+        write_image(root / "LabeledApproved_full" / f"{name}_L.png", colours[label].astype(np.uint8))
+    (root / "label_colors.txt").write_text(CAMVID_COLOURS.lstrip())
+    return root
+
+
 def write_cityscapes(
     root: Folder,
     splits: tuple[str, ...] = ("train", "val"),

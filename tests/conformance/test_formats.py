@@ -11,10 +11,11 @@ import pytest
 from gscnn.constants import IGNORE_INDEX
 from gscnn_platform.data.formats import FORMATS, DatasetError, DatasetFormat, remap
 from gscnn_platform.data.formats.base import FileSample
-from tests.layouts import write_camvid, write_cityscapes, write_folder
+from tests.layouts import write_camvid, write_camvid_original, write_cityscapes, write_folder
 
 LAYOUTS: dict[str, Callable[[Path], Path]] = {
     "camvid": write_camvid,
+    "camvid-original": write_camvid_original,
     "cityscapes": write_cityscapes,
     "folder": write_folder,
 }

@@ -8,6 +8,7 @@ from gscnn_platform.data.formats.base import (
     remap,
 )
 from gscnn_platform.data.formats.camvid import CamVid
+from gscnn_platform.data.formats.camvid_original import CamVidOriginal
 from gscnn_platform.data.formats.cityscapes import Cityscapes
 from gscnn_platform.data.formats.decoding import BadSampleError
 from gscnn_platform.data.formats.folder import Folder
@@ -17,6 +18,7 @@ __all__ = ["FORMATS", "BadSampleError", "DatasetDescription", "DatasetError", "D
 
 FORMATS: dict[str, DatasetFormat] = {
     "camvid": CamVid(),
+    "camvid-original": CamVidOriginal(),
     "cityscapes": Cityscapes(),
     "folder": Folder(),
     "streets": Streets(),
