@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 BIN := .venv/bin
 RUN := PYTHONPATH=.:platform $(BIN)/python
 
-.PHONY: setup quickstart test faults hosts-test lint ui bench bench-metrics
+.PHONY: setup quickstart test faults hosts-test lint ui bench bench-metrics gpu-check
 
 setup: .venv/installed
 
@@ -46,3 +46,6 @@ bench: setup  ## the figures that need no GPU; benchmarks/README.md names the ot
 
 bench-metrics: setup  ## boundary F and boundary IoU against the plain ways to compute them; a minute or two on one core
 	$(RUN) -m benchmarks.metrics
+
+gpu-check: setup  ## every open GPU check that fits into ten minutes; STORE=DIR adds the loader's
+	$(RUN) -m benchmarks.gpu_check $(if $(STORE),--store $(STORE))

@@ -12,7 +12,7 @@ Needs albumentations, pyarrow and tqdm in addition to the needs of benchmarks.tr
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -81,6 +81,20 @@ def make_stepper(config: ExperimentConfig) -> Stepper:
     return Stepper(step, best_device())
 
 
+def readings_in_turns(
+    recipe: ExperimentConfig, store: str, counts: Sequence[int], step_time: bool, seconds: float, rounds: int
+) -> dict[int, Readings]:
+    """Number of loader processes -> its measurements, one of each count in every round."""
+    recipe = with_overrides(recipe, {"training.epochs": ENDLESS})
+    reader = open_store(store, recipe.data, recipe.model.num_classes).split(recipe.data.train_split)
+    stepper = make_stepper(recipe) if step_time else None
+    readings = {count: Readings() for count in counts}
+    for _ in range(rounds):
+        for count, of_count in readings.items():
+            measure(reader, with_overrides(recipe, {"data.loader_processes": count}), stepper, seconds, of_count)
+    return readings
+
+
 def row(processes: int, readings: Readings) -> list[object]:
     cells: list[object] = [
         processes,
@@ -108,14 +122,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
 
-    recipe = with_overrides(RECIPES[arguments.recipe], {"training.epochs": ENDLESS})
-    reader = open_store(arguments.store, recipe.data, recipe.model.num_classes).split(recipe.data.train_split)
-    stepper = make_stepper(recipe) if arguments.step_time else None
-    readings = {count: Readings() for count in arguments.processes}
-    for _ in range(arguments.rounds):
-        for count, of_count in readings.items():
-            config = with_overrides(recipe, {"data.loader_processes": count})
-            measure(reader, config, stepper, arguments.seconds, of_count)
+    recipe = RECIPES[arguments.recipe]
+    readings = readings_in_turns(
+        recipe, arguments.store, arguments.processes, arguments.step_time, arguments.seconds, arguments.rounds
+    )
 
     height, width = recipe.augmentation.crop
     print(describe(), end="\n\n")
@@ -124,7 +134,7 @@ def main() -> None:
         f"{arguments.rounds} windows of {arguments.seconds:g} s\n"
     )
     header = ["loader processes", "first batch s", "loader images/s"]
-    if stepper is not None:
+    if arguments.step_time:
         header += ["step images/s", "step fed by loader images/s", "loader / step", "fed / step"]
     print(markdown_table(header, [row(count, of_count) for count, of_count in readings.items()]))
 

@@ -120,18 +120,23 @@ def start(name: str, config: StepConfig, batches: list[SegBatch], steps: int, de
     return Candidate(name, stepper, placed, curve, first_step, peak)
 
 
-def table(candidates: list[Candidate], rates: list[list[float]]) -> str:
-    """`rates[round][candidate]` in images/s; the first candidate is the baseline."""
-    speed = np.array(rates)
-    ratios = np.median(speed / speed[:, :1], axis=0)
+def speeds_in_turns(candidates: list[Candidate], steps: int) -> tuple[list[float], list[float]]:
+    """Of each candidate the median images/s, and the median over the rounds of its ratio to the first's."""
+    window = max(1, steps // ROUNDS)
+    speed = np.array([[candidate.images_per_second(window) for candidate in candidates] for _ in range(ROUNDS)])
+    return np.median(speed, axis=0).tolist(), np.median(speed / speed[:, :1], axis=0).tolist()
+
+
+def table(candidates: list[Candidate], speeds: list[float], ratios: list[float]) -> str:
+    """The first candidate is the baseline; `speeds` and `ratios` as `speeds_in_turns` returns them."""
     rows = []
     for index, candidate in enumerate(candidates):
         deviation = candidate.deviation_from(candidates[0])
         rows.append(
             [
                 candidate.name,
-                float(np.median(speed[:, index])),
-                float(ratios[index]),
+                speeds[index],
+                ratios[index],
                 "-" if candidate.peak is None else candidate.peak,
                 "-" if deviation is None else f"{deviation:.2%}",
                 f"{candidate.losses[0]:.3f} → {candidate.losses[-1]:.3f}",
@@ -163,16 +168,15 @@ def main() -> None:
         for name, config in variants(arguments.backbone, arguments.num_classes).items()
         if name == BASELINE or name in arguments.variants
     ]
-    window = max(1, arguments.steps // ROUNDS)
-    rates = [[candidate.images_per_second(window) for candidate in candidates] for _ in range(ROUNDS)]
+    speeds, ratios = speeds_in_turns(candidates, arguments.steps)
 
     tf32 = f"convolutions {torch.backends.cudnn.allow_tf32}, matrix products {torch.backends.cuda.matmul.allow_tf32}"
     print(f"{describe()} · TF32: {tf32}", end="\n\n")
     print(
         f"{arguments.backbone}, {arguments.batch} images of {arguments.crop}x{arguments.crop}, {arguments.num_classes} "
-        f"classes, {arguments.steps} steps of loss, {ROUNDS} windows of {window} steps\n"
+        f"classes, {arguments.steps} steps of loss, {ROUNDS} windows of {max(1, arguments.steps // ROUNDS)} steps\n"
     )
-    print(table(candidates, rates))
+    print(table(candidates, speeds, ratios))
 
 
 if __name__ == "__main__":
