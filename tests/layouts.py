@@ -1,6 +1,8 @@
 """Writes tiny datasets with their true directory names, so that no test needs a download or a binary in git."""
 
 import io
+import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
@@ -154,4 +156,84 @@ def write_folder(
             write_image(root / f"labels/{below}{name}.png", random_label(rng, [0, 1, 255]))
         if lists:
             (root / f"{split}.txt").write_text("\n".join(names) + "\n")
+    return root
+
+
+VOC_NAMES = {"train": ("2007_000032", "2007_000039"), "val": ("2007_000033", "2008_000215")}
+
+
+def write_voc(root: Folder, below: str = "VOCdevkit/VOC2012", seed: int = 0) -> Folder:
+    """Writes Pascal VOC 2012: two frames per split with palette labels 0..20 and 255, and the three lists."""
+    rng = np.random.default_rng(seed)
+    at = root / below
+    for split, names in VOC_NAMES.items():
+        for name in names:
+            write_image(at / f"JPEGImages/{name}.jpg", random_image(rng))
+            write_image(at / f"SegmentationClass/{name}.png", random_label(rng, [*range(21), 255]), mode="P")
+        write_list(at / f"ImageSets/Segmentation/{split}.txt", names)
+    write_list(at / "ImageSets/Segmentation/trainval.txt", sorted(VOC_NAMES["train"] + VOC_NAMES["val"]))
+    return root
+
+
+def write_list(file: AnyPath, names: Iterable[str]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(f"{name}\n" for name in names))
+
+
+def write_ade20k(root: Folder, frames: int = 2, seed: int = 0) -> Folder:
+    """Writes ADEChallengeData2016: raw labels 0..150, and 150 names of which some have synonyms."""
+    rng = np.random.default_rng(seed)
+    for split, prefix in (("training", "ADE_train"), ("validation", "ADE_val")):
+        for index in range(1, frames + 1):
+            name = f"{prefix}_{index:08d}"
+            write_image(root / f"images/{split}/{name}.jpg", random_image(rng))
+            write_image(root / f"annotations/{split}/{name}.png", random_label(rng, list(range(151))))
+    names = ["wall", "building, edifice", "sky", *(f"thing {index}, object {index}" for index in range(4, 151))]
+    lines = [f"{index}\t0.01\t10\t1\t0\t{name}\n" for index, name in enumerate(names, start=1)]
+    (root / "objectInfo150.txt").write_text("Idx\tRatio\tTrain\tVal\tStuff\tName\n" + "".join(lines))
+    return root
+
+
+VISTAS_LABELS = (
+    ("animal--bird", "Bird", True, (165, 42, 42)),
+    ("construction--barrier--curb", "Curb", True, (196, 196, 196)),
+    ("construction--flat--road", "Road", True, (128, 64, 128)),
+    ("void--car-mount", "Car Mount", False, (32, 32, 32)),
+    ("object--vehicle--car", "Car", True, (0, 0, 142)),
+    ("void--unlabeled", "Unlabeled", False, (0, 0, 0)),
+)
+"""Name, readable name, whether it is evaluated, and colour: six of the dataset's entries."""
+
+
+def write_vistas(root: Folder, version: str = "1.2", old: bool = False, frames: int = 2, seed: int = 0) -> Folder:
+    """Writes Mapillary Vistas with six raw ids; `old` is the layout before labels were versioned."""
+    rng = np.random.default_rng(seed)
+    for split in ("training", "validation"):
+        for index in range(frames):
+            name = f"{split[:3]}{index:02d}_zy7iQ"
+            write_image(root / f"{split}/images/{name}.jpg", random_image(rng))
+            label = random_label(rng, list(range(len(VISTAS_LABELS))))
+            write_image(root / split / ("" if old else f"v{version}") / f"labels/{name}.png", label, mode="P")
+    write_image(root / "testing/images/unlabelled.jpg", random_image(rng))
+    labels = [
+        {"name": name, "readable": readable, "evaluate": evaluate, "color": colour, "instances": False}
+        for name, readable, evaluate, colour in VISTAS_LABELS
+    ]
+    config = root / ("config.json" if old else f"config_v{version}.json")
+    config.write_text(json.dumps({"labels": labels, "version": version, "mapping": "public"}))
+    return root
+
+
+def write_bdd100k(root: Folder, old: bool = False, frames: int = 2, seed: int = 0) -> Folder:
+    """Writes BDD100K's segmentation, raw labels 0..18 and 255, in its newer or its older (`old`) folders."""
+    rng = np.random.default_rng(seed)
+    images, labels, ending = (
+        ("seg/images", "seg/labels", "_train_id.png") if old else ("images/10k", "labels/sem_seg/masks", ".png")
+    )
+    for split in ("train", "val"):
+        for index in range(frames):
+            name = f"{split[0]}00{index}f755-{index}db"
+            write_image(root / images / split / f"{name}.jpg", random_image(rng))
+            write_image(root / labels / split / f"{name}{ending}", random_label(rng, [*range(19), 255]))
+    write_image(root / images / "test/unlabelled.jpg", random_image(rng))
     return root

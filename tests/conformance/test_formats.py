@@ -11,13 +11,26 @@ import pytest
 from gscnn.constants import IGNORE_INDEX
 from gscnn_platform.data.formats import FORMATS, DatasetError, DatasetFormat, remap
 from gscnn_platform.data.formats.base import FileSample
-from tests.layouts import write_camvid, write_camvid_original, write_cityscapes, write_folder
+from tests.layouts import (
+    write_ade20k,
+    write_bdd100k,
+    write_camvid,
+    write_camvid_original,
+    write_cityscapes,
+    write_folder,
+    write_vistas,
+    write_voc,
+)
 
 LAYOUTS: dict[str, Callable[[Path], Path]] = {
+    "ade20k": write_ade20k,
+    "bdd100k": write_bdd100k,
     "camvid": write_camvid,
     "camvid-original": write_camvid_original,
     "cityscapes": write_cityscapes,
     "folder": write_folder,
+    "vistas": write_vistas,
+    "voc": write_voc,
 }
 """Format -> what writes its layout: a format that reads files needs one here, in tests/layouts.py."""
 

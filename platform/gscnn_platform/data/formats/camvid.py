@@ -11,14 +11,12 @@ from typing import ClassVar
 from gscnn.constants import IGNORE_INDEX
 from gscnn_platform.data.formats.base import (
     DatasetDescription,
-    DatasetError,
     DatasetFormat,
     Sample,
     require_root,
     require_split,
 )
-from gscnn_platform.data.formats.layout import existing, image_files, label_files, labelled, pair
-from gscnn_platform.data.image_files import named_alike
+from gscnn_platform.data.formats.layout import existing, labelled, pair_folders, require_train
 from gscnn_platform.paths import AnyPath
 
 SPLITS = ("train", "val", "test")
@@ -63,13 +61,7 @@ class CamVid(DatasetFormat):
         """Samples named after their file, without extension. Raises DatasetError if a folder is missing or empty."""
         root = require_root(root, self.name)
         require_split(split, tuple(_present(root)), root)
-        images, labels = _folders(root, split)
-        return pair(
-            image_files(images),
-            label_files(labels),
-            image_at=lambda name: images / f"{name}.png",
-            label_at=lambda name: labels / f"{name}.png",
-        )
+        return pair_folders(*_folders(root, split))
 
 
 def _folders(root: AnyPath, split: str) -> tuple[AnyPath, AnyPath]:
@@ -79,9 +71,7 @@ def _folders(root: AnyPath, split: str) -> tuple[AnyPath, AnyPath]:
 def _present(root: AnyPath) -> dict[str, tuple[AnyPath, AnyPath]]:
     """Split -> folders of its images and labels, one of which may be missing. Raises DatasetError without train."""
     present = existing({split: _folders(root, split) for split in SPLITS})
-    if "train" not in present:
-        train = root / "train"
-        raise DatasetError(f"{train}: the folder is missing; root must be the folder above train/{named_alike(train)}")
+    require_train(present, root / "train", "root must be the folder above train/")
     return present
 
 

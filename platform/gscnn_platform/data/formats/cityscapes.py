@@ -18,7 +18,7 @@ from gscnn_platform.data.formats.base import (
     require_root,
     require_split,
 )
-from gscnn_platform.data.formats.layout import existing, files_ending, labelled, pair
+from gscnn_platform.data.formats.layout import existing, files_ending, labelled, pair, require_train
 from gscnn_platform.data.image_files import is_clutter
 from gscnn_platform.paths import AnyPath
 
@@ -98,11 +98,7 @@ def _folders(root: AnyPath, split: str) -> tuple[AnyPath, AnyPath]:
 def _present(root: AnyPath) -> dict[str, tuple[AnyPath, AnyPath]]:
     """Split -> folders of its images and labels, one of which may be missing. Raises DatasetError without train."""
     present = existing({split: _folders(root, split) for split in SPLITS})
-    if "train" not in present:
-        raise DatasetError(
-            f"{_folders(root, 'train')[0]}: the folder is missing; root must be the folder that holds leftImg8bit/ "
-            "and gtFine/"
-        )
+    require_train(present, _folders(root, "train")[0], "root must be the folder that holds leftImg8bit/ and gtFine/")
     if not (root / "gtFine").is_dir():
         raise DatasetError(f"{root / 'gtFine'}: the folder is missing; unpack both archives into one root")
     return present

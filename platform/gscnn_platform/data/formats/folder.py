@@ -19,7 +19,6 @@ Without `labels`, raw values are train ids, and the colours of RGB labels are th
 lists), without the extension.
 """
 
-import colorsys
 import re
 import unicodedata
 from collections import Counter
@@ -40,6 +39,7 @@ from gscnn_platform.data.formats.classes_file import VOID, ClassesFile, read_cla
 from gscnn_platform.data.formats.colour_labels import Colour, ColourTable, as_hex, colour_counts
 from gscnn_platform.data.formats.decoding import BadSampleError, has_colours
 from gscnn_platform.data.formats.layout import image_files, label_files, labelled, pair
+from gscnn_platform.data.formats.palette import distinct_colours
 from gscnn_platform.data.image_files import ANY_IMAGE, followed, has_ending, is_clutter, named_alike
 from gscnn_platform.paths import AnyPath, below
 from gscnn_platform.text_files import read_text, suggestion
@@ -73,7 +73,7 @@ class Folder(DatasetFormat):
         train_ids = _train_ids(spec.names)
         return DatasetDescription(
             classes=spec.names,
-            colours=_colours(spec.colours),
+            colours=distinct_colours(spec.colours),
             label_table={IGNORE_INDEX: IGNORE_INDEX} | {raw: train_ids[name] for raw, name in numbers.items()},
             splits=splits,
             left_out=left_out,
@@ -159,25 +159,6 @@ def _missing_table(spec: ClassesFile, coloured: Sequence[AnyPath]) -> str:
             *more,
         ]
     )
-
-
-def _colours(chosen: Sequence[Colour | None]) -> tuple[Colour, ...]:
-    """One RGB colour per class: its own, or the next unused colour of a fixed sequence."""
-    taken = {colour for colour in chosen if colour is not None}
-    # Steps of the golden ratio keep neighbouring hues apart; three brightnesses distinguish later rounds.
-    sequence = (
-        tuple(round(255 * part) for part in colorsys.hsv_to_rgb(step * 0.618034 % 1.0, 0.75, (0.9, 0.6, 0.4)[step % 3]))
-        for step in range(4 * IGNORE_INDEX)
-    )
-    colours: list[Colour] = []
-    for own in chosen:
-        colour = own
-        while colour is None:
-            red, green, blue = next(sequence)
-            colour = (red, green, blue) if (red, green, blue) not in taken else None
-        taken.add(colour)
-        colours.append(colour)
-    return tuple(colours)
 
 
 def _split_folders(root: AnyPath) -> set[str]:

@@ -60,6 +60,12 @@ def labelled(splits: Mapping[str, tuple[AnyPath, AnyPath]]) -> tuple[tuple[str, 
     return tuple(there), tuple(left_out)
 
 
+def require_train(present: Mapping[str, object], expected: AnyPath, way_out: str) -> None:
+    """Raises DatasetError, naming the `expected` folder and the way out, if no split is named train."""
+    if "train" not in present:
+        raise DatasetError(f"{expected}: the folder is missing; {way_out}{named_alike(expected)}")
+
+
 def image_files(folder: AnyPath) -> dict[str, AnyPath]:
     """Name -> image, for all images below `folder`. Raises DatasetError if there is none, or if two have one name."""
     found = named_files(folder, IMAGE_ENDINGS, DatasetError)
@@ -100,6 +106,19 @@ def files_ending(folder: AnyPath, ending: str) -> dict[str, AnyPath]:
         named = f"none of its {len(others)} images is named *{ending}, for example {others[0]}" if others else ""
         raise DatasetError(f"{folder}: {named or f'no file named *{ending}; is it the right root?'}")
     return found
+
+
+def pair_folders(images: AnyPath, labels: AnyPath, image_ending: str = ".png") -> list[Sample]:
+    """One sample for each image below `images` and each label below `labels`, paired by name and sorted.
+
+    A missing image is expected with `image_ending`, a missing label as PNG. Raises DatasetError if a folder is empty.
+    """
+    return pair(
+        image_files(images),
+        label_files(labels),
+        image_at=lambda name: images / f"{name}{image_ending}",
+        label_at=lambda name: labels / f"{name}.png",
+    )
 
 
 def pair(
