@@ -19,6 +19,7 @@ from gscnn_platform.data.disk_full import Progress, writing
 from gscnn_platform.data.formats.base import UPRIGHT, DatasetError, DatasetFormat, Sample
 from gscnn_platform.data.formats.colour_labels import as_hex
 from gscnn_platform.data.formats.decoding import BadSampleError
+from gscnn_platform.data.formats.subset import chosen_samples
 from gscnn_platform.data.store import check_files
 from gscnn_platform.data.store.destination import Destination, check_writable, destination
 from gscnn_platform.data.store.manifest import (
@@ -108,8 +109,7 @@ def precompute(config: PrecomputeConfig) -> PrecomputeResult:
     out = as_path(cluster.resolve(config.out, "--out"))
     check_writable(out)
     root = _check_root(config)
-    description = config.format.describe(root)
-    samples = {split: config.format.samples(root, split) for split in description.splits}
+    description, samples = chosen_samples(config.format, root)
     if config.overwrite or not (out / MANIFEST).is_file():
         cluster.check_can_connect()  # Before all raw data is read for the fingerprint.
     content, turned = _content(samples)

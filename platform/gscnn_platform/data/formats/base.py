@@ -8,12 +8,13 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Final, Protocol
+from typing import ClassVar, Final, Literal, Protocol, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field, model_validator
 
 from gscnn.constants import IGNORE_INDEX
+from gscnn_platform.config import Config
 from gscnn_platform.data.formats.colour_labels import Colour, ColourTable, as_hex
 from gscnn_platform.data.formats.decoding import (
     RAW_VALUES,
@@ -142,13 +143,42 @@ class FileSample:
         return digest + UPRIGHT if any(orientation(data) > 1 for data in content) else digest
 
 
-class DatasetFormat(BaseModel, ABC):
-    """The layout of a raw dataset on disk, or its generator. Subclasses add their settings as fields."""
+class DatasetFormat(Config, ABC):
+    """The layout of a raw dataset on disk, or its generator. Subclasses add their settings as fields.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    The fields of this class choose some of the layout's samples: `subset.chosen_samples` applies them.
+    """
 
     name: ClassVar[str]
     needs_root: ClassVar[bool] = True
+
+    share: float = Field(default=1.0, gt=0, le=1)
+    """Share of the samples of `subset_splits` that is kept, chosen by `subset_seed`; a smaller share is a subset of a
+    larger one."""
+    only: tuple[str, ...] = ()
+    """Samples of `subset_splits` that are kept: names, patterns in which * stands for any text, or .txt files with one
+    of these per line; empty: all."""
+    subset_splits: tuple[str, ...] = Field(default=("train",), min_length=1)
+    """Splits that `only` and `share` reduce; the others stay whole."""
+    subset_seed: int = Field(default=0, ge=0)
+    """Random seed of `share` and `folds`."""
+    folds: int | None = Field(default=None, ge=2)
+    """Number of folds for cross-validation: the samples of train and val together are divided into this many parts;
+    None: the dataset's own splits."""
+    fold: int | None = Field(default=None, ge=0)
+    """Fold that becomes val, counted from 0; the others become train."""
+    fold_by: Literal["sample", "folder"] = "sample"
+    """Whether folds divide samples or whole folders of samples, such as videos."""
+
+    @model_validator(mode="after")
+    def _check_folds(self) -> Self:
+        if self.folds is None and self.fold is not None:
+            raise ValueError(f"`fold` is {self.fold}: needs `folds`, the number of folds, such as 5")
+        if self.folds is not None and self.fold is None:
+            raise ValueError(f"`folds` is {self.folds}: needs `fold`, the one to validate on: 0 to {self.folds - 1}")
+        if self.folds is not None and self.fold is not None and self.fold >= self.folds:
+            raise ValueError(f"`fold` is {self.fold}: must be less than `folds`, {self.folds}; the first is 0")
+        return self
 
     @abstractmethod
     def describe(self, root: AnyPath | None) -> DatasetDescription:
