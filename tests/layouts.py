@@ -4,7 +4,7 @@ import io
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import yaml
@@ -236,4 +236,30 @@ def write_bdd100k(root: Folder, old: bool = False, frames: int = 2, seed: int = 
             write_image(root / images / split / f"{name}.jpg", random_image(rng))
             write_image(root / labels / split / f"{name}{ending}", random_label(rng, [*range(19), 255]))
     write_image(root / images / "test/unlabelled.jpg", random_image(rng))
+    return root
+
+
+UNION = {
+    "datasets": [
+        {"format": "camvid", "root": "CamVid", "map": {"pavement": "sidewalk", "tree": "nature", "bicyclist": "void"}},
+        {
+            "format": "cityscapes",
+            "root": "cityscapes",
+            "map": {
+                **dict.fromkeys(("vegetation", "terrain"), "nature"),
+                **dict.fromkeys(("wall", "traffic light", "rider", "train", "motorcycle", "bicycle"), "void"),
+                **{"traffic sign": "sign", "person": "pedestrian", "truck": "car", "bus": "car"},
+            },
+        },
+    ],
+    "classes": ["road", "sidewalk", "building", "sky", "nature", "car", "pedestrian", "pole", "fence", "sign"],
+}
+"""Two datasets in ten classes."""
+
+
+def write_union(root: Folder, content: dict[str, Any] | None = None) -> Folder:
+    """Writes a datasets.yaml (default: UNION) with a CamVid and a Cityscapes below it."""
+    write_camvid(root / "CamVid")
+    write_cityscapes(root / "cityscapes")
+    (root / "datasets.yaml").write_text(yaml.safe_dump(content or UNION))
     return root

@@ -18,6 +18,7 @@ from tests.layouts import (
     write_camvid_original,
     write_cityscapes,
     write_folder,
+    write_union,
     write_vistas,
     write_voc,
 )
@@ -29,6 +30,7 @@ LAYOUTS: dict[str, Callable[[Path], Path]] = {
     "camvid-original": write_camvid_original,
     "cityscapes": write_cityscapes,
     "folder": write_folder,
+    "union": write_union,
     "vistas": write_vistas,
     "voc": write_voc,
 }

@@ -15,6 +15,7 @@ from gscnn_platform.data.formats.cityscapes import Cityscapes
 from gscnn_platform.data.formats.decoding import BadSampleError
 from gscnn_platform.data.formats.folder import Folder
 from gscnn_platform.data.formats.streets import Streets
+from gscnn_platform.data.formats.union import Union
 from gscnn_platform.data.formats.vistas import Vistas
 from gscnn_platform.data.formats.voc import VOC
 
@@ -28,6 +29,7 @@ FORMATS: dict[str, DatasetFormat] = {
     "cityscapes": Cityscapes(),
     "folder": Folder(),
     "streets": Streets(),
+    "union": Union(),
     "vistas": Vistas(),
     "voc": VOC(),
 }

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from gscnn_platform.data.formats.base import DatasetDescription, DatasetError, DatasetFormat, Sample
+from gscnn_platform.data.formats.base import DatasetDescription, DatasetError, DatasetFormat, FileSample, Sample
 from gscnn_platform.paths import AnyPath, as_path
 from gscnn_platform.text_files import read_text, suggestion
 
@@ -69,6 +69,13 @@ def chosen_samples(of: DatasetFormat, root: AnyPath | None) -> tuple[DatasetDesc
             for split in of.subset_splits
         ]
     return replace(described, splits=tuple(chosen), left_out=tuple(said)), chosen
+
+
+def source_of(sample: Sample) -> AnyPath | str:
+    """The sample's label file for messages, or its name if it has none."""
+    while isinstance(sample, RenamedSample):
+        sample = sample.sample
+    return sample.label if isinstance(sample, FileSample) else sample.name
 
 
 def share_of(names: Sequence[str], share: float, seed: int) -> set[str]:

@@ -14,8 +14,9 @@ from gscnn.edges import boundary_map
 from gscnn_platform.config import Config, EdgeConfig
 from gscnn_platform.data.class_uniform import anchors_of
 from gscnn_platform.data.disk_full import Failure
-from gscnn_platform.data.formats.base import FileSample, Sample, remap
+from gscnn_platform.data.formats.base import Sample, remap
 from gscnn_platform.data.formats.decoding import BadSampleError
+from gscnn_platform.data.formats.subset import source_of
 from gscnn_platform.data.images import edge_prior
 from gscnn_platform.data.store.manifest import Part, Skipped
 from gscnn_platform.data.store.parts import SampleArrays, write_part
@@ -114,7 +115,7 @@ def build_part(chunk: Chunk, job: BuildJob, tell: Callable[[int], object] = lamb
 def to_arrays(sample: Sample, label_table: dict[int, int], edges: EdgeConfig) -> SampleArrays:
     """A raw sample as stored: remapped, with edge prior and edge label. Raises BadSampleError."""
     image, raw_label = sample.read()
-    label = remap(raw_label, label_table, sample.label if isinstance(sample, FileSample) else sample.name)
+    label = remap(raw_label, label_table, source_of(sample))
     gradient = edge_prior(image, edges)
     boundary = boundary_map(label, edges.radius, IGNORE_INDEX, edges.void_edges)
     return SampleArrays(image, label, gradient, boundary, anchors_of(label))
