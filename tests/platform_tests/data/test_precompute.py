@@ -12,10 +12,11 @@ from gscnn_platform.config import EdgeConfig
 from gscnn_platform.data.disk_full import StorageError
 from gscnn_platform.data.formats import FORMATS
 from gscnn_platform.data.formats.base import DatasetError
+from gscnn_platform.data.formats.camvid import CamVid
 from gscnn_platform.data.precompute import BadDatasetError, PrecomputeConfig, PrecomputeResult, precompute
 from gscnn_platform.data.store import StoreError, open_store
 from gscnn_platform.paths import as_path, below
-from tests.layouts import write_camvid, write_cityscapes, write_folder
+from tests.layouts import write_camvid, write_cityscapes, write_folder, write_union
 from tests.s3 import Endpoint, Mode
 from tests.stores import TINY_STREETS, flip_bit, without_anchors
 
@@ -56,12 +57,29 @@ def test_a_store_holds_every_sample_remapped_with_edges_and_counts(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("format_", "write", "classes"), [("cityscapes", write_cityscapes, 19), ("folder", write_folder, 2)]
+    ("format_", "write", "classes"),
+    [("cityscapes", write_cityscapes, 19), ("folder", write_folder, 2), ("union", write_union, 10)],
 )
 def test_every_format_becomes_a_store(tmp_path: Path, format_: str, write: Any, classes: int) -> None:
     result = build(write(tmp_path / "raw"), tmp_path / "store", format_)
     assert len(result.manifest.identity.classes) == classes
     assert open_store(tmp_path / "store", num_classes=classes).split("val").read(0).image.shape == (40, 60, 3)
+
+
+def test_a_fold_is_a_store_with_a_fingerprint_of_its_own_and_a_note(tmp_path: Path) -> None:
+    root = write_camvid(tmp_path / "raw", frames=4)
+    fingerprints = {build(root, tmp_path / "whole").manifest.fingerprint}
+    for fold in (0, 1):
+        config = PrecomputeConfig(
+            format=CamVid(folds=2, fold=fold, share=0.5), out=str(tmp_path / f"fold{fold}"), root=str(root)
+        )
+        result = precompute(config)
+        assert {name: split.samples for name, split in result.manifest.splits.items()} == {"train": 2, "val": 4}
+        assert f"note: split val is fold {fold} of 2 of train and val" in str(result)
+        assert "note: split train is a subset, 2 of its 4 samples" in str(result)
+        assert not precompute(config).built
+        fingerprints.add(result.manifest.fingerprint)
+    assert len(fingerprints) == 3
 
 
 def test_streets_need_no_root_and_reject_one(tmp_path: Path) -> None:
