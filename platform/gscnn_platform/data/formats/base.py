@@ -220,7 +220,7 @@ def require_root(root: AnyPath | None, format_name: str) -> AnyPath:
     if root is None:
         raise DatasetError(f"root: the format {format_name!r} reads files: pass the dataset's root folder")
     if not followed(root).is_dir():
-        what = "is a file: unpack it, and" if root.is_file() else "is not a folder:"
+        what = "is a file: unpack it if it is an archive, and" if root.is_file() else "is not a folder:"
         alike = named_alike(root, way_out="")
         raise DatasetError(f"root: {root} {what} pass the folder that holds the {format_name!r} layout{alike}")
     return root
