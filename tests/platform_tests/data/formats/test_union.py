@@ -12,7 +12,7 @@ from gscnn_platform.data.formats.base import UPRIGHT
 from gscnn_platform.data.formats.camvid import CLASSES as CAMVID
 from gscnn_platform.data.formats.cityscapes import CLASSES as CITYSCAPES
 from gscnn_platform.data.formats.union import MappedSample, Union
-from tests.layouts import UNION, write_union
+from tests.layouts import UNION, write_camvid_original, write_union
 
 CITY = {"format": "cityscapes", "root": "cityscapes"}
 CATEGORIES = {
@@ -110,6 +110,21 @@ def test_generated_scenes_can_be_part_of_it(tmp_path: Path) -> None:
     root = write(tmp_path, streets)
     assert Union().describe(root).splits == ("train", "val", "test")
     assert [sample.name for sample in Union().samples(root, "train")] == ["streets/00000", "streets/00001"]
+
+
+def test_colour_coded_labels_are_joined_with_numbered_ones(tmp_path: Path) -> None:
+    merged = {"camvid": {"pavement": "road"}, "original": {"pavement": "road"}}
+    original = {"format": "camvid-original", "root": "original", "name": "original", "map": merged["original"]}
+    root = write(tmp_path, {"format": "camvid", "root": "CamVid", "map": merged["camvid"]}, original)
+    write_camvid_original(root / "original")
+    described = Union().describe(root)
+    assert (len(described.classes), described.splits) == (10, ("train", "val", "test"))
+    sample = next(each for each in Union().samples(root, "test") if each.name.startswith("original/"))
+    colours = np.array(Image.open(root / f"original/LabeledApproved_full/{sample.name.partition('/')[2]}_L.png"))
+    ids = sample.read()[1]
+    for colour in ((128, 64, 128), (128, 0, 192), (0, 0, 192)):  # Road, LaneMkgsDriv and Sidewalk.
+        assert set(ids[(colours == colour).all(axis=2)].tolist()) == {described.classes.index("road")}
+    assert set(ids[(colours == (128, 128, 128)).all(axis=2)].tolist()) == {described.classes.index("sky")}
 
 
 def test_a_root_may_be_absolute(tmp_path: Path) -> None:
