@@ -164,7 +164,12 @@ def _build(
     if empty:
         raise BadDatasetError(f"no sample of split {', '.join(empty)} can be used. {_list_of(skipped, progress.total)}")
     manifest = Manifest(
-        fingerprint=identity.fingerprint, identity=identity, splits=splits, skipped=tuple(skipped), anchors=True
+        fingerprint=identity.fingerprint,
+        identity=identity,
+        splits=splits,
+        skipped=tuple(skipped),
+        anchors=True,
+        settings=config.format.model_dump(mode="json", exclude_defaults=True),
     )
     with writing(progress):
         place.publish(manifest)

@@ -68,7 +68,10 @@ def test_every_format_becomes_a_store(tmp_path: Path, format_: str, write: Any, 
 
 def test_a_fold_is_a_store_with_a_fingerprint_of_its_own_and_a_note(tmp_path: Path) -> None:
     root = write_camvid(tmp_path / "raw", frames=4)
-    fingerprints = {build(root, tmp_path / "whole").manifest.fingerprint}
+    whole = build(root, tmp_path / "whole").manifest
+    assert whole.command("store", EdgeConfig()).endswith("--out store")
+    assert "settings" not in json.loads((tmp_path / "whole" / "manifest.json").read_text())
+    fingerprints = {whole.fingerprint}
     for fold in (0, 1):
         config = PrecomputeConfig(
             format=CamVid(folds=2, fold=fold, share=0.5), out=str(tmp_path / f"fold{fold}"), root=str(root)
@@ -78,6 +81,8 @@ def test_a_fold_is_a_store_with_a_fingerprint_of_its_own_and_a_note(tmp_path: Pa
         assert f"note: split val is fold {fold} of 2 of train and val" in str(result)
         assert "note: split train is a subset, 2 of its 4 samples" in str(result)
         assert not precompute(config).built
+        command = result.manifest.command("store", EdgeConfig())
+        assert command.endswith(f" --format.share 0.5 --format.folds 2 --format.fold {fold}")
         fingerprints.add(result.manifest.fingerprint)
     assert len(fingerprints) == 3
 

@@ -132,10 +132,13 @@ class Manifest(Config):
     skipped: tuple[Skipped, ...] = ()
     anchors: bool = False
     """Whether each row has its anchors; not in stores from before version 3."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """The format's settings that differ from its defaults, for the command that rebuilds the store; the file leaves
+    them out if there are none."""
 
     def command(self, path: str | AnyPath, edges: EdgeConfig, *flags: str) -> str:
         """The command that rebuilds this store at `path` with other edge settings."""
-        return precompute_command(self.identity.dataset, path, edges, *flags)
+        return precompute_command(self.identity.dataset, path, edges, *flags, settings=self.settings)
 
     def how_to_fix(self, folder: AnyPath) -> str:
         """The end of a message about a damaged store, which says what to do."""
@@ -198,7 +201,8 @@ def parse_manifest(folder: AnyPath) -> tuple[Manifest, list[str]]:
 
 def write_manifest(folder: AnyPath, manifest: Manifest) -> None:
     """Turns `folder` into a store, atomically; called after all of its parts are written."""
-    content = sealed({"store_version": STORE_VERSION, **manifest.model_dump(mode="json")})
+    without = set() if manifest.settings else {"settings"}
+    content = sealed({"store_version": STORE_VERSION, **manifest.model_dump(mode="json", exclude=without)})
     write_whole(folder / MANIFEST, (json.dumps(content, indent=1) + "\n").encode())
 
 
@@ -208,17 +212,22 @@ def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
     return {**rest, "checksum": hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()}
 
 
-def precompute_command(dataset: str, out: str | AnyPath, edges: EdgeConfig, *flags: str) -> str:
-    """The command that builds a store with these settings."""
+def precompute_command(
+    dataset: str, out: str | AnyPath, edges: EdgeConfig, *flags: str, settings: Mapping[str, Any] | None = None
+) -> str:
+    """The command that builds a store with these settings of the format and of edges."""
     root = "" if dataset == "streets" else " --root FOLDER_OF_THE_RAW_DATA"
-    changed = edges.model_dump(exclude_defaults=True)
-    settings = (
-        # A switch takes no value.
-        f"--edges.{key.replace('_', '-')}" if value is True else f"--edges.{key.replace('_', '-')} {value}"
-        for key, value in changed.items()
-    )
     command = f"python -m jobs.precompute {dataset}{root} --out {shlex.quote(str(out))}"
-    return " ".join([command, *settings, *flags])
+    changed = edges.model_dump(exclude_defaults=True)
+    return " ".join([command, *_options("format", settings or {}), *_options("edges", changed), *flags])
+
+
+def _options(prefix: str, settings: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in settings.items():
+        option = f"--{prefix}.{key.replace('_', '-')}"
+        values = value if isinstance(value, list | tuple) else [value]
+        # A switch takes no value.
+        yield option if value is True else " ".join([option, *(shlex.quote(str(each)) for each in values)])
 
 
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
@@ -255,14 +264,15 @@ def _check_versions(folder: AnyPath, content: dict[str, Any]) -> None:
             raise StaleStoreError(
                 f"{folder / MANIFEST}: {field} is {found}, this code reads {' and '.join(map(str, readable))}: rebuild "
                 f"the store with "
-                f"{_rebuild(folder, identity)}"
+                f"{_rebuild(folder, identity, content.get('settings'))}"
             )
 
 
-def _rebuild(folder: AnyPath, identity: Any) -> str:
-    """The command that rebuilds a store, from an identity that another version of this code may have written."""
+def _rebuild(folder: AnyPath, identity: Any, settings: Any) -> str:
+    """The command that rebuilds a store, from what another version of this code may have written."""
     try:
         known = Identity.model_validate(identity)
     except ValidationError:
         return f"python -m jobs.precompute DATASET --out {shlex.quote(str(folder))} --overwrite"
-    return precompute_command(known.dataset, folder, known.edges, "--overwrite")
+    known_settings = settings if isinstance(settings, dict) else None
+    return precompute_command(known.dataset, folder, known.edges, "--overwrite", settings=known_settings)

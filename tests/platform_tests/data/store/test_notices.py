@@ -1,5 +1,6 @@
 """What is said of a store that lacks something, and whether what is advised works when it is typed."""
 
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -103,9 +104,11 @@ def test_masks_of_0_and_255_without_a_table_get_a_notice(tmp_path: Path) -> None
 def test_the_command_that_rebuilds_a_store_is_read_back_as_its_settings(
     monkeypatch: pytest.MonkeyPatch, edges: EdgeConfig, out: str
 ) -> None:
-    words = shlex.split(precompute_command("folder", out, edges, "--overwrite"))
+    chosen = Folder(share=0.1, only=("day one/*", "list.txt"), folds=5, fold=0)
+    settings = json.loads(chosen.model_dump_json(exclude_defaults=True))
+    words = shlex.split(precompute_command("folder", out, edges, "--overwrite", settings=settings))
     assert words[:3] == ["python", "-m", "jobs.precompute"]
     monkeypatch.setattr(sys, "argv", words[2:])
     datasets = {name: (name, PrecomputeConfig(format=format_, out="store")) for name, format_ in FORMATS.items()}
     config = choose(datasets, "", "dataset")
-    assert (config.out, config.edges, config.overwrite, config.format.name) == (out, edges, True, "folder")
+    assert (config.out, config.edges, config.overwrite, config.format) == (out, edges, True, chosen)
