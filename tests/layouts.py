@@ -262,4 +262,74 @@ def write_union(root: Folder, content: dict[str, Any] | None = None) -> Folder:
     write_camvid(root / "CamVid")
     write_cityscapes(root / "cityscapes")
     (root / "datasets.yaml").write_text(yaml.safe_dump(content or UNION))
+
+
+def random_polygon(rng: np.random.Generator, size: tuple[int, int] = SIZE) -> list[list[float]]:
+    """Returns the corners [x, y] of a star-shaped polygon that partly may lie outside the frame."""
+    angles = np.sort(rng.uniform(0, 2 * np.pi, 9))
+    reach = rng.uniform(4, 16, 9)
+    x, y = rng.uniform(0, size[1]), rng.uniform(0, size[0])
+    return np.stack([x + reach * np.cos(angles), y + reach * np.sin(angles)], axis=1).round(3).tolist()
+
+
+SHAPE_CLASSES = {"classes": ["road", "car"], "labels": {"car body": "car", "ignore": "void"}, "background": "road"}
+"""classes.yaml of the datasets of shapes."""
+
+
+def labelme_shape(label: str, points: list[list[float]], kind: str = "polygon", **more: object) -> dict[str, Any]:
+    """Returns a shape as LabelMe 5 writes it."""
+    fixed = {"group_id": None, "description": "", "flags": {}, "mask": None}
+    return {"label": label, "points": points, "shape_type": kind, **fixed, **more}
+
+
+def labelme_file(image: str, shapes: list[dict[str, Any]], size: tuple[int, int] = SIZE) -> dict[str, Any]:
+    """Returns the content of a LabelMe file."""
+    fixed = {"version": "5.5.0", "flags": {}, "imagePath": image, "imageData": None}
+    return {**fixed, "shapes": shapes, "imageHeight": size[0], "imageWidth": size[1]}
+
+
+def write_labelme(
+    root: Folder, splits: tuple[str, ...] = ("train", "val"), frames: int = 2, beside: bool = False, seed: int = 0
+) -> Folder:
+    """Writes a folder of LabelMe files, in labels/ or, with `beside`, where LabelMe writes them. Returns `root`."""
+    rng = np.random.default_rng(seed)
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "classes.yaml").write_text(yaml.safe_dump(SHAPE_CLASSES))
+    for split in splits:
+        for index in range(frames):
+            name = f"{split}_{index}"
+            write_image(root / f"images/{split}/{name}.png", random_image(rng))
+            shapes = [labelme_shape(label, random_polygon(rng)) for label in ("car", "car body", "ignore")]
+            file = root / f"{'images' if beside else 'labels'}/{split}/{name}.json"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(labelme_file(f"{name}.png", shapes), indent=2))
+    return root
+
+
+def write_coco(
+    root: Folder,
+    splits: tuple[str, ...] = ("train", "val"),
+    frames: int = 2,
+    place: str = "annotations/instances_{split}.json",
+    seed: int = 0,
+) -> Folder:
+    """Writes a folder with a COCO file for each split, at `place`. Returns `root`."""
+    rng = np.random.default_rng(seed)
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "classes.yaml").write_text(yaml.safe_dump(SHAPE_CLASSES))
+    names = ("car", "car body", "ignore", "never drawn")
+    categories = [{"id": 10 + number, "name": name, "supercategory": ""} for number, name in enumerate(names)]
+    for split in splits:
+        images, annotations = [], []
+        for index in range(frames):
+            name = f"{split}_{index}.png"
+            write_image(root / f"images/{split}/{name}", random_image(rng))
+            images.append({"id": index, "file_name": name, "height": SIZE[0], "width": SIZE[1]})
+            for category in (10, 11, 12):
+                corners = [value for point in random_polygon(rng) for value in point]
+                annotation = {"id": len(annotations) + 1, "image_id": index, "category_id": category, "iscrowd": 0}
+                annotations.append({**annotation, "segmentation": [corners], "area": 0.0, "bbox": [0, 0, 1, 1]})
+        file = root / place.format(split=split)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps({"images": images, "categories": categories, "annotations": annotations}))
     return root

@@ -1,7 +1,8 @@
-"""Reads text files written by users: lists and YAML. The only place that decides which encodings are supported."""
+"""Reads text files written by users: lists, YAML and JSON. Only this module decides which encodings are supported."""
 
 import codecs
 import difflib
+import json
 from collections.abc import Hashable, Iterable
 from typing import Any, Final, Protocol
 
@@ -66,6 +67,10 @@ def read_text(file: File, utf8_alone: bool = False) -> str:
         raise TextError(file, "the file is missing") from error
     except OSError as error:
         raise TextError(file, f"the file cannot be read ({error.strerror or error})") from error
+    return _decoded(file, data, utf8_alone)
+
+
+def _decoded(file: File, data: bytes, utf8_alone: bool = False) -> str:
     mark, encoding = next(((mark, name) for mark, name in MARKS if data.startswith(mark)), (b"", "utf-8"))
     if utf8_alone and encoding != "utf-8":
         raise TextError(file, f"is {encoding.upper()}, but the program that uses it reads UTF-8: save it as UTF-8")
@@ -111,6 +116,19 @@ def parse_yaml(file: File, text: str) -> Any:
         raise TextError(file, f"not valid YAML: {error}; put text that looks like a date in quotes") from error
     except RecursionError as error:
         raise TextError(file, "not valid YAML: brackets or lines nested a thousand levels deep") from error
+
+
+def parse_json(file: File, data: bytes) -> Any:
+    """The content of a JSON file whose bytes were read already. Raises TextError if it is not valid JSON."""
+    text = _decoded(file, data)
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        ends = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string")
+        what = "it ends too early, the file is truncated" if ends else f"{error.msg} at column {error.colno}"
+        raise TextError(file, f"not valid JSON: {what}", error.lineno) from error
+    except (ValueError, RecursionError) as error:  # A number of more than 4300 digits, or a thousand brackets.
+        raise TextError(file, f"not valid JSON: {error}") from error
 
 
 def suggestion(wrong: str, names: Iterable[str]) -> str:

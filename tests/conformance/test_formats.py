@@ -17,31 +17,38 @@ from tests.layouts import (
     write_camvid,
     write_camvid_original,
     write_cityscapes,
+    write_coco,
     write_folder,
+    write_labelme,
     write_union,
     write_vistas,
     write_voc,
 )
 
-LAYOUTS: dict[str, Callable[[Path], Path]] = {
-    "ade20k": write_ade20k,
-    "bdd100k": write_bdd100k,
-    "camvid": write_camvid,
-    "camvid-original": write_camvid_original,
-    "cityscapes": write_cityscapes,
-    "folder": write_folder,
-    "union": write_union,
-    "vistas": write_vistas,
-    "voc": write_voc,
+Write = Callable[[Path], Path]
+
+LAYOUTS: dict[str, tuple[Write, ...]] = {
+    "ade20k": (write_ade20k,),
+    "bdd100k": (write_bdd100k,),
+    "camvid": (write_camvid,),
+    "camvid-original": (write_camvid_original,),
+    "cityscapes": (write_cityscapes,),
+    "folder": (write_folder, write_labelme, write_coco),
+    "union": (write_union,),
+    "vistas": (write_vistas,),
+    "voc": (write_voc,),
 }
-"""Format -> what writes its layout: a format that reads files needs one here, in tests/layouts.py."""
+"""Format -> what writes its layouts: a format that reads files needs one here, in tests/layouts.py."""
 
 every_format = pytest.mark.parametrize("name", FORMATS)
+every_layout = pytest.mark.parametrize(
+    ("name", "write"), [(name, write) for name in FORMATS for write in LAYOUTS.get(name, (None,))]
+)
 
 
 @pytest.fixture
-def root(name: str, tmp_path: Path) -> Path | None:
-    return LAYOUTS[name](tmp_path / "raw") if FORMATS[name].needs_root else None
+def root(write: Write | None, tmp_path: Path) -> Path | None:
+    return None if write is None else write(tmp_path / "raw")
 
 
 def test_every_format_is_registered_under_its_own_name_and_has_a_layout() -> None:
@@ -56,7 +63,7 @@ def test_its_settings_survive_json(name: str) -> None:
     assert type(entry).model_validate_json(entry.model_dump_json()) == entry
 
 
-@every_format
+@every_layout
 def test_its_splits_have_samples_sorted_by_names_that_are_unique(name: str, root: Path | None) -> None:
     description = FORMATS[name].describe(root)
     assert {"train", "val"} <= set(description.splits)
@@ -67,7 +74,7 @@ def test_its_splits_have_samples_sorted_by_names_that_are_unique(name: str, root
         assert names == sorted(set(names))
 
 
-@every_format
+@every_layout
 def test_its_samples_are_an_image_and_a_label_of_classes_and_void(name: str, root: Path | None) -> None:
     description = FORMATS[name].describe(root)
     for sample in FORMATS[name].samples(root, "train")[:3]:
@@ -80,7 +87,7 @@ def test_its_samples_are_an_image_and_a_label_of_classes_and_void(name: str, roo
         assert train_ids - {IGNORE_INDEX}
 
 
-@every_format
+@every_layout
 def test_its_description_states_the_colours_that_its_samples_read(name: str, root: Path | None) -> None:
     stated = FORMATS[name].describe(root).label_colours
     for sample in FORMATS[name].samples(root, "train"):
@@ -88,7 +95,7 @@ def test_its_description_states_the_colours_that_its_samples_read(name: str, roo
             assert (dict(sample.colours.train_ids) if sample.colours else {}) == stated
 
 
-@every_format
+@every_layout
 def test_a_sample_that_travels_to_a_worker_reads_the_same_there(name: str, root: Path | None) -> None:
     sample = FORMATS[name].samples(root, "train")[0]
     arrived = pickle.loads(pickle.dumps(sample))
@@ -97,7 +104,7 @@ def test_a_sample_that_travels_to_a_worker_reads_the_same_there(name: str, root:
         np.testing.assert_array_equal(ours, theirs)
 
 
-@every_format
+@every_layout
 def test_digests_distinguish_samples_and_do_not_depend_on_paths(name: str, root: Path | None, tmp_path: Path) -> None:
     digests = [sample.digest() for sample in FORMATS[name].samples(root, "train")[:3]]
     assert len(set(digests)) == len(digests)
@@ -106,7 +113,7 @@ def test_digests_distinguish_samples_and_do_not_depend_on_paths(name: str, root:
     assert [sample.digest() for sample in FORMATS[name].samples(moved, "train")[:3]] == digests
 
 
-@every_format
+@every_layout
 def test_a_missing_split_is_rejected_with_the_existing_splits(name: str, root: Path | None) -> None:
     with pytest.raises(DatasetError, match=r"split: 'dev' does not exist in .*train"):
         FORMATS[name].samples(root, "dev")

@@ -19,6 +19,7 @@ from gscnn_platform.data.formats.base import (
     DatasetDescription,
     DatasetError,
     DatasetFormat,
+    FileSample,
     Sample,
     require_root,
     require_split,
@@ -118,12 +119,13 @@ class CamVidOriginal(DatasetFormat):
         require_split(split, tuple(splits), root)
         names = tuple(ELEVEN) if self.classes == 11 else tuple(name for name, _, _ in ALL)
         images, labels = image_files(root / IMAGES), files_ending(root / LABELS, LABEL_ENDING)
+        colours = ColourTable(self._label_colours(), names, "CamVid")
         samples = pair(
             images,
             labels,
             image_at=lambda name: root / IMAGES / f"{name}.png",
             label_at=lambda name: root / LABELS / f"{name}{LABEL_ENDING}",
-            colours=ColourTable(self._label_colours(), names, "CamVid"),
+            sample=lambda name, image, label: FileSample(name, image, label, colours),
         )
         return [sample for sample in samples if sample.name in splits[split]]
 

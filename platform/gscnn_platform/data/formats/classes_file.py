@@ -1,5 +1,5 @@
-"""Reads classes.yaml: names and colours in the order of the train ids, and the meaning of each raw label value or
-colour."""
+"""Reads classes.yaml: names and colours in the order of the train ids, and the meaning of each raw label value,
+colour, or name in annotation files."""
 
 import re
 import unicodedata
@@ -20,6 +20,7 @@ VOID: Final = "void"
 CONTROL: Final = ("Cc", "Cs", "Zl", "Zp")
 """Unicode categories of line breaks, other control characters and surrogates."""
 EXAMPLE: Final = "classes: [road, car], or with colours, classes: [{name: road, colour: [128, 64, 128]}, ...]"
+FIELDS: Final = ("classes", "labels", "background")
 HEX: Final = re.compile(r"#[0-9a-fA-F]{6}")
 DECIMALS: Final = re.compile(r"\D*(\d{1,3})\D+(\d{1,3})\D+(\d{1,3})\D*")
 """A colour as three numbers in any notation, for the message that says how to write it."""
@@ -36,8 +37,17 @@ class ClassesFile:
     """RGB, 0..255; None for a class without a colour."""
     labels: dict[int, str]
     """Raw label value -> class name or `void`. Raw values are train ids if this and `label_colours` are empty."""
+    annotations: dict[str, str]
+    """Name in annotation files -> class name or `void`, as `labels` lists them. Class names mean themselves."""
+    background: str | None
+    """Class name, or `void`, of the pixels that no annotation covers; None if the file does not say."""
     label_colours: dict[Colour, str]
     """Colour of a label -> class name or `void`, as `labels` lists them."""
+
+    @property
+    def train_ids(self) -> dict[str, int]:
+        """Class name or `void` -> train id."""
+        return {name: index for index, name in enumerate(self.names)} | {VOID: IGNORE_INDEX}
 
     def colour_table(self) -> dict[Colour, str]:
         """Colour of a label -> class name or `void`: the listed ones, and its own `colour` for each class that
@@ -84,7 +94,7 @@ class _Reader:
         content = read_yaml(self.path)
         if not isinstance(content, dict):
             raise self._error("", f"holds {shortened(content)}; it needs a field `classes`, such as {EXAMPLE}")
-        self._known("", content, ("classes", "labels"))
+        self._known("", content, FIELDS)
         entries = content.get("classes")
         if not isinstance(entries, list) or not entries:
             raise self._error("classes", f"is {shortened(entries)}; it must be a list, such as {EXAMPLE}")
@@ -97,7 +107,9 @@ class _Reader:
             names=names,
             colours=tuple(colour for _, colour in pairs),
             labels={raw: name for raw, name in labels.items() if isinstance(raw, int)},
-            label_colours={raw: name for raw, name in labels.items() if not isinstance(raw, int)},
+            label_colours={raw: name for raw, name in labels.items() if isinstance(raw, tuple)},
+            annotations={raw: name for raw, name in labels.items() if isinstance(raw, str)},
+            background=self._background(content["background"], names) if "background" in content else None,
         )
 
     def _entry(self, field: str, entry: Any) -> tuple[str, Colour | None]:
@@ -145,12 +157,13 @@ class _Reader:
         if len(names) == 1:
             raise self._error(
                 "classes",
-                f"{names[0]!r} is the only class, and a model needs two or more: add the background as a class\n"
+                f"{names[0]!r} is the only class, and a model needs two or more: add the background as a class "
+                "(shapes also need `background: background`)\n"
                 f"labels of 0 and 1:    classes: [background, {names[0]}]\n"
                 f"labels of 0 and 255:  the same, and  labels: {{0: background, 255: {names[0]}}}",
             )
 
-    def _labels(self, labels: Any, names: tuple[str, ...]) -> Iterator[tuple[int | Colour, str]]:
+    def _labels(self, labels: Any, names: tuple[str, ...]) -> Iterator[tuple[int | Colour | str, str]]:
         if not isinstance(labels, dict) or not labels:
             comment = "; put colours in quotes, because # starts a comment" if labels is None else ""
             raise self._error(
@@ -159,17 +172,16 @@ class _Reader:
                 f'{{"#804080": {names[0]}, "#000000": {VOID}}}{comment}',
             )
         first: Any = None
-        found: set[int | Colour] = set()
+        found: set[int | Colour | str] = set()
         for key, value in labels.items():
-            raw = self._raw(key, names)
-            if first is None:
-                first = key
-            elif isinstance(raw, int) != isinstance(first, int):
-                raise self._error(
-                    "labels", f"has both {first!r} and {key!r}; a dataset's labels are numbers or colours"
-                )
+            raw = self._raw(key, value)
+            first = raw if first is None else first
+            if type(raw) is not type(first):
+                both = f"{next(iter(labels))!r} and {key!r}"
+                raise self._error("labels", f"has both {both}; a dataset's labels are numbers, colours or names")
             if raw in found:
-                raise self._error("labels", f"the colour {key} is listed twice; remove one of the lines")
+                what = f"the colour {key}" if isinstance(raw, tuple) else repr(key)
+                raise self._error("labels", f"{what} is listed twice; remove one of the lines")
             found.add(raw)
             name = _normal(value) if isinstance(value, str) else value
             if name != VOID and name not in names:
@@ -179,20 +191,31 @@ class _Reader:
                 )
             yield raw, name
 
-    def _raw(self, key: Any, names: tuple[str, ...]) -> int | Colour:
-        """A key of `labels` as a raw label value or a colour."""
+    def _background(self, background: Any, names: tuple[str, ...]) -> str:
+        name = _normal(background) if isinstance(background, str) else background
+        if name != VOID and name not in names:
+            known = f"{', '.join(names)} or {VOID}"
+            raise self._error(
+                "background", f"{background!r} is not a class; use one of {known}{suggestion(str(name), names)}"
+            )
+        return name
+
+    def _raw(self, key: Any, value: Any) -> int | Colour | str:
+        """A key of `labels` as a raw label value, a colour or a name in annotation files; `value` is what it means."""
         if type(key) is int and 0 <= key < RAW_VALUES:
             return key
         if isinstance(key, str):
             if HEX.fullmatch(key.strip()):
                 red, green, blue = bytes.fromhex(key.strip()[1:])
                 return red, green, blue
-            if _normal(key) in (*names, VOID):
+            if type(value) is int:
                 raise self._error("labels", f"{key!r} comes before its value; write the raw value first: {{0: {key}}}")
             decimals = DECIMALS.fullmatch(key)
             if decimals and all(int(value) <= 255 for value in decimals.groups()):
                 red, green, blue = (int(value) for value in decimals.groups())
                 raise self._error("labels", f'{key!r} is a colour; write it as "{as_hex((red, green, blue))}"')
+            if _normal(key) and not key.startswith("#"):
+                return _normal(key)
         raise self._error(
             "labels",
             f"{key!r} is not a label value; use whole numbers from 0 to {RAW_VALUES - 1}, without quotes or leading "
@@ -203,9 +226,8 @@ class _Reader:
         for key in mapping:
             if key not in known:
                 place = f"{field}.{key}" if field else str(key)
-                raise self._error(
-                    place, f"there is no such field; the fields are {' and '.join(known)}{suggestion(str(key), known)}"
-                )
+                fields = f"{', '.join(known[:-1])} and {known[-1]}{suggestion(str(key), known)}"
+                raise self._error(place, f"there is no such field; the fields are {fields}")
 
     def _error(self, field: str, what: str) -> DatasetError:
         return DatasetError(f"{self.path}: {field}: {what}" if field else f"{self.path}: {what}")

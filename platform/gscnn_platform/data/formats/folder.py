@@ -13,6 +13,9 @@ classes.yaml:
     labels: {7: road, 8: road, 26: car, 0: void}     # optional: raw label value -> class name or void
 or
     labels: {"#804080": road, "#000000": void}       # colour of colour-coded labels -> class name or void
+or, for shapes in JSON files of LabelMe or COCO (shape_files.py says where they lie),
+    labels: {car body: car, ignore: void}            # optional: name in these files -> class name or void
+    background: road                                 # optional: pixels outside all shapes; otherwise void
 
 Without `labels`, raw values are train ids, and the colours of RGB labels are those of the classes. 255 is void unless
 `labels` maps it to a class. Folders may be nested; a sample's name is its path below its split (or below images/ with
@@ -22,7 +25,8 @@ lists), without the extension.
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from typing import ClassVar
 
@@ -31,6 +35,7 @@ from gscnn_platform.data.formats.base import (
     DatasetDescription,
     DatasetError,
     DatasetFormat,
+    FileSample,
     Sample,
     require_root,
     require_split,
@@ -40,6 +45,14 @@ from gscnn_platform.data.formats.colour_labels import Colour, ColourTable, as_he
 from gscnn_platform.data.formats.decoding import BadSampleError, has_colours
 from gscnn_platform.data.formats.layout import image_files, label_files, labelled, pair
 from gscnn_platform.data.formats.palette import distinct_colours
+from gscnn_platform.data.formats.shape_files import (
+    PLACES,
+    check_kind,
+    labelled_by_shapes,
+    named_by_shapes,
+    shape_classes,
+    shape_labels,
+)
 from gscnn_platform.data.image_files import ANY_IMAGE, followed, has_ending, is_clutter, named_alike
 from gscnn_platform.paths import AnyPath, below
 from gscnn_platform.text_files import read_text, suggestion
@@ -49,6 +62,7 @@ OTHER_LISTS = ("valid", "validation", "trainval", "training", "testing", "dev")
 """Names of lists in other projects."""
 COMMENT = re.compile(r"(^|\s)#.*")  # A # inside a file name does not start a comment.
 SHOWN = 3
+VOID_BACKGROUND = "classes.yaml has no `background`: pixels outside all shapes are void, and no class is learned there"
 EXAMINED = 5
 """Labels of train that are opened to find out whether labels are colour-coded."""
 SHOWN_COLOURS = 40
@@ -66,15 +80,32 @@ class Folder(DatasetFormat):
         root = require_root(root, self.name)
         spec = read_classes(root / "classes.yaml")
         by_folder, splits = _present(root)
+        shapes = shape_labels(root, splits, by_folder)
+        check_kind(spec, shapes)
         folders = {split: (root / "images" / split, root / "labels" / split) for split in splits}
-        splits, left_out = labelled(folders) if by_folder else _labelled_lists(root)
-        table = _colour_table(root, spec, by_folder)
+        table = None
+        if shapes:
+            classes = shape_classes(spec)
+            images = {} if by_folder else image_files(root / "images")
+            splits, left_out = (
+                labelled_by_shapes(shapes, folders, classes)
+                if by_folder
+                else _labelled_lists(root, images, named_by_shapes(shapes, images, classes))
+            )
+            left_out = (*left_out, *([VOID_BACKGROUND] if spec.background is None else []))
+        else:
+            _require(root, "labels")
+            splits, left_out = (
+                labelled(folders)
+                if by_folder
+                else _labelled_lists(root, image_files(root / "images"), label_files(root / "labels").keys())
+            )
+            table = _colour_table(root, spec, by_folder)
         numbers = spec.labels or dict(enumerate(spec.names))
-        train_ids = _train_ids(spec.names)
         return DatasetDescription(
             classes=spec.names,
             colours=distinct_colours(spec.colours),
-            label_table={IGNORE_INDEX: IGNORE_INDEX} | {raw: train_ids[name] for raw, name in numbers.items()},
+            label_table={IGNORE_INDEX: IGNORE_INDEX} | {raw: spec.train_ids[name] for raw, name in numbers.items()},
             splits=splits,
             left_out=left_out,
             label_colours={} if table is None else dict(table.train_ids),
@@ -83,27 +114,31 @@ class Folder(DatasetFormat):
     def samples(self, root: AnyPath | None, split: str) -> list[Sample]:
         """The split's samples. Raises DatasetError if a folder is missing or empty, or two files share a name."""
         root = require_root(root, self.name)
+        spec = read_classes(root / "classes.yaml")
         by_folder, splits = _present(root)
         require_split(split, splits, root)
         below_split = f"/{split}" if by_folder else ""
         images, labels = root / f"images{below_split}", root / f"labels{below_split}"
-        by_image, by_label = image_files(images), label_files(labels)
-        if not by_folder:
-            names = _listed(root / f"{split}.txt", by_image, images)
-            by_image = {name: by_image[name] for name in names}
-            by_label = {name: by_label[name] for name in names if name in by_label} or by_label
+        shapes = shape_labels(root, splits, by_folder)
+        by_image = image_files(images)
+        listed = None if by_folder else _listed(root / f"{split}.txt", by_image, images)
+        if listed is not None:
+            by_image = {name: by_image[name] for name in listed}
+        if shapes:
+            if split not in shapes:
+                raise DatasetError(f"{labels}: no label for the images in {images}; shapes are in {PLACES}")
+            return shapes[split].samples(by_image, shape_classes(spec), listed is not None)
+        by_label = label_files(labels)
+        if listed is not None:
+            by_label = {name: by_label[name] for name in listed if name in by_label} or by_label
+        colours = _colour_table(root, spec, by_folder)
         return pair(
             by_image,
             by_label,
             image_at=lambda name: images / f"{name}.png",
             label_at=lambda name: labels / f"{name}.png",
-            colours=_colour_table(root, read_classes(root / "classes.yaml"), by_folder),
+            sample=lambda name, image, label: FileSample(name, image, label, colours),
         )
-
-
-def _train_ids(names: Sequence[str]) -> dict[str, int]:
-    """Class name or `void` -> train id."""
-    return {name: index for index, name in enumerate(names)} | {VOID: IGNORE_INDEX}
 
 
 def _colour_table(root: AnyPath, spec: ClassesFile, by_folder: bool) -> ColourTable | None:
@@ -121,8 +156,7 @@ def _colour_table(root: AnyPath, spec: ClassesFile, by_folder: bool) -> ColourTa
             return None
         if spec.labels or None in spec.colours:
             raise DatasetError(_missing_table(spec, coloured))
-    train_ids = _train_ids(spec.names)
-    table = {colour: train_ids[name] for colour, name in spec.colour_table().items()}
+    table = {colour: spec.train_ids[name] for colour, name in spec.colour_table().items()}
     return ColourTable(table, spec.names, spec.path)
 
 
@@ -172,7 +206,8 @@ def _split_folders(root: AnyPath) -> set[str]:
         )
     if not by_folder:
         return set()
-    children = (child for part in ("images", "labels") for child in (root / part).iterdir())
+    parts = (root / part for part in ("images", "labels") if (root / part).is_dir())
+    children = (child for part in parts for child in part.iterdir())
     return {child.name for child in children if not is_clutter(child.name) and followed(child).is_dir()}
 
 
@@ -186,12 +221,7 @@ def _present(root: AnyPath) -> tuple[bool, tuple[str, ...]]:
 
     Raises DatasetError if train is missing, or if an image is in no split.
     """
-    for part in ("images", "labels"):
-        if not followed(root / part).is_dir():
-            alike = named_alike(root / part)
-            raise DatasetError(
-                f"{root / part}: the folder is missing; root needs images/, labels/ and classes.yaml{alike}"
-            )
+    _require(root, "images")
     folders = _split_folders(root)
     if not folders:
         lists = tuple(_lists(root))
@@ -213,12 +243,23 @@ def _present(root: AnyPath) -> tuple[bool, tuple[str, ...]]:
     return True, tuple(sorted(folders, key=lambda split: (LISTS.index(split) if split in LISTS else len(LISTS), split)))
 
 
-def _labelled_lists(root: AnyPath) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _require(root: AnyPath, part: str) -> None:
+    """Raises DatasetError if images/ or labels/ is missing."""
+    if not followed(root / part).is_dir():
+        alike = named_alike(root / part)
+        raise DatasetError(f"{root / part}: the folder is missing; root needs images/, labels/ and classes.yaml{alike}")
+
+
+def _labelled_lists(
+    root: AnyPath, by_image: Mapping[str, AnyPath], labelled: AbstractSet[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The listed splits that have labels, and a sentence for each ignored list, for each split without labels and for
-    images that are in no list."""
-    by_image, by_label = image_files(root / "images"), label_files(root / "labels")
+    images that are in no list.
+
+    `by_image` and `labelled` have the names of all images, and of those that have labels.
+    """
     listed = {split: _listed(root / f"{split}.txt", by_image, root / "images") for split in _lists(root)}
-    without = [split for split, names in listed.items() if split != LISTS[0] and not by_label.keys() & set(names)]
+    without = [split for split, names in listed.items() if split != LISTS[0] and labelled.isdisjoint(names)]
     others = [name for name in OTHER_LISTS if (root / f"{name}.txt").is_file()]
     said = [f"{name}.txt is left out: lists are {', '.join(f'{split}.txt' for split in LISTS)}" for name in others]
     said += [
@@ -232,7 +273,7 @@ def _labelled_lists(root: AnyPath) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(split for split in listed if split not in without), tuple(said)
 
 
-def _listed(list_file: AnyPath, by_name: dict[str, AnyPath], images: AnyPath) -> list[str]:
+def _listed(list_file: AnyPath, by_name: Mapping[str, AnyPath], images: AnyPath) -> list[str]:
     """The sample names in `list_file`, in its order. Raises DatasetError, naming the line that is wrong."""
     by_path = {unicodedata.normalize("NFC", below(path, images).as_posix()): name for name, path in by_name.items()}
     found: dict[str, None] = {}

@@ -1,10 +1,9 @@
 """Finds the splits that have labels and pairs images with labels, for all formats that read files."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from gscnn_platform.data.formats.base import DatasetError, FileSample, Sample
-from gscnn_platform.data.formats.colour_labels import ColourTable
 from gscnn_platform.data.formats.decoding import BadSampleError, read_label
 from gscnn_platform.data.image_files import (
     ANY_IMAGE,
@@ -47,7 +46,7 @@ def labelled(splits: Mapping[str, tuple[AnyPath, AnyPath]]) -> tuple[tuple[str, 
             if not has_images:
                 alike = named_alike(images)
                 raise DatasetError(f"{images}: the folder is missing; split {split!r} needs images for {labels}{alike}")
-            there.append(_checked(split, images))
+            there.append(checked_split(split, images))
             continue
         lack, alike = ("has no label", "") if labels.is_dir() else ("is missing", named_alike(labels))
         if split == "train":
@@ -126,12 +125,12 @@ def pair(
     labels: Mapping[str, AnyPath],
     image_at: Callable[[str], AnyPath],
     label_at: Callable[[str], AnyPath],
-    colours: ColourTable | None = None,
+    sample: Callable[[str, AnyPath, AnyPath], Sample] = FileSample,
 ) -> list[Sample]:
     """One sample for each name in `images` or `labels`, sorted by name.
 
     `image_at` and `label_at` return the expected path of a missing image or label; reading the sample reports it.
-    `colours` is the meaning of the labels' colours, None if they hold numbers.
+    `sample` creates it from its name, image and label.
 
     Raises:
         DatasetError: no image and label have the same name.
@@ -142,21 +141,13 @@ def pair(
             f"no label has the name of an image: there are images such as {image} and labels such as {label}; name "
             f"each label after its image: {label_at(min(images))}"
         )
-    return list(_pairs(images, labels, image_at, label_at, colours))
+    return [
+        sample(name, images.get(name) or image_at(name), labels.get(name) or label_at(name))
+        for name in sorted(images.keys() | labels.keys())
+    ]
 
 
-def _pairs(
-    images: Mapping[str, AnyPath],
-    labels: Mapping[str, AnyPath],
-    image_at: Callable[[str], AnyPath],
-    label_at: Callable[[str], AnyPath],
-    colours: ColourTable | None,
-) -> Iterator[Sample]:
-    for name in sorted(images.keys() | labels.keys()):
-        yield FileSample(name, images.get(name) or image_at(name), labels.get(name) or label_at(name), colours)
-
-
-def _checked(split: str, images: AnyPath) -> str:
+def checked_split(split: str, images: AnyPath) -> str:
     """The split's name if it is valid as a folder of the store and as an option's value. Raises DatasetError."""
     require_utf8(images)
     if split in NO_SPLITS or split.startswith("-") or "\\" in split or not split.isprintable():

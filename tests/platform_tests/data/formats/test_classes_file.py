@@ -48,7 +48,10 @@ def test_default_colours_differ_from_each_other_and_from_chosen_ones(tmp_path: P
     [
         (None, "the file is missing; write one with classes:"),
         ("- road", r"holds \['road'\]; it needs a field `classes`"),
-        ("class: [a, b]", "class: there is no such field; the fields are classes and labels; did you mean classes?"),
+        (
+            "class: [a, b]",
+            "class: there is no such field; the fields are classes, labels and background; did you mean classes?",
+        ),
         ("classes: []", r"classes: is \[\]; it must be a list"),
         ("classes: {a: 1}", r"classes: is \{'a': 1\}; it must be a list"),
         ("classes: [a, a]", "classes: 'a' is listed 2 times; give every class its own name"),
@@ -63,11 +66,11 @@ def test_default_colours_differ_from_each_other_and_from_chosen_ones(tmp_path: P
         ),
         (
             "classes: [a, b]\nlabels: {7: a, '#FF0000': b}",
-            r"has both 7 and '#FF0000'; a dataset's labels are numbers or",
+            r"has both 7 and '#FF0000'; a dataset's labels are numbers, colours or names",
         ),
         (
             "classes: [a, b]\nlabels: {'#FF0000': a, 7: b}",
-            r"has both '#FF0000' and 7; a dataset's labels are numbers or",
+            r"has both '#FF0000' and 7; a dataset's labels are numbers, colours or names",
         ),
         ("classes: [a, b]\nlabels: {'#FF0000': a, '#ff0000': b}", "labels: the colour #ff0000 is listed twice; remove"),
         ("classes: [a, b]\nlabels: {'128, 64, 128': a}", "labels: '128, 64, 128' is a colour; write it as \"#804080\""),
@@ -99,7 +102,7 @@ def test_default_colours_differ_from_each_other_and_from_chosen_ones(tmp_path: P
         ("classes: [{name: a, colour: red}]", r"classes\.0\.colour: 'red' must be three whole numbers"),
         ("classes: [a, road]\nlabels: {7: raod}", "7 maps to 'raod', which is not a class; .*did you mean road?"),
         ("classes: [a, b]\nlabels: {-1: a}", "labels: -1 is not a label value; use whole numbers from 0 to 65535"),
-        ("classes: [a, b]\nlabels: {'1': a}", "labels: '1' is not a label value; .*without quotes"),
+        ("classes: [a, b]\nlabels: {'1': a}", "labels: '1' is a name, but no file holds shapes; .*without quotes"),
         ("classes: [a, b]\nlabels: [a, b]", r"labels: is \['a', 'b'\]; it must map raw values to classes: \{7: a"),
         ("classes: [road]", r"'road' is the only class.*\n.*classes: \[background, road\]\n.*255: road"),
     ],
