@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -276,10 +276,12 @@ SHAPE_CLASSES = {"classes": ["road", "car"], "labels": {"car body": "car", "igno
 """classes.yaml of the datasets of shapes."""
 
 
-def labelme_shape(label: str, points: list[list[float]], kind: str = "polygon", **more: object) -> dict[str, Any]:
+def labelme_shape(
+    label: str, points: Sequence[Sequence[float]], kind: str = "polygon", **more: object
+) -> dict[str, Any]:
     """Returns a shape as LabelMe 5 writes it."""
     fixed = {"group_id": None, "description": "", "flags": {}, "mask": None}
-    return {"label": label, "points": points, "shape_type": kind, **fixed, **more}
+    return {"label": label, "points": list(points), "shape_type": kind, **fixed, **more}
 
 
 def labelme_file(image: str, shapes: list[dict[str, Any]], size: tuple[int, int] = SIZE) -> dict[str, Any]:

@@ -87,7 +87,9 @@ class ShapeLabels:
             )
         found = [(name, image, known.get(image)) for name, image in images.items()]
         if self.reports_missing:
-            found += [(_stem(entry.file_name), place / entry.file_name, entry) for entry in missing]
+            for entry in missing:
+                name = _stem(entry.file_name)
+                found.append((name, place / f"{name}{PurePosixPath(entry.file_name).suffix}", entry))
         coco = self.coco
         samples = [CocoSample(name, image, classes.background, coco, entry) for name, image, entry in found]
         return sorted(samples, key=lambda sample: sample.name)

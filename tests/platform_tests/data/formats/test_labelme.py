@@ -14,6 +14,7 @@ from gscnn_platform.data.formats.labelme import LabelMeSample
 from gscnn_platform.data.formats.shape_sample import ShapeClasses
 from tests.layouts import SIZE, labelme_file, labelme_shape, random_image, write_image
 
+TURNED = (SIZE[1], SIZE[0])
 SQUARE = [[10, 5], [30, 5], [30, 25], [10, 25]]
 CLASSES = ShapeClasses(Path("classes.yaml"), {"road": 0, "car": 1, "car body": 1, "void": IGNORE_INDEX}, 0)
 
@@ -53,7 +54,7 @@ def test_polygons_and_rectangles_are_drawn(tmp_path: Path, shape: dict[str, Any]
 
 
 def test_a_circle_is_drawn_as_pillow_draws_it_but_for_its_outline(tmp_path: Path) -> None:
-    theirs = Image.new("L", SIZE[::-1])
+    theirs = Image.new("L", TURNED)
     ImageDraw.Draw(theirs).ellipse((20 - 11, 18 - 11, 20 + 11, 18 + 11), fill=1)
     ours = label(tmp_path, [labelme_shape("car", [[20.5, 18.5], [20.5, 29.5]], "circle")])
     rows, columns = np.nonzero(ours != np.asarray(theirs))
@@ -161,12 +162,12 @@ def test_shapes_are_drawn_on_the_upright_image(tmp_path: Path) -> None:
     one = sample(tmp_path, [labelme_shape("car", SQUARE)])
     exif = Image.Exif()
     exif[0x112] = 6
-    Image.fromarray(random_image(np.random.default_rng(0), SIZE[::-1])).save(tmp_path / "a.png", exif=exif)
+    Image.fromarray(random_image(np.random.default_rng(0), TURNED)).save(tmp_path / "a.png", exif=exif)
     image, drawn = one.read()
     assert image.shape[:2] == SIZE
     np.testing.assert_array_equal(drawn, box(5, 10, 25, 30))
     assert one.digest().endswith(" upright")
-    stored = sample(tmp_path / "stored", labelme_file("a.png", [], SIZE[::-1]))
+    stored = sample(tmp_path / "stored", labelme_file("a.png", [], TURNED))
     (tmp_path / "stored/a.png").write_bytes((tmp_path / "a.png").read_bytes())
     with pytest.raises(
         BadSampleError, match=r"60x40 but its shapes .* on 40x60 .*rotated upright by its EXIF orien.*exi"

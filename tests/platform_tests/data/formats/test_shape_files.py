@@ -240,7 +240,7 @@ def test_missing_images_and_labels_are_bad_samples_that_name_them(tmp_path: Path
         root = write_coco(tmp_path / place.partition("/")[0], splits=("train",), frames=3, place=place)
         file = next(iter(root.rglob("*.json")))
         (root / "images/train/train_0.png").unlink()
-        edit(file, lambda content: content["images"][1].update(file_name="elsewhere.png"))
+        edit(file, lambda content: content["images"][1].update(file_name="/../elsewhere.png"))
         samples = {sample.name: sample for sample in Folder().samples(root, "train")}
         assert list(samples) == ["elsewhere", "train_0", "train_1", "train_2"]
         samples["train_2"].read()
