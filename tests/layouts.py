@@ -262,6 +262,7 @@ def write_union(root: Folder, content: dict[str, Any] | None = None) -> Folder:
     write_camvid(root / "CamVid")
     write_cityscapes(root / "cityscapes")
     (root / "datasets.yaml").write_text(yaml.safe_dump(content or UNION))
+    return root
 
 
 def random_polygon(rng: np.random.Generator, size: tuple[int, int] = SIZE) -> list[list[float]]:
