@@ -6,6 +6,7 @@ from gscnn_platform.command_line import list_jobs, user_errors
 
 JOBS = (
     "quickstart",
+    "inspect",
     "precompute",
     "verify",
     "train",

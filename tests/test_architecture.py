@@ -16,6 +16,7 @@ from tests.imports import PACKAGES, ROOT, Arrow, arrows_of, longest, modules, wi
 
 LAYERS: tuple[set[str], ...] = (
     {"jobs"},
+    {"gscnn_platform.inspection"},
     {"gscnn_platform.recipes", "gscnn_platform.command_line"},
     {
         "gscnn_platform.sweeps",
@@ -40,6 +41,7 @@ LAYERS: tuple[set[str], ...] = (
         "gscnn_platform.threads",
         "gscnn_platform.importing",
         "gscnn_platform.invalid_values",
+        "gscnn_platform.label_pictures",
         "gscnn_platform.machine",
         "gscnn_platform.names",
         "gscnn_platform.scores",

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
@@ -12,11 +11,9 @@ from torch import Tensor, nn
 from gscnn.batch import SegBatch
 from gscnn.config import InferenceConfig
 from gscnn.constants import IGNORE_INDEX, IMAGE_MEAN, IMAGE_STD
-from gscnn.edges import boundary_map
 from gscnn.inference import infer
+from gscnn_platform.label_pictures import VOID_COLOUR, colourise
 from gscnn_platform.names import picture_text
-
-VOID_COLOUR = (0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -54,24 +51,6 @@ def denormalize(image: Float[Tensor, "3 H W"]) -> UInt8[np.ndarray, "H W 3"]:
     """Returns a normalized image as uint8 RGB, for display."""
     pixels = image.float().cpu() * torch.tensor(IMAGE_STD).view(3, 1, 1) + torch.tensor(IMAGE_MEAN).view(3, 1, 1)
     return (pixels.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
-
-
-def colourise(label: UInt8[np.ndarray, "H W"], colours: Sequence[tuple[int, int, int]]) -> UInt8[np.ndarray, "H W 3"]:
-    """Returns train ids in the dataset's colours; void is black."""
-    palette = np.full((256, 3), VOID_COLOUR, np.uint8)
-    palette[: len(colours)] = colours
-    return palette[label]
-
-
-def overlay(
-    image: UInt8[np.ndarray, "H W 3"],
-    label: UInt8[np.ndarray, "H W"],
-    colours: Sequence[tuple[int, int, int]],
-) -> UInt8[np.ndarray, "H W 3"]:
-    """Returns the image under half-transparent class colours, with white lines at class boundaries."""
-    picture = cv2.addWeighted(image, 0.5, colourise(label, colours), 0.5, 0)
-    picture[boundary_map(label, 1) > 0] = 255
-    return picture
 
 
 def draw_panels(

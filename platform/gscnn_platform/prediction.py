@@ -23,8 +23,8 @@ from gscnn_platform.config import PredictConfig
 from gscnn_platform.data.formats.decoding import BadSampleError, read_image
 from gscnn_platform.data.images import edge_prior, find_images
 from gscnn_platform.evaluation import autocast
-from gscnn_platform.figures import colourise, overlay
 from gscnn_platform.interrupts import from_now_on, leaving_nothing_behind
+from gscnn_platform.label_pictures import colourise, overlay
 from gscnn_platform.paths import AnyPath, as_path, write_whole
 from gscnn_platform.prediction_record import (
     PredictionRecord,

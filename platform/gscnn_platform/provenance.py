@@ -28,19 +28,26 @@ GIT_COMMIT: Final = "GSCNN_GIT_COMMIT"
 """Environment variable with the commit, for when there is no .git, as in a submitted job."""
 
 
-def run_tags(config: ExperimentConfig, store: Store) -> dict[str, str]:
-    """Tags of a run: user, command, recipe, code, data and package versions."""
+def origin_tags() -> dict[str, str]:
+    """Tags of any MLflow run: user, command and code."""
     commit, dirty = git_state()
-    versions = {f"version.{name}": importlib.metadata.version(name) for name in PACKAGES}
     return {
         # On a cluster, all jobs run as the same user of the machine.
         "mlflow.user": os.environ.get("MLFLOW_TRACKING_USERNAME") or machine.user_name(),
         "mlflow.source.name": shlex.join(sys.orig_argv[1:]),
         "mlflow.source.git.commit": commit,
-        "recipe": config.name,
         "git.commit": commit,
         "git.dirty": dirty,
         "code.sha256": code_digest(),
+    }
+
+
+def run_tags(config: ExperimentConfig, store: Store) -> dict[str, str]:
+    """Tags of a run: user, command, recipe, code, data and package versions."""
+    versions = {f"version.{name}": importlib.metadata.version(name) for name in PACKAGES}
+    return {
+        **origin_tags(),
+        "recipe": config.name,
         "dataset": store.manifest.identity.dataset,
         "dataset.fingerprint": store.manifest.fingerprint,
         **versions,

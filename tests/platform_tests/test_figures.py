@@ -7,7 +7,8 @@ from gscnn.constants import IGNORE_INDEX
 from gscnn.model import DeepLabV3Plus, GatedSCNN
 from gscnn_platform.data.loader import to_batch
 from gscnn_platform.data.store import Store
-from gscnn_platform.figures import colourise, denormalize, draw_panels, predict_panels
+from gscnn_platform.figures import denormalize, draw_panels, predict_panels
+from gscnn_platform.label_pictures import colourise
 
 COLOURS = ((255, 0, 0), (0, 255, 0))
 

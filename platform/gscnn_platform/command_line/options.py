@@ -50,6 +50,10 @@ class Options:
         parameters = inspect.signature(target).parameters.values()
         return cls(tuple(Option(each.name, each.default, "") for each in parameters))
 
+    def optional(self) -> Self:
+        """The options without those that are required, where a job takes these as positional arguments."""
+        return type(self)(tuple(option for option in self.all if option.default is not PydanticUndefined))
+
     def flags(self) -> list[str]:
         """All flags, including the negations of switches."""
         return [flag for option in self.all for flag in option.switches or (option.flag,)]

@@ -107,16 +107,22 @@ def read(target: type[T] | Callable[..., T], doc: str | None, first: Collection[
         target: class or function; the help of a function shows all of its options.
         doc: as in `choose`.
         first: as in `choose`.
-        needs: the positional arguments that are required; empty: none.
+        needs: the positional arguments that are required, of a class its fields without a default; empty: none.
     """
-    words, refusals = sys.argv[1:], Refusals(doc, (), Options.of(target))
+    words, refusals = sys.argv[1:], Refusals(doc, (), Options.of(target).optional() if needs else Options.of(target))
     _check_utf8(refusals)
     if needs and not words:
         _tell(usage(doc, needs), status=2)
     if set(words) & set(HELP) and inspect.isclass(target):
         _tell(short_help(doc, "", refusals.options, first), status=0)
     with on_parse_error(refusals):
-        return tyro.cli(target, args=_full_help(words), prog=f"python -m jobs.{job_name(doc)}", description=what(doc))
+        return tyro.cli(
+            target,
+            args=_full_help(words),
+            prog=f"python -m jobs.{job_name(doc)}",
+            description=what(doc),
+            config=(tyro.conf.PositionalRequiredArgs,) if needs else (),
+        )
 
 
 def _check_utf8(refusals: Refusals) -> None:

@@ -13,6 +13,7 @@ from gscnn_platform.config.execution import EXECUTION, execution_fields
 from gscnn_platform.config.experiment import ExperimentConfig
 from gscnn_platform.config.export import ExportConfig
 from gscnn_platform.config.init import InitConfig
+from gscnn_platform.config.inspection import InspectConfig
 from gscnn_platform.config.optimizer import OptimizerConfig
 from gscnn_platform.config.overrides import flatten, with_overrides
 from gscnn_platform.config.prediction import PredictConfig
@@ -34,6 +35,7 @@ __all__ = [
     "InferenceConfig",
     "InitConfig",
     "Inline",
+    "InspectConfig",
     "LossConfig",
     "Metric",
     "ModelConfig",

@@ -23,6 +23,7 @@ from gscnn_platform.interrupts import from_now_on
 from gscnn_platform.machine import MachineError
 from gscnn_platform.names import file_name
 from gscnn_platform.paths import as_path
+from gscnn_platform.reporting.templates import write_page
 from gscnn_platform.runs.loading import LoadedModel
 
 if TYPE_CHECKING:
@@ -71,8 +72,6 @@ def evaluate_checkpoint(config: EvaluateConfig) -> Evaluation:
         models.append(Evaluated(name, model, report))
     page = _page(config, models, store, device)
     unwritten: MachineError | None = None
-    from gscnn_platform.reporting.templates import write_page  # Imported here: it imports comparison and MLflow.
-
     try:
         write_page(path, page, "--report")
         print(f"\nreport  {path}", flush=True)

@@ -14,7 +14,8 @@ from matplotlib.patches import Rectangle
 
 from gscnn.constants import IGNORE_INDEX
 from gscnn.edges import boundary_map
-from gscnn_platform.figures import Panels, colourise
+from gscnn_platform.figures import Panels
+from gscnn_platform.label_pictures import colourise
 from gscnn_platform.names import picture_text
 from gscnn_platform.scores import BOUNDARY_F_PRESENT, MIOU, RADII
 

@@ -15,6 +15,7 @@ from gscnn_platform.comparison import (
     overall,
     per_class,
     percent,
+    points,
     score,
     score_row,
     seed_of,
@@ -23,9 +24,12 @@ from gscnn_platform.comparison import (
 )
 from gscnn_platform.names import sqlite_path
 from gscnn_platform.reporting.contender_curves import colour_of, curves_picture
-from gscnn_platform.reporting.templates import data_uri, fill
+from gscnn_platform.reporting.templates import ENVIRONMENT, data_uri, fill
 from gscnn_platform.scores import IOU, TRACKED_BY_CLASS
 from gscnn_platform.tracking import TrackedRun, ui_command
+
+ENVIRONMENT.filters["percent"] = percent
+ENVIRONMENT.filters["points"] = points
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from gscnn_platform.comparison import percent, points
 from gscnn_platform.machine import MachineError
 from gscnn_platform.paths import write_whole
 
@@ -14,8 +13,6 @@ ENVIRONMENT: Final = Environment(
     loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
 )
 ENVIRONMENT.filters["score"] = "{:.3f}".format
-ENVIRONMENT.filters["percent"] = percent
-ENVIRONMENT.filters["points"] = points
 
 
 def fill(template: str, **values: Any) -> str:
@@ -37,6 +34,6 @@ def write_page(path: Path, page: str, option: str) -> None:
         raise MachineError(f"{path} cannot be written: {error.strerror}; name another file by {option}") from error
 
 
-def data_uri(png: bytes) -> str:
-    """A PNG file's bytes as a data URI for an img tag."""
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+def data_uri(picture: bytes, kind: str = "png") -> str:
+    """The bytes of a PNG file, or of another kind such as `webp`, as a data URI for an img tag."""
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"

@@ -8,6 +8,7 @@ from .deleted import (
     start_time_of,
 )
 from .delivery import CHECKPOINT
+from .inspections import log_inspection
 from .models import check_checkpoint, find_checkpoint, find_model
 from .outbox.errors import HeldError, TrackingError
 from .outbox.folders import make_way
@@ -75,6 +76,7 @@ __all__ = [
     "log_best",
     "log_best_scores",
     "log_evaluation",
+    "log_inspection",
     "make_way",
     "move_to",
     "needs_new_run",

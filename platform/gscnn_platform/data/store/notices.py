@@ -18,7 +18,7 @@ def notices(manifest: Manifest, left_out: Collection[str] = ()) -> tuple[str, ..
         manifest: the store's manifest.
         left_out: sentences on what the raw dataset has and the store does not.
     """
-    missing = (*_missing_split(manifest), *_missing_classes(manifest), *_missing_anchors(manifest))
+    missing = (*split_notices(manifest), *class_notices(manifest), *_missing_anchors(manifest))
     return (*left_out, *missing, *void_notices(manifest))
 
 
@@ -40,15 +40,16 @@ def void_notices(manifest: Manifest, splits: Collection[str] | None = None) -> I
 
 def weight_notices(manifest: Manifest, split: str, weighting: str | Sequence[float] | None) -> Iterator[str]:
     """A sentence if class weights come from the pixels of `split` and it has a class without any."""
-    names = _without_pixels(manifest, split)
+    names = without_pixels(manifest, split)
     if names and isinstance(weighting, str) and weighting != "image":
         yield (
-            f"no label of split {split} has class {_listed(names)}: with loss.class_weights {weighting}, it has the "
+            f"no label of split {split} has class {listed(names)}: with loss.class_weights {weighting}, it has the "
             "largest weight of the other classes"
         )
 
 
-def _missing_split(manifest: Manifest) -> Iterator[str]:
+def split_notices(manifest: Manifest) -> Iterator[str]:
+    """A sentence if there is no split to validate on."""
     if VAL in manifest.splits:
         return
     others = [name for name in manifest.splits if name != TRAIN]
@@ -59,21 +60,24 @@ def _missing_split(manifest: Manifest) -> Iterator[str]:
     )
 
 
-def _missing_classes(manifest: Manifest) -> Iterator[str]:
-    names = _without_pixels(manifest, TRAIN) if TRAIN in manifest.splits else []
+def class_notices(manifest: Manifest) -> Iterator[str]:
+    """A sentence if the training split has a class without any pixel."""
+    names = without_pixels(manifest, TRAIN) if TRAIN in manifest.splits else []
     if names:
         yield (
-            f"no label of split {TRAIN} has class {_listed(names)}, so no model can learn it; "
+            f"no label of split {TRAIN} has class {listed(names)}, so no model can learn it; "
             "check the raw values that map to it"
         )
 
 
-def _without_pixels(manifest: Manifest, split: str) -> list[str]:
+def without_pixels(manifest: Manifest, split: str) -> list[str]:
+    """The classes that no label of the split has."""
     pixels = manifest.splits[split].pixels
     return [name for name, count in zip(manifest.identity.classes, pixels, strict=False) if not count]
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """The first SHOWN names, and how many more there are."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return f"{', '.join(names[:SHOWN])}{more}"
 
