@@ -59,13 +59,18 @@ class Finding:
     advice: str = ""
     samples: tuple[Affected, ...] = ()
 
+    @property
+    def listed(self) -> tuple[Affected, ...]:
+        """The samples, unless there is only one that `what` says all of."""
+        said = len(self.samples) == 1 and self.samples[0].detail in self.what
+        return () if said else self.samples
+
     def __str__(self) -> str:
         """For the terminal: what, up to SHOWN samples, and what to do."""
-        named = [f"    {each}" for each in self.samples[:SHOWN]] if len(self.samples) > 1 else []
-        more = [f"    and {len(self.samples) - SHOWN} more"] if len(self.samples) > SHOWN else []
-        one = f" ({self.samples[0]})" if len(self.samples) == 1 and self.samples[0].detail not in self.what else ""
-        advice = [f"    {self.advice}"] if self.advice else []
-        return "\n".join([f"{self.level}: {self.what}{one}", *named, *more, *advice])
+        named = [f"    {each}" for each in self.listed[:SHOWN]]
+        more = [f"    and {len(self.listed) - SHOWN} more"] if len(self.listed) > SHOWN else []
+        advice = [f"    -> {self.advice}"] if self.advice else []
+        return "\n".join([f"{self.level}: {self.what}", *named, *more, *advice])
 
 
 Check = Callable[[Survey], Iterator[Finding]]
@@ -101,10 +106,9 @@ def shifted_labels(survey: Survey) -> Iterator[Finding]:
                 moved,
             )
         elif moved:
-            seem = "labels seem" if len(moved) > 1 else "label seems"
             yield Finding(
                 "warning",
-                f"{len(moved)} of {len(samples)} {seem} shifted against the image in split {split}",
+                f"{len(moved)} of {len(samples)} labels of split {split} seem{_s(moved)} shifted against the image",
                 "look at them in the gallery, and export them again if their outlines lie beside the image's edges",
                 moved,
             )

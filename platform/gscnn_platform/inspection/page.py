@@ -66,14 +66,14 @@ def _facts(survey: Survey) -> dict[str, str]:
 def _finding(finding: Finding, places: Mapping[tuple[str, str], int]) -> dict[str, Any]:
     named = [
         {"text": str(each), "place": places.get((each.split, each.name))}
-        for each in finding.samples[:SHOWN]
+        for each in finding.listed[:SHOWN]
     ]
     return {
         "level": finding.level,
         "what": finding.what,
         "advice": finding.advice,
         "samples": named,
-        "more": len(finding.samples) - len(named),
+        "more": len(finding.listed) - len(named),
     }
 
 

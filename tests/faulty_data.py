@@ -1,0 +1,64 @@
+"""Writes street scenes as a user's folder with five planted faults, each of which jobs.inspect must name."""
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import yaml
+from PIL import Image
+
+from gscnn.constants import IGNORE_INDEX
+from gscnn_platform.data.formats.streets import CLASSES, Streets
+
+SCENES: Final = Streets(height=128, width=192, train=12, val=6)
+SHIFTED: Final = ("train", "00003")
+SHIFT: Final = (9, -7)
+"""Pixels down and right."""
+LEAKED: Final = ("val", "00004")
+"""Is this training image, saved as JPEG."""
+LEAKED_FROM: Final = ("train", "00007")
+LACKING: Final = "person"
+"""Class without any pixel in val."""
+WRONG: Final = ("train", "00009")
+WRONG_VALUE: Final = 77
+TURNED: Final = ("val", "00001")
+"""A JPEG that EXIF rotates, with a label of the stored image."""
+ORIENTATION: Final = 0x112
+
+
+def write_faulty(root: Path, faults: bool = True) -> Path:
+    """Writes classes.yaml, images/ and labels/; without `faults` the same scenes as they are drawn. Returns `root`."""
+    classes = [{"name": name, "colour": list(colour)} for name, colour in CLASSES.items()]
+    root.mkdir(parents=True)
+    (root / "classes.yaml").write_text(yaml.safe_dump({"classes": classes}), encoding="utf-8")
+    for split in ("train", "val"):
+        for sample in SCENES.samples(None, split):
+            image, label = sample.read()
+            _write(root, (split, sample.name), image, label, faults)
+    return root
+
+
+def _write(root: Path, place: tuple[str, str], image: np.ndarray, label: np.ndarray, faults: bool) -> None:
+    split, name = place
+    ending, options = ".png", {}
+    if faults:
+        if split == "val":
+            label = np.where(label == list(CLASSES).index(LACKING), np.uint8(IGNORE_INDEX), label)
+        if place == SHIFTED:
+            label = np.roll(label, SHIFT, (0, 1))
+        if place == WRONG:
+            label = label.copy()
+            label[5:10, 20:30] = WRONG_VALUE
+        if place == LEAKED:
+            [leaked] = [each for each in SCENES.samples(None, LEAKED_FROM[0]) if each.name == LEAKED_FROM[1]]
+            image, ending, options = leaked.read()[0], ".jpg", {"quality": 80}
+        if place == TURNED:
+            exif = Image.Exif()
+            exif[ORIENTATION] = 6
+            ending, options = ".jpg", {"exif": exif}
+    for folder, pixels, file, saved in (
+        ("images", image, f"{name}{ending}", options),
+        ("labels", label, f"{name}.png", {}),
+    ):
+        (root / folder / split).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(root / folder / split / file, **saved)
