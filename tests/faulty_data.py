@@ -1,7 +1,7 @@
 """Writes street scenes as a user's folder with five planted faults, each of which jobs.inspect must name."""
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import yaml
@@ -40,7 +40,8 @@ def write_faulty(root: Path, faults: bool = True) -> Path:
 
 def _write(root: Path, place: tuple[str, str], image: np.ndarray, label: np.ndarray, faults: bool) -> None:
     split, name = place
-    ending, options = ".png", {}
+    ending = ".png"
+    options: dict[str, Any] = {}
     if faults:
         if split == "val":
             label = np.where(label == list(CLASSES).index(LACKING), np.uint8(IGNORE_INDEX), label)
@@ -51,14 +52,12 @@ def _write(root: Path, place: tuple[str, str], image: np.ndarray, label: np.ndar
             label[5:10, 20:30] = WRONG_VALUE
         if place == LEAKED:
             [leaked] = [each for each in SCENES.samples(None, LEAKED_FROM[0]) if each.name == LEAKED_FROM[1]]
-            image, ending, options = leaked.read()[0], ".jpg", {"quality": 80}
+            image, ending = leaked.read()[0], ".jpg"
+            options["quality"] = 80
         if place == TURNED:
-            exif = Image.Exif()
-            exif[ORIENTATION] = 6
-            ending, options = ".jpg", {"exif": exif}
-    for folder, pixels, file, saved in (
-        ("images", image, f"{name}{ending}", options),
-        ("labels", label, f"{name}.png", {}),
-    ):
+            ending, options["exif"] = ".jpg", Image.Exif()
+            options["exif"][ORIENTATION] = 6
+    for folder in ("images", "labels"):
         (root / folder / split).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(root / folder / split / file, **saved)
+    Image.fromarray(image).save(root / "images" / split / f"{name}{ending}", **options)
+    Image.fromarray(label).save(root / "labels" / split / f"{name}.png")

@@ -207,9 +207,7 @@ def uneven_classes(survey: Survey) -> Iterator[Finding]:
             if in_train and here and max(in_train / here, here / in_train) >= UNEVEN
         ]
         if uneven:
-            yield Finding(
-                "note", f"splits {TRAIN} and {split} have unlike shares of the pixels of {listed(uneven)}"
-            )
+            yield Finding("note", f"splits {TRAIN} and {split} have unlike shares of the pixels of {listed(uneven)}")
 
 
 def much_void(survey: Survey) -> Iterator[Finding]:

@@ -81,9 +81,7 @@ def chosen(survey: Survey, found: Sequence[Finding], oddness: Sequence[Mapping[s
         [places[each.split, each.name] for each in finding.samples if (each.split, each.name) in places]
         for finding in found
     ]
-    by_order = [
-        sorted(range(len(oddness)), key=lambda place, key=order.key: -oddness[place][key]) for order in ODDNESS
-    ]
+    by_order = [sorted(range(len(oddness)), key=lambda place, key=order.key: -oddness[place][key]) for order in ODDNESS]
     of_splits = [[places[each.split, each.name] for each in survey.of(split)] for split in survey.splits]
     evenly = [group[:: max(1, len(group) * len(of_splits) * 6 // max(1, most))] for group in of_splits]
     picked = dict.fromkeys(list(_in_turn(named))[: most // 2])
@@ -154,5 +152,6 @@ def _webp(picture: UInt8[np.ndarray, "..."]) -> bytes:
 
 def side_by_side(picture: Picture) -> bytes:
     """The panels of a sample in one row, as a JPEG file."""
-    row = cv2.hconcat([cv2.imdecode(np.frombuffer(panel, np.uint8), cv2.IMREAD_COLOR) for panel in picture.panels])
+    panels = [cv2.imdecode(np.frombuffer(panel, np.uint8), cv2.IMREAD_COLOR) for panel in picture.panels]
+    row = np.concatenate([np.asarray(panel, np.uint8) for panel in panels], axis=1)
     return cv2.imencode(".jpg", row)[1].tobytes()

@@ -64,10 +64,7 @@ def _facts(survey: Survey) -> dict[str, str]:
 
 
 def _finding(finding: Finding, places: Mapping[tuple[str, str], int]) -> dict[str, Any]:
-    named = [
-        {"text": str(each), "place": places.get((each.split, each.name))}
-        for each in finding.listed[:SHOWN]
-    ]
+    named = [{"text": str(each), "place": places.get((each.split, each.name))} for each in finding.listed[:SHOWN]]
     return {
         "level": finding.level,
         "what": finding.what,
@@ -79,7 +76,8 @@ def _finding(finding: Finding, places: Mapping[tuple[str, str], int]) -> dict[st
 
 def _class_rows(survey: Survey) -> list[dict[str, Any]]:
     by_split = {
-        split: (class_shares(survey, split), survey.images_with(split), len(survey.of(split))) for split in survey.splits
+        split: (class_shares(survey, split), survey.images_with(split), len(survey.of(split)))
+        for split in survey.splits
     }
     return [
         {

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from gscnn_platform import cluster
@@ -100,6 +101,8 @@ def open_source(data: str, format_name: str | None = None) -> Source:
         if format_name is not None:
             raise DatasetError(f"--format is {format_name!r}, but {path} is a store, which knows its format: remove it")
         return _StoreSource(Store(path, open_store(path).manifest, CacheConfig()))
+    if isinstance(path, Path) and (path.parent / MANIFEST).is_file():
+        raise DatasetError(f"{path} is a folder of a store: name the store, {path.parent}")
     if not path.is_dir():
         what = "is a file: pass the folder" if path.is_file() else "there is no such folder: pass the folder"
         raise DatasetError(f"{path}: {what} of a store or of a raw dataset{_drawn(data)}")

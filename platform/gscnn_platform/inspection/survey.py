@@ -84,8 +84,7 @@ class Survey:
 
     def images_with(self, split: str) -> Int64[np.ndarray, "K"]:
         """Number of the split's images that have each class."""
-        found = [sample.pixels > 0 for sample in self.of(split)]
-        return np.sum(found, axis=0, dtype=np.int64) if found else np.zeros(len(self.source.classes), np.int64)
+        return sum((sample.pixels > 0 for sample in self.of(split)), np.zeros(len(self.source.classes), np.int64))
 
 
 def survey(source: Source, max_samples: int | None = None) -> Survey:

@@ -1,6 +1,7 @@
 """The same picture is found however it was saved; another frame is not the same."""
 
 import io
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -24,7 +25,7 @@ def resized(image: np.ndarray, factor: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("change", [lambda i: saved_again(i, 60), lambda i: resized(i, 0.5), lambda i: i.copy()])
-def test_a_picture_that_was_saved_again_is_the_same(change) -> None:  # noqa: ANN001
+def test_a_picture_that_was_saved_again_is_the_same(change: Callable[[np.ndarray], np.ndarray]) -> None:
     found = list(pairs([likeness(image) for image in IMAGES], [likeness(change(image)) for image in IMAGES[3:6]]))
     assert [(pair.first, pair.second) for pair in found] == [(3, 0), (4, 1), (5, 2)]
     assert all(pair.difference <= SAME for pair in found)
