@@ -12,7 +12,18 @@ from gscnn_platform.data.formats.streets import CLASSES
 from gscnn_platform.inspection.checks import Finding, findings
 from gscnn_platform.inspection.sources import open_source
 from gscnn_platform.inspection.survey import survey
-from tests.faulty_data import LACKING, LEAKED, LEAKED_FROM, SHIFT, SHIFTED, TURNED, WRONG, WRONG_VALUE, write_faulty
+from tests.faulty_data import (
+    LACKING,
+    LEAKED,
+    LEAKED_FROM,
+    SHIFT,
+    SHIFTED,
+    TURNED,
+    WRONG,
+    WRONG_COLOUR,
+    WRONG_VALUE,
+    write_faulty,
+)
 from tests.layouts import write_folder, write_image
 
 ROAD, SKY = list(CLASSES).index("road"), list(CLASSES).index("sky")
@@ -20,11 +31,6 @@ ROAD, SKY = list(CLASSES).index("road"), list(CLASSES).index("sky")
 
 def found_in(root: Path, max_samples: int | None = None) -> list[Finding]:
     return findings(survey(open_source(str(root)), max_samples))
-
-
-@pytest.fixture(scope="module")
-def faulty(tmp_path_factory: pytest.TempPathFactory) -> list[Finding]:
-    return found_in(write_faulty(tmp_path_factory.mktemp("faulty") / "data"))
 
 
 @pytest.fixture
@@ -46,7 +52,11 @@ def test_nothing_is_found_in_data_without_faults(clean: Path) -> None:
     assert found_in(clean) == []
 
 
-def test_each_of_five_planted_faults_is_named_and_nothing_else(faulty: list[Finding]) -> None:
+@pytest.mark.parametrize(
+    ("in_colours", "named"), [(False, f"{WRONG_VALUE} (50 px)"), (True, "#{:02X}{:02X}{:02X}".format(*WRONG_COLOUR))]
+)
+def test_each_of_five_planted_faults_is_named_and_nothing_else(in_colours: bool, named: str, tmp_path: Path) -> None:
+    faulty = found_in(write_faulty(tmp_path / "data", in_colours=in_colours))
     shifted = one_of(faulty, "shifted against the image")
     assert [(each.split, each.name) for each in shifted.samples] == [SHIFTED]
     assert shifted.samples[0].detail == f"{-SHIFT[1]} px left, {SHIFT[0]} px down"
@@ -54,7 +64,7 @@ def test_each_of_five_planted_faults_is_named_and_nothing_else(faulty: list[Find
     assert [(each.split, each.name) for each in leaked.samples] == [LEAKED]
     assert leaked.samples[0].detail == f"the same picture as {'/'.join(LEAKED_FROM)}"
     assert f"no label of split val has class {LACKING}" in one_of(faulty, "no score on val").what
-    wrong = one_of(faulty, f"{WRONG_VALUE} (50 px)")
+    wrong = one_of(faulty, named)
     assert [(each.split, each.name) for each in wrong.samples] == [WRONG]
     turned = one_of(faulty, "rotated upright by its EXIF orientation, its label is not")
     assert [(each.split, each.name) for each in turned.samples] == [TURNED]
