@@ -11,6 +11,7 @@ import pytest
 from gscnn.constants import IGNORE_INDEX
 from gscnn_platform.data.formats import FORMATS, DatasetError, DatasetFormat, remap
 from gscnn_platform.data.formats.base import FileSample
+from gscnn_platform.inspection.sources import open_source
 from tests.layouts import (
     write_ade20k,
     write_bdd100k,
@@ -128,3 +129,10 @@ def test_a_missing_root_is_rejected_if_one_is_needed(name: str, tmp_path: Path) 
                 entry.describe(missing)
         else:
             assert entry.describe(missing) == entry.describe(None)
+
+
+@every_format
+def test_its_layout_is_that_of_no_other_format(name: str, root: Path | None) -> None:
+    if root is not None:
+        source = open_source(str(root))
+        assert (source.dataset, source.kind) == (name, "raw dataset")

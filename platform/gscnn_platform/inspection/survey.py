@@ -25,9 +25,8 @@ CHUNK: Final = 8
 NEAR_PRIOR: Final = 2
 """Distance in pixels, along rows and columns, up to which the edge prior is looked up for a pixel of the edge label: as
 far as an edge label of radius 2 reaches."""
-FLAT: Final = 3
-"""Difference between an image's brightest and darkest value in any channel up to which it shows nothing: JPEG changes
-a flat colour by as much."""
+FLAT: Final = 1.0
+"""Standard deviation of an image's values, in every channel, up to which it shows nothing but the noise of a sensor."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +160,7 @@ def _measured(
                 void=counts[IGNORE_INDEX] / arrays.label.size,
                 edges=float(arrays.boundary.mean()),
                 unseen=unseen(arrays),
-                is_flat=int(np.ptp(arrays.image, axis=(0, 1)).max()) <= FLAT,
+                is_flat=float(cv2.meanStdDev(arrays.image)[1].max()) <= FLAT,
                 turned=read.turned,
                 likeness=likeness(arrays.image),
                 shift=None if found is None else shift_of(found),
