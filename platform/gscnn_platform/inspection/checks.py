@@ -26,8 +26,7 @@ UNEVEN: Final = 5.0
 """Ratio of a class's shares in two splits from which it is noted: CamVid's bicyclists have 0.30% of the pixels in its
 training split and 2.26% in its validation split, all other classes differ by 3.4 at most."""
 MUCH_VOID: Final = 0.3
-"""Share of a split's pixels that are void from which it is a warning: 3.7% in CamVid's training split, 12% in
-Cityscapes'."""
+"""Share of a split's pixels that are void from which it is a warning: 4.0% in CamVid's training split."""
 MOSTLY_VOID: Final = 0.5
 """Share of a sample's pixels that are void from which it is listed."""
 SCALE: Final = 1.5
