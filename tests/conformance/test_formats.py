@@ -131,7 +131,7 @@ def test_a_missing_root_is_rejected_if_one_is_needed(name: str, tmp_path: Path) 
             assert entry.describe(missing) == entry.describe(None)
 
 
-@every_format
+@every_layout
 def test_its_layout_is_that_of_no_other_format(name: str, root: Path | None) -> None:
     if root is not None:
         source = open_source(str(root))
