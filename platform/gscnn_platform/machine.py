@@ -1,4 +1,4 @@
-"""User name, home, CPU cores and printable output on this machine: the one place that reads them.
+"""User name, home, CPU cores, free memory and printable output on this machine: the one place that reads them.
 
 In a container, a user id without an entry in /etc/passwd has no name and no home, and the standard library raises an
 error for both.
@@ -133,6 +133,31 @@ def _limit(cgroups: Path) -> float | None:
             return None
     # Without a limit: "max" in version 2, -1 in version 1.
     return int(quota) / int(period) if quota.isdigit() and period.isdigit() and int(period) else None
+
+
+def free_memory(cgroups: Path = CGROUPS) -> int:
+    """Returns the bytes that processes can still get, from this machine or from what its container's limit leaves.
+
+    Args:
+        cgroups: where the kernel shows the container's limits (memory.max of version 2, memory.limit_in_bytes of
+            version 1).
+    """
+    import psutil  # Few jobs need it.
+
+    free = psutil.virtual_memory().available
+    for limit, used, statistics, reclaimable in (
+        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
+    ):
+        try:
+            most, now = ((cgroups / name).read_text(encoding="ascii").strip() for name in (limit, used))
+            counts = dict(line.split() for line in (cgroups / statistics).read_text(encoding="ascii").splitlines())
+        except (OSError, ValueError):
+            continue
+        if most.isdigit():  # Without a limit: "max" in version 2, a number beyond any memory in version 1.
+            # Cached files count as used, and are given up first.
+            free = min(free, max(0, int(most) - int(now) + int(counts.get(reclaimable, 0))))
+    return free
 
 
 def prepare_process() -> None:

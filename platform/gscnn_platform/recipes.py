@@ -11,6 +11,7 @@ from gscnn_platform.config import (
     TrainingConfig,
     with_overrides,
 )
+from gscnn_platform.invalid_values import did_you_mean, shown
 
 
 def deeplab_control(recipe: ExperimentConfig) -> ExperimentConfig:
@@ -153,6 +154,14 @@ RECIPES: Final[dict[str, ExperimentConfig]] = {
     for base in (STREETS, CAMVID, CAMVID_TINY, CITYSCAPES, CITYSCAPES_PAPER)
     for recipe in (base, deeplab_control(base))
 }
+
+
+def recipe_named(name: str) -> ExperimentConfig:
+    """A recipe by its name. Raises ValueError, which lists the recipes and the similar names."""
+    if name not in RECIPES:
+        there = f"there is no recipe {shown(name)}; there are: {', '.join(RECIPES)}"
+        raise ValueError("\n".join(filter(None, [there, did_you_mean(name, RECIPES)])))
+    return RECIPES[name]
 
 
 def describe(recipe: ExperimentConfig) -> str:

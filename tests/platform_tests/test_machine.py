@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from gscnn_platform import machine
@@ -115,3 +116,28 @@ def test_openmp_waits_without_spinning_in_every_job_unless_the_user_sets_it(
     program = "import os, sys, jobs; assert 'torch' not in sys.modules; print(os.environ['OMP_WAIT_POLICY'])"
     found = subprocess.run([sys.executable, "-c", program], env=paths | given, capture_output=True, text=True)
     assert found.stdout.strip() == expected, found.stderr
+
+
+V2 = {"memory.max": "4000000", "memory.current": "3000000", "memory.stat": "anon 1\ninactive_file 500000"}
+V1 = {
+    "memory/memory.limit_in_bytes": "4000000",
+    "memory/memory.usage_in_bytes": "3000000",
+    "memory/memory.stat": "cache 1\ntotal_inactive_file 500000",
+}
+
+
+@pytest.mark.parametrize("files", [V2, V1])
+def test_free_memory_is_what_the_containers_limit_leaves_with_cached_files(
+    tmp_path: Path, files: dict[str, str]
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert machine.free_memory(tmp_path) == 1_500_000
+
+
+@pytest.mark.parametrize("files", [{}, {**V2, "memory.max": "max"}])
+def test_without_a_containers_limit_free_memory_is_the_machines(tmp_path: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert machine.free_memory(tmp_path) == pytest.approx(psutil.virtual_memory().available, rel=0.2)

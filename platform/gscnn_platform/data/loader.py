@@ -8,6 +8,7 @@ loader processes, and every worker knows its share without communication.
 
 import shutil
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -35,6 +36,8 @@ PREFETCHED: Final = 4
 BYTES_PER_PIXEL: Final = 3 * 4 + 1 + 4 + 1
 """Bytes per pixel of a SegBatch: image and gradient as floats, label and boundary as bytes."""
 SHARED_MEMORY: Final = Path("/dev/shm")
+MOST_EPOCHS: Final = 10_000
+"""Epochs that `crops_of` searches; with `data.class_uniform` an epoch may have no crop of a sample."""
 
 
 class Key(NamedTuple):
@@ -196,6 +199,22 @@ def batches(
     transform = TrainTransform(config.augmentation, config.data.training_edges)
     sampler = EpochSampler(config, reader, rank, world_size, first_step)
     return iter(_loader(_StoreDataset(reader, transform), sampler, config.data.loader_processes, pin_memory))
+
+
+def crops_of(reader: SplitReader, config: ExperimentConfig, index: int, count: int) -> SegBatch:
+    """The first `count` training crops of a sample, in the order in which a run takes them, over as many epochs as that
+    needs: those of `batches`, bit for bit.
+
+    Raises:
+        StoreError: the sample or the anchors cannot be read.
+    """
+    from gscnn_platform.data.transforms import TrainTransform
+
+    long = config.training.model_copy(update={"epochs": MOST_EPOCHS})
+    steps = EpochSampler(config.model_copy(update={"training": long}), reader, rank=0, world_size=1, first_step=0)
+    dataset = _StoreDataset(reader, TrainTransform(config.augmentation, config.data.training_edges))
+    keys = (key for batch in steps for key in batch if key.sample == index)
+    return to_batch([dataset[key] for key in islice(keys, count)])
 
 
 def check_shared_memory(processes: int, images: int, crop: tuple[int, int], folder: Path = SHARED_MEMORY) -> None:

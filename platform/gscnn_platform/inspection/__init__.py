@@ -1,1 +1,2 @@
-"""What a dataset or a store holds, and what is wrong with it: measured, checked, put on one HTML page."""
+"""What a dataset or a store holds, what is wrong with it and what a recipe makes of it: measured, checked, put on one
+HTML page."""
