@@ -37,8 +37,14 @@ KEPT_FREE: Final = 0.1
 """Share of the free memory that the trial leaves to others on a CPU."""
 UNENDING: Final = 10**6
 """Epochs: the trial ends before its last step, and does not validate between its steps."""
-OUT_OF_MEMORY: Final = ("can't allocate memory", "out of memory", "bad_alloc", "could not create a primitive")
-"""Parts of torch's messages; the last one is oneDNN's."""
+OUT_OF_MEMORY: Final = (
+    "can't allocate memory",
+    "Cannot allocate memory",
+    "out of memory",
+    "bad_alloc",
+    "could not create a primitive",
+)
+"""Parts of the messages of torch, the system, C++ and oneDNN."""
 
 
 @dataclass(frozen=True)

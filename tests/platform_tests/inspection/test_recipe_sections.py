@@ -58,7 +58,7 @@ def test_the_sections_show_the_crops_and_say_what_the_recipe_costs(streets_store
         page = tried.sections()
     text = text_of(page)
     assert page.count("<img ") == 4 * 8
-    assert "8 training crops of a <sample>" in text
+    assert "The first 8 crops that a run with seed 0 takes of sample a <sample>" in text
     assert "One worker on this machine (CPU, 2 cores): 1 s a step, 2 steps an epoch, about 2 s an epoch" in text
     assert "a step 1 s memory of a step 2.1 GB parameters 1.5 M" in text
     assert text.endswith(f"python -m jobs.train streets --store {streets_store.path}")
