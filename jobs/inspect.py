@@ -6,7 +6,7 @@ import sys
 from gscnn_platform.command_line import read, user_errors
 from gscnn_platform.config import InspectConfig
 
-FIRST = ("format", "out", "strict", "max_samples", "gallery", "track")
+FIRST = ("format", "out", "recipe", "strict", "max_samples", "gallery", "track")
 """Options of the short help."""
 
 

@@ -15,6 +15,9 @@ class InspectConfig(Config):
     """Format of the raw dataset, as of jobs.precompute; None: the one whose layout fits."""
     out: str = "inspection.html"
     """HTML page to write."""
+    recipe: str | None = Field(default=None, min_length=1)
+    """Recipe to try on the dataset: the page shows the training crops that it draws, and what it would cost on this
+    machine; None: none."""
     strict: bool = False
     """Exit with status 1 if there is an error or a warning."""
     max_samples: int | None = Field(default=None, ge=1)

@@ -10,7 +10,8 @@ from jaxtyping import UInt8
 from gscnn_platform.config import ExperimentConfig
 from gscnn_platform.data.loader import crops_of
 from gscnn_platform.data.store import SplitReader
-from gscnn_platform.figures import colourise, denormalize
+from gscnn_platform.figures import denormalize
+from gscnn_platform.label_pictures import colourise
 
 DRAWS: Final = 8
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from gscnn_platform.inspection.checks import RARE, Finding, class_shares
 from gscnn_platform.inspection.gallery import ODDNESS, PANELS, Picture
@@ -16,8 +17,8 @@ SHOWN = 40
 COLOUR = "#{:02x}{:02x}{:02x}"
 
 
-def render(survey: Survey, found: Sequence[Finding], pictures: Sequence[Picture]) -> str:
-    """The page: findings, counts by class and split, and the gallery."""
+def render(survey: Survey, found: Sequence[Finding], pictures: Sequence[Picture], recipe: str = "") -> str:
+    """The page: findings, counts by class and split, the HTML about a recipe, and the gallery."""
     source = survey.source
     places = {(each.sample.split, each.sample.name): place for place, each in enumerate(pictures)}
     return fill(
@@ -35,6 +36,7 @@ def render(survey: Survey, found: Sequence[Finding], pictures: Sequence[Picture]
         panels=PANELS,
         pictures=[_picture(each) for each in pictures],
         left_out=len(survey.samples) - len(pictures),
+        recipe=Markup(recipe),
     )
 
 

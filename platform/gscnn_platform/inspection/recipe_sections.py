@@ -1,6 +1,6 @@
 """The sections of the page about a recipe: the crops that it draws, and what it would cost."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,18 +12,37 @@ import numpy as np
 from pydantic import ValidationError
 
 from gscnn.constants import IGNORE_INDEX
-from gscnn_platform.config import EdgeConfig, ExperimentConfig
+from gscnn_platform.config import ExperimentConfig
 from gscnn_platform.data.disk_full import readable
-from gscnn_platform.data.store import SampleArrays, Store
+from gscnn_platform.data.store import SampleArrays, Store, StoreError
+from gscnn_platform.data.store.manifest import precompute_command
 from gscnn_platform.inspection.cost import Cost, CostError, RecipeTrial, roughly
-from gscnn_platform.inspection.fitting import Amount, fitted, small_store, training_command
+from gscnn_platform.inspection.fitting import Amount, fitted, small_store, spread, training_command
+from gscnn_platform.inspection.sources import Read, Source
 from gscnn_platform.inspection.trial_process import Drawn
 from gscnn_platform.interrupts import tell
 from gscnn_platform.invalid_values import explain
+from gscnn_platform.names import file_name
 from gscnn_platform.reporting.templates import data_uri, fill
 
 LOSSLESS: Final = 101
 """OpenCV's quality of a WebP file that keeps every value."""
+WHITE: Final = np.uint8(255)
+PANELS: Final = ("image", "label", "edge prior", "edge label")
+
+
+@dataclass(frozen=True)
+class Sections:
+    """What the page and the MLflow run of an inspection get about a recipe."""
+
+    html: str
+    numbers: Mapping[str, float]
+    """Key of a metric -> value; empty if nothing could be measured."""
+    files: Mapping[str, bytes]
+    """Path -> content of a picture."""
+
+
+NOT_TRIED: Final = Sections("", {}, {})
 
 
 @dataclass(frozen=True)
@@ -31,94 +50,127 @@ class Tried:
     """A recipe that is being tried on a dataset."""
 
     recipe: ExperimentConfig
-    trial: RecipeTrial
+    trial: RecipeTrial | str
+    """Or why there is none."""
     store: str
-    """The store to train on, for the command: its path, or a placeholder for a raw dataset."""
+    """The store to train on, for the command."""
+    before: str = ""
+    """The command that builds this store; empty if it exists."""
 
-    def sections(self) -> str:
-        """HTML of both sections, for a page that extends base.html.jinja; prints the cost.
+    def sections(self) -> Sections:
+        """The sections, once the trial's steps are taken, beside which nothing else should keep the machine busy.
 
-        Takes the trial's steps, so nothing else should keep the machine busy. A recipe that cannot be tried gives the
-        reason instead.
+        Prints the cost. A recipe that cannot be tried gives the reason instead.
         """
-        shown: dict[str, Any] = {"crops": None, "cost": None, "refusal": ""}
+        drawn, cost, refusal = None, None, ""
         try:
-            shown["crops"] = _crops(self.trial.drawn(), self.trial.config)
+            if isinstance(self.trial, str):
+                raise CostError(self.trial)
+            drawn = self.trial.drawn()
             cost = self.trial.cost()
-            command = training_command(self.recipe, cost.config, self.store)
-            shown["cost"] = _cost(cost, command)
-            tell(cost.sentence)
-            if cost.did_not_fit:
-                tell(f"note: {_did_not_fit(cost)}")
         except CostError as error:
-            shown["refusal"] = str(error)
-            tell(f"note: {error}")
-        return fill("recipe_sections.html.jinja", recipe=self.recipe.name, **shown)
+            refusal = str(error)
+        tell(f"note: {refusal}" if cost is None else cost.sentence)
+        if cost is not None and cost.did_not_fit:
+            tell(f"note: {_did_not_fit(cost)}")
+        html = fill(
+            "recipe_sections.html.jinja",
+            recipe=self.recipe.name,
+            crops=None if drawn is None else _crops(drawn, self.recipe),
+            cost=None if cost is None else _cost(cost, self._commands(cost)),
+            refusal=refusal,
+        )
+        files = {} if drawn is None else {f"pictures/crops-{file_name(self.recipe.name)}.png": _mosaic(drawn)}
+        return Sections(html, {} if cost is None else _numbers(cost), files)
+
+    def _commands(self, cost: Cost) -> list[str]:
+        return [*filter(None, [self.before]), training_command(self.recipe, cost.config, self.store)]
 
 
 @contextmanager
-def tried_on_store(recipe: ExperimentConfig, store: Store) -> Iterator[Tried]:
-    """Tries a recipe on a store. Enter it early: torch is loaded beside whatever else the block does.
+def tried(recipe: ExperimentConfig, source: Source) -> Iterator[Tried]:
+    """Tries a recipe on a store, or on one of a few samples of a raw dataset that is removed at the end.
+
+    Enter it early: torch is loaded beside whatever else the block does.
 
     Raises:
-        CostError: the recipe does not allow the store's number of classes.
+        StoreError: a sample of the store cannot be read.
     """
-    identity, splits = store.manifest.identity, store.manifest.splits
-    config = _fitted(recipe, len(identity.classes), identity.edges)
-    amount = Amount.of({name: split.samples for name, split in splits.items()}, config)
-    with RecipeTrial(config, str(store.path), amount) as trial:
-        yield Tried(recipe, trial, str(store.path))
-
-
-@contextmanager
-def tried_on_samples(
-    recipe: ExperimentConfig,
-    classes: tuple[str, ...],
-    colours: tuple[tuple[int, int, int], ...],
-    edges: EdgeConfig,
-    amounts: Mapping[str, int],
-    samples: Iterable[tuple[str, SampleArrays]],
-) -> Iterator[Tried]:
-    """As `tried_on_store`, on a store of a few samples of a raw dataset, which is removed at the end.
-
-    Args:
-        recipe: the recipe.
-        classes, colours: of the dataset.
-        edges: settings of the samples' edge priors and edge labels.
-        amounts: samples of each split.
-        samples: name and arrays of some of the training split (gscnn_platform.inspection.fitting.spread).
-
-    Raises:
-        CostError: as `tried_on_store`.
-        StoreError: there are no samples.
-    """
-    config = _fitted(recipe, len(classes), edges)
+    if source.store is not None:
+        with _trial(recipe, source, source.store) as trial:
+            yield Tried(recipe, trial, str(source.path))
+        return
+    split, store = recipe.data.train_split, f"data/{source.path.name}"
+    before = precompute_command(source.dataset, store, source.edges, root=str(source.path))
     with TemporaryDirectory(prefix="gscnn-") as folder:
-        store = small_store(Path(folder), config.data.train_split, classes, colours, edges, samples)
-        with RecipeTrial(config, str(store.path), Amount.of(amounts, config)) as trial:
-            yield Tried(recipe, trial, "STORE")
+        try:
+            small = small_store(
+                Path(folder), split, source.classes, source.colours, source.edges, _some_of(source, split)
+            )
+        except StoreError as error:
+            yield Tried(recipe, str(error), store, before)
+            return
+        with _trial(recipe, source, small) as trial:
+            yield Tried(recipe, trial, store, before)
 
 
-def _fitted(recipe: ExperimentConfig, classes: int, edges: EdgeConfig) -> ExperimentConfig:
+@contextmanager
+def _trial(recipe: ExperimentConfig, source: Source, store: Store) -> Iterator[RecipeTrial | str]:
     try:
-        return fitted(recipe, classes, edges)
+        config = fitted(recipe, len(source.classes), source.edges)
     except ValidationError as error:
-        raise CostError(f"{recipe.name} does not fit a dataset of {classes} classes: {explain(error)}") from error
+        yield f"{recipe.name} does not fit a dataset of {len(source.classes)} classes: {explain(error)}"
+        return
+    amount = Amount.of({split: len(names) for split, names in source.names.items()}, config)
+    with RecipeTrial(config, str(store.path), amount) as trial:
+        yield trial
+
+
+def _some_of(source: Source, split: str) -> Iterator[tuple[str, SampleArrays]]:
+    """Samples from all over a split of a raw dataset, without those that cannot be used."""
+    names = source.names.get(split, ())
+    indices = spread(len(names))
+    for index, read in zip(indices, source.read(split, indices), strict=True):
+        if isinstance(read, Read):
+            yield names[index], read.arrays
 
 
 def _crops(drawn: Drawn, config: ExperimentConfig) -> dict[str, Any]:
-    rows = {
-        "image": [_uri(crop.image, quality=90) for crop in drawn.crops],
-        "label": [_uri(crop.colours) for crop in drawn.crops],
-        "edge prior": [_uri(crop.prior) for crop in drawn.crops],
-        "edge label": [_uri(crop.boundary * np.uint8(255)) for crop in drawn.crops],
-    }
+    columns = [
+        [_uri(crop.image, quality=90), *map(_uri, (crop.colours, crop.prior, crop.boundary * WHITE))]
+        for crop in drawn.crops
+    ]
     return {
         "sample": drawn.sample,
         "seed": config.seed,
-        "rows": rows,
+        "rows": PANELS,
+        "columns": columns,
         "facts": _facts(drawn, config),
         "warning": _padding(drawn, config),
+    }
+
+
+def _mosaic(drawn: Drawn) -> bytes:
+    """A PNG file with a column for each crop."""
+    columns = [
+        np.vstack([crop.image, crop.colours, *(_grey(picture) for picture in (crop.prior, crop.boundary * WHITE))])
+        for crop in drawn.crops
+    ]
+    _, data = cv2.imencode(".png", cv2.cvtColor(np.hstack(columns), cv2.COLOR_RGB2BGR))
+    return data.tobytes()
+
+
+def _grey(picture: np.ndarray) -> np.ndarray:
+    return np.repeat(picture[..., None], 3, axis=2)
+
+
+def _numbers(cost: Cost) -> dict[str, float]:
+    return {
+        "cost/step_seconds": cost.step_seconds,
+        "cost/epoch_seconds": cost.epoch_seconds,
+        "cost/run_seconds": cost.run_seconds,
+        "cost/step_memory_gb": cost.measured.memory / 1e9,
+        "cost/parameters": float(cost.measured.parameters),
     }
 
 
@@ -151,7 +203,7 @@ def _padding(drawn: Drawn, config: ExperimentConfig) -> str:
     )
 
 
-def _cost(cost: Cost, command: str) -> dict[str, Any]:
+def _cost(cost: Cost, commands: Sequence[str]) -> dict[str, Any]:
     parameters = cost.measured.parameters
     return {
         "sentence": cost.sentence,
@@ -163,7 +215,7 @@ def _cost(cost: Cost, command: str) -> dict[str, Any]:
             "parameters": f"{parameters / 1e6:.1f} M",
         },
         "notes": [*([_did_not_fit(cost)] if cost.did_not_fit else []), *cost.notes],
-        "command": command,
+        "commands": commands,
     }
 
 

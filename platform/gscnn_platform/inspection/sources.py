@@ -48,6 +48,8 @@ class Source(ABC):
     """Sentences on what exists and is in no split."""
     skipped: tuple[Skipped, ...] = ()
     """Samples that the store lacks because they could not be used."""
+    store: Store | None = None
+    """None for a raw dataset."""
 
     @abstractmethod
     def read(self, split: str, indices: Sequence[int]) -> Iterator[Read | Skipped]:
@@ -56,7 +58,7 @@ class Source(ABC):
 
 class _StoreSource(Source):
     def __init__(self, store: Store) -> None:
-        identity = store.manifest.identity
+        self.store, identity = store, store.manifest.identity
         self.path, self.dataset = store.path, identity.dataset
         self.kind = f"store, fingerprint {store.manifest.fingerprint}"
         self.classes, self.colours, self.edges = identity.classes, identity.colours, identity.edges

@@ -2,17 +2,20 @@ import html
 import re
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from gscnn_platform.config import ExperimentConfig, with_overrides
-from gscnn_platform.data.store import Store
+from gscnn_platform.data.store import Store, open_store
 from gscnn_platform.inspection import cost as cost_module
 from gscnn_platform.inspection.augmented import AugmentedCrop
-from gscnn_platform.inspection.cost import CostError
-from gscnn_platform.inspection.recipe_sections import tried_on_samples, tried_on_store
+from gscnn_platform.inspection.fitting import TRIED
+from gscnn_platform.inspection.recipe_sections import Sections, tried
+from gscnn_platform.inspection.sources import Read, open_source
 from gscnn_platform.inspection.trial_process import Drawn, Failed, Measured
-from gscnn_platform.recipes import CAMVID, STREETS
+from gscnn_platform.recipes import CAMVID, CAMVID_TINY, STREETS
+from tests.layouts import write_camvid, write_folder
 
 MEASURED = Measured("CPU, 2 cores", 1_500_000, 3.0, (1.0, 1.0, 1.0), 2_100_000_000, 0.0, 0.5)
 
@@ -49,32 +52,49 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cost_module, "_TrialProcess", FakeProcess)
 
 
-def text_of(page: str) -> str:
-    return " ".join(html.unescape(re.sub(r"<style>.*?</style>|<[^>]*>", " ", page, flags=re.DOTALL)).split())
+def sections(recipe: ExperimentConfig, data: Store | Path) -> Sections:
+    with tried(recipe, open_source(str(data if isinstance(data, Path) else data.path))) as on_data:
+        return on_data.sections()
+
+
+def text_of(of_recipe: Sections) -> str:
+    page = re.sub(r"<style>.*?</style>|<[^>]*>", " ", of_recipe.html, flags=re.DOTALL)
+    return " ".join(html.unescape(page).split())
 
 
 def test_the_sections_show_the_crops_and_say_what_the_recipe_costs(streets_store: Store) -> None:
-    with tried_on_store(STREETS, streets_store) as tried:
-        page = tried.sections()
-    text = text_of(page)
-    assert page.count("<img ") == 4 * 8
+    of_recipe = sections(STREETS, streets_store)
+    text = text_of(of_recipe)
+    assert of_recipe.html.count("<img ") == 4 * 8
     assert "The first 8 crops that a run with seed 0 takes of sample a <sample>" in text
     assert "One worker on this machine (CPU, 2 cores): 1 s a step, 2 steps an epoch, about 2 s an epoch" in text
     assert "a step 1 s memory of a step 2.1 GB parameters 1.5 M" in text
-    assert text.endswith(f"python -m jobs.train streets --store {streets_store.path}")
+    assert text.endswith(f"To train it: python -m jobs.train streets --store {streets_store.path}")
+    assert of_recipe.numbers["cost/run_seconds"] == 8 * 2 * 1.0 + 3 * 3 * 0.5
+
+
+def test_the_picture_for_mlflow_has_a_column_for_each_crop_and_its_four_rows(streets_store: Store) -> None:
+    assert isinstance(FakeProcess.drawn, Drawn)
+    crop = FakeProcess.drawn.crops[0]
+    [content] = sections(STREETS, streets_store).files.values()
+    decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    assert decoded is not None
+    picture = decoded[..., ::-1]
+    assert picture.shape == (4 * 96, 8 * 128, 3)
+    for column in (0, 7):
+        np.testing.assert_array_equal(picture[:96, 128 * column :][:, :128], crop.image)
+        np.testing.assert_array_equal(picture[96:192, 128 * column :][:, :128], crop.colours)
+        np.testing.assert_array_equal(picture[288:, 128 * column :][:, :128, 1], 255 * crop.boundary)
 
 
 def test_crops_that_are_larger_than_the_image_are_warned_of(streets_store: Store) -> None:
-    with tried_on_store(STREETS, streets_store) as tried:
-        assert "50% of these crops are void" in text_of(tried.sections())
+    assert "50% of these crops are void" in text_of(sections(STREETS, streets_store))
     small = with_overrides(STREETS, {"augmentation.crop": (32, 64)})
-    with tried_on_store(small, streets_store) as tried:
-        assert "are void" not in text_of(tried.sections())
+    assert "are void" not in text_of(sections(small, streets_store))
 
 
 def test_the_recipe_is_tried_with_the_stores_classes_and_the_command_says_so(streets_store: Store) -> None:
-    with tried_on_store(CAMVID, streets_store) as tried:
-        assert "--model.num-classes 9" in text_of(tried.sections())
+    assert "--model.num-classes 9" in text_of(sections(CAMVID, streets_store))
     config, store = FakeProcess.seen
     assert (config.model.num_classes, store) == (9, str(streets_store.path))
 
@@ -83,8 +103,7 @@ def test_a_smaller_batch_is_named_where_the_recipes_does_not_fit(
     streets_store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(FakeProcess, "fitting", 2)
-    with tried_on_store(STREETS, streets_store) as tried:
-        text = text_of(tried.sections())
+    text = text_of(sections(STREETS, streets_store))
     expected = (
         "4 crops of 96x128 at once do not fit into the 4.0 GB that are free on this machine. 2 at once fit: add "
         "--training.accumulate 2, with the same number of images in a step"
@@ -101,30 +120,39 @@ def test_a_recipe_that_cannot_be_tried_gives_the_reason_on_the_page(
     if failed == "drawn":
         monkeypatch.setattr(FakeProcess, "drawn", Failed("the store has no anchors", is_memory=False))
     monkeypatch.setattr(FakeProcess, "fitting", 1)
-    with tried_on_store(STREETS, streets_store) as tried:
-        page = tried.sections()
+    of_recipe = sections(STREETS, streets_store)
     reason = "no step of streets fits into the 4.0 GB" if failed == "steps" else "tried: the store has no anchors"
-    assert reason in text_of(page)
-    assert page.count("<img ") == (32 if failed == "steps" else 0)
+    assert reason in text_of(of_recipe)
+    assert of_recipe.html.count("<img ") == (32 if failed == "steps" else 0)
+    assert not of_recipe.numbers
 
 
-def test_a_recipe_with_weights_for_other_classes_is_refused(streets_store: Store) -> None:
+def test_a_recipe_with_weights_for_other_classes_gives_that_as_the_reason(streets_store: Store) -> None:
     recipe = with_overrides(CAMVID, {"loss.class_weights": (1.0,) * 11})
-    with (
-        pytest.raises(CostError, match="camvid does not fit a dataset of 9 classes"),
-        tried_on_store(recipe, streets_store),
-    ):
-        pass
+    text = text_of(sections(recipe, streets_store))
+    assert "camvid does not fit a dataset of 9 classes: loss.class_weights is 1,1,1,1,1,1,1,1,1,1,1" in text
 
 
-def test_a_raw_dataset_is_tried_on_a_small_store_that_is_removed(streets_store: Store) -> None:
-    identity, reader = streets_store.manifest.identity, streets_store.split("train")
-    samples = [(reader.names[0], reader.read(0, anchors=True))]
-    amounts = {"train": 400, "val": 20}
-    with tried_on_samples(STREETS, identity.classes, identity.colours, identity.edges, amounts, samples) as tried:
+def test_a_raw_dataset_is_tried_on_a_small_store_that_is_removed(tmp_path: Path) -> None:
+    root = write_camvid(tmp_path / "raw", frames=40)
+    source = open_source(str(root))
+    with tried(CAMVID_TINY, source) as on_raw:
         folder = Path(FakeProcess.seen[1])
-        assert (folder / "manifest.json").is_file()
-        text = text_of(tried.sections())
-    assert "100 steps an epoch" in text
-    assert text.endswith("python -m jobs.train streets --store STORE")
+        small = open_store(folder).split("train")
+        text = text_of(on_raw.sections())
+    names = source.names["train"]
+    assert small.names == [names[number * 40 // TRIED] for number in range(TRIED)]
+    [read] = source.read("train", [names.index(small.names[3])])
+    assert isinstance(read, Read)
+    np.testing.assert_array_equal(small.read(3).label, read.arrays.label)
+    assert "5 steps an epoch" in text
+    assert text.endswith(
+        f"python -m jobs.precompute camvid --root {root} --out data/raw "
+        "python -m jobs.train camvid-tiny --store data/raw"
+    )
     assert not folder.exists()
+
+
+def test_a_raw_dataset_without_a_training_split_gives_that_as_the_reason(tmp_path: Path) -> None:
+    text = text_of(sections(CAMVID_TINY, write_folder(tmp_path / "raw", splits=("val",))))
+    assert text.endswith("no sample of split train can be used, and a recipe trains on it")

@@ -53,7 +53,7 @@ def test_what_cannot_be_opened_is_said_with_what_to_type(tmp_path: Path) -> None
     store = build_store(tmp_path / "store").path
     cases = {
         (str(tmp_path / "no"), None): "there is no such folder: pass the folder of a store or of a raw dataset",
-        (str(tmp_path / "empty"), None): "the layout of no format (camvid, ",
+        (str(tmp_path / "empty"), None): "the layout of no format (ade20k, ",
         (str(tmp_path / "empty"), "folder"): "classes.yaml: the file is missing; write one with",
         (str(tmp_path / "empty"), "camvit"): "did you mean camvid?",
         (str(store), "camvid"): "is a store, which knows its format: remove it",

@@ -213,11 +213,16 @@ def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def precompute_command(
-    dataset: str, out: str | AnyPath, edges: EdgeConfig, *flags: str, settings: Mapping[str, Any] | None = None
+    dataset: str,
+    out: str | AnyPath,
+    edges: EdgeConfig,
+    *flags: str,
+    root: str = "FOLDER_OF_THE_RAW_DATA",
+    settings: Mapping[str, Any] | None = None,
 ) -> str:
     """The command that builds a store with these settings of the format and of edges."""
-    root = "" if dataset == "streets" else " --root FOLDER_OF_THE_RAW_DATA"
-    command = f"python -m jobs.precompute {dataset}{root} --out {shlex.quote(str(out))}"
+    of_root = "" if dataset == "streets" else f" --root {shlex.quote(root)}"
+    command = f"python -m jobs.precompute {dataset}{of_root} --out {shlex.quote(str(out))}"
     changed = edges.model_dump(exclude_defaults=True)
     return " ".join([command, *_options("format", settings or {}), *_options("edges", changed), *flags])
 
