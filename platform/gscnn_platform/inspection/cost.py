@@ -22,6 +22,8 @@ PATIENCE_SECONDS: Final = 300.0
 """Seconds that a trial may take for a step."""
 LOOK_SECONDS: Final = 1.0
 """Seconds between updates of the elapsed time in a terminal."""
+BUSY: Final = 0.2
+"""Share of the cores, used by other processes, above which the page says so."""
 END_SECONDS: Final = 10.0
 """Seconds that a trial gets to end by itself."""
 
@@ -116,6 +118,11 @@ class Cost:
             if on_cpu
             else "Memory is what torch allocates on the GPU at most; CUDA itself takes about 0.5 GB more.",
         ]
+        if self.measured.others > BUSY:
+            notes.append(
+                f"Other processes used {self.measured.others:.0%} of this machine's cores meanwhile: on a quiet "
+                "machine a step is faster."
+            )
         if self.config.data.loader_processes:
             notes.append(
                 f"Its {self.config.data.loader_processes} loader processes are not counted; one alone would load a "

@@ -64,6 +64,8 @@ class Measured:
     """Seconds for which one process loads a step's crops; 0 if the worker loads them itself."""
     validating: float
     """Seconds for a whole image of the validation."""
+    others: float = 0.0
+    """Share of the machine's cores that other processes used during the steps."""
 
 
 @dataclass(frozen=True)
@@ -171,8 +173,9 @@ def _measured(
     from gscnn_platform.training.worker import TrainingWorker
 
     worker = TrainingWorker(config, store, rank=0, world_size=1, device=device)
+    cores = _Cores()
     seconds = _step_seconds(worker, tell)
-    peak, loading = memory.peak(), 0.0
+    peak, others, loading = memory.peak(), cores.used_by_others(), 0.0
     if config.data.loader_processes:
         here = batches(worker.train_reader, with_overrides(config, {"data.loader_processes": 0}))
         next(here)
@@ -187,6 +190,7 @@ def _measured(
         memory=peak,
         loading=loading,
         validating=validating,
+        others=others,
     )
 
 
@@ -245,6 +249,29 @@ def _wait_for(device: "torch.device") -> None:
         import torch
 
         torch.cuda.synchronize(device)
+
+
+class _Cores:
+    """The time of the machine's cores, from now on."""
+
+    def __init__(self) -> None:
+        self._before = self._times()
+
+    def used_by_others(self) -> float:
+        """Share of all cores' time that processes other than this one and its loader processes used."""
+        every, busy, own = (after - before for before, after in zip(self._before, self._times(), strict=True))
+        return max(0.0, busy - own) / every
+
+    def _times(self) -> tuple[float, float, float]:
+        of_machine = psutil.cpu_times()._asdict()  # Which times there are depends on the system.
+        own = [process.cpu_times() for process in (psutil.Process(), *psutil.Process().children())]
+        # Linux counts the time of guests in `user` as well.
+        every = sum(seconds for name, seconds in of_machine.items() if not name.startswith("guest"))
+        return (
+            every,
+            every - of_machine["idle"] - of_machine.get("iowait", 0.0),
+            sum(times.user + times.system for times in own),
+        )
 
 
 class _GpuMemory:

@@ -71,6 +71,14 @@ def test_a_single_step_that_exhausts_the_time_counts_and_is_said_to_be_one() -> 
     assert "one step was timed" in cost.notes[0]
 
 
+def test_a_busy_machine_is_told() -> None:
+    quiet, busy = (Cost(CAMVID_TINY, CAMVID_AMOUNT, replace(MEASURED, others=share)) for share in (0.1, 0.45))
+    assert not any("Other processes" in note for note in quiet.notes)
+    assert (
+        "Other processes used 45% of this machine's cores meanwhile: on a quiet machine a step is faster." in busy.notes
+    )
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
@@ -158,6 +166,7 @@ def test_a_trial_draws_the_loaders_crops_and_measures_real_steps(
     assert measured.parameters == parameters
     assert len(measured.steps) == TIMED
     assert min(*measured.steps, measured.first_step, measured.loading, measured.validating) > 0
+    assert 0 <= measured.others <= 1
     # Weights, gradients, momentum and average are float32; torch alone would be more than 300 MB.
     assert 4 * 4 * parameters < measured.memory < 4 * 4 * parameters + 300_000_000
     assert not process.is_running()

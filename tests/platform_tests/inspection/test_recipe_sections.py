@@ -6,16 +6,17 @@ import cv2
 import numpy as np
 import pytest
 
-from gscnn_platform.config import ExperimentConfig, with_overrides
+from gscnn_platform.config import ExperimentConfig, InspectConfig, with_overrides
 from gscnn_platform.data.store import Store, open_store
 from gscnn_platform.inspection import cost as cost_module
 from gscnn_platform.inspection.augmented import AugmentedCrop
 from gscnn_platform.inspection.fitting import TRIED
 from gscnn_platform.inspection.recipe_sections import Sections, tried
 from gscnn_platform.inspection.sources import Read, open_source
+from gscnn_platform.inspection.start import inspect_dataset
 from gscnn_platform.inspection.trial_process import Drawn, Failed, Measured
 from gscnn_platform.recipes import CAMVID, CAMVID_TINY, STREETS
-from tests.layouts import write_camvid, write_folder
+from tests.layouts import write_camvid, write_folder, write_image
 
 MEASURED = Measured("CPU, 2 cores", 1_500_000, 3.0, (1.0, 1.0, 1.0), 2_100_000_000, 0.0, 0.5)
 
@@ -139,12 +140,13 @@ def test_a_raw_dataset_is_tried_on_a_small_store_that_is_removed(tmp_path: Path)
     with tried(CAMVID_TINY, source) as on_raw:
         folder = Path(FakeProcess.seen[1])
         small = open_store(folder).split("train")
+        third = small.read(3)
         text = text_of(on_raw.sections())
     names = source.names["train"]
     assert small.names == [names[number * 40 // TRIED] for number in range(TRIED)]
     [read] = source.read("train", [names.index(small.names[3])])
     assert isinstance(read, Read)
-    np.testing.assert_array_equal(small.read(3).label, read.arrays.label)
+    np.testing.assert_array_equal(third.label, read.arrays.label)
     assert "5 steps an epoch" in text
     assert text.endswith(
         f"python -m jobs.precompute camvid --root {root} --out data/raw "
@@ -153,6 +155,23 @@ def test_a_raw_dataset_is_tried_on_a_small_store_that_is_removed(tmp_path: Path)
     assert not folder.exists()
 
 
-def test_a_raw_dataset_without_a_training_split_gives_that_as_the_reason(tmp_path: Path) -> None:
-    text = text_of(sections(CAMVID_TINY, write_folder(tmp_path / "raw", splits=("val",))))
-    assert text.endswith("no sample of split train can be used, and a recipe trains on it")
+def test_a_raw_dataset_without_a_usable_training_sample_gives_that_as_the_reason(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "raw")
+    for label in (root / "labels/train").iterdir():
+        write_image(label, np.full((64, 96), 77, np.uint8))
+    assert text_of(sections(CAMVID_TINY, root)).endswith(
+        "no sample of split train can be used, and a recipe trains on it"
+    )
+
+
+def test_the_page_of_an_inspection_shows_both_sections_before_the_gallery(streets_store: Store, tmp_path: Path) -> None:
+    out = tmp_path / "page.html"
+    inspect_dataset(InspectConfig(data=str(streets_store.path), out=str(out), gallery=2, recipe="streets"))
+    headings = re.findall(r"<h2>(.*?)</h2>", out.read_text(encoding="utf-8"))
+    assert headings[-3:] == ["What streets trains on", "What streets would cost", "Gallery"]
+
+
+def test_an_unknown_recipe_is_refused_before_the_data_is_opened(tmp_path: Path) -> None:
+    config = InspectConfig(data=str(tmp_path / "missing"), out=str(tmp_path / "page.html"), recipe="street")
+    with pytest.raises(ValueError, match=r"there is no recipe street; there are: .*\ndid you mean streets"):
+        inspect_dataset(config)
