@@ -26,8 +26,7 @@ def quickstart() -> None:
     print(
         f"\ncheckpoint  {result.best_checkpoint}\n"
         f"report      {evaluation.page}\n"
-        f"look at it  make ui, or {tracking.ui_command(result.tracking_uri)}\n"
-        f"            then open http://127.0.0.1:5000, experiment gscnn, run {result.run_name}"
+        f"look at it  make ui, or {tracking.look_at(result.tracking_uri, result.run_id, indent=12)}"
     )
 
 

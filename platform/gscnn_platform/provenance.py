@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import os
+import platform
 import shlex
 import subprocess
 import sys
@@ -14,16 +15,6 @@ from gscnn_platform import machine
 from gscnn_platform.config import ExperimentConfig
 from gscnn_platform.data.store import Store
 
-PACKAGES: Final = (
-    "torch",
-    "torchvision",
-    "ray",
-    "mlflow",
-    "numpy",
-    "pyarrow",
-    "albumentations",
-    "opencv-python-headless",
-)
 GIT_COMMIT: Final = "GSCNN_GIT_COMMIT"
 """Environment variable with the commit, for when there is no .git, as in a submitted job."""
 
@@ -43,15 +34,19 @@ def origin_tags() -> dict[str, str]:
 
 
 def run_tags(config: ExperimentConfig, store: Store) -> dict[str, str]:
-    """Tags of a run: user, command, recipe, code, data and package versions."""
-    versions = {f"version.{name}": importlib.metadata.version(name) for name in PACKAGES}
+    """Tags of a run: user, command, recipe, code and data."""
     return {
         **origin_tags(),
         "recipe": config.name,
         "dataset": store.manifest.identity.dataset,
         "dataset.fingerprint": store.manifest.fingerprint,
-        **versions,
     }
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of all installed packages, by name; about 200, in 0.1 s."""
+    found = {package.name: package.version for package in importlib.metadata.distributions()}
+    return {"python": platform.python_version(), **dict(sorted(found.items()))}
 
 
 def git_state() -> tuple[str, str]:

@@ -64,10 +64,12 @@ class Score(NamedTuple):
     """Heading in a comparison's table; None: only on the comparison's page."""
     by_class: ByClass | None = None
     """Its classes; None: they are not shown."""
+    charted_first: bool = False
+    """Whether it is among the first charts in MLflow, and in the description of a run."""
 
     @property
     def tracked_as(self) -> str:
-        """Its key in MLflow for a training's validation: `val/miou`."""
+        """Its key for a training's validation: `val/miou`. In MLflow, gscnn_platform.tracking.keys."""
         return f"val/{self.key}"
 
 
@@ -78,6 +80,7 @@ def _boundary_f(radius: int) -> Score:
         lambda measured: measured.boundary[radius]["official"],
         can_be_best=True,
         column=f"F {radius} px",
+        charted_first=radius == min(RADII),
     )
 
 
@@ -105,15 +108,26 @@ def _boundary_iou(key: str, distance: Distance) -> Score:
         by_class=ByClass(
             key, title, column, lambda measured: measured.boundary_iou[distance]["per_class"], tracked=True
         ),
+        charted_first=distance == RING_DISTANCES[0],
     )
 
 
 IOU: Final = ByClass("iou", "IoU", "IoU", lambda measured: measured.confusion.iou.tolist(), tracked=True)
 MIOU: Final = Score(
-    "miou", "mIoU", lambda measured: measured.confusion.miou, can_be_best=True, column="mIoU", by_class=IOU
+    "miou",
+    "mIoU",
+    lambda measured: measured.confusion.miou,
+    can_be_best=True,
+    column="mIoU",
+    by_class=IOU,
+    charted_first=True,
 )
 PIXEL_ACCURACY: Final = Score(
-    "pixel_accuracy", "pixel accuracy", lambda measured: measured.confusion.pixel_accuracy, can_be_best=True
+    "pixel_accuracy",
+    "pixel accuracy",
+    lambda measured: measured.confusion.pixel_accuracy,
+    can_be_best=True,
+    charted_first=True,
 )
 BOUNDARY_F_PRESENT: Final = {radius: _boundary_f_present(radius) for radius in RADII}
 """Radius -> mean over the classes that are in a frame."""

@@ -151,14 +151,14 @@ def test_a_users_run_arrives_completely_and_its_files_only_through_the_server(
     (checkpoint / "model.pt").write_bytes(b"weights")
     with tracking.RunWriter.opened(RunRef(outbox, server.uri, run_id), system_metrics=False) as writer:
         writer.log_steps([(step, {"train/total": 1 / step, "train/lr": 0.1}) for step in range(1, 701)])
-        writer.log_picture(np.zeros((4, 6, 3), np.uint8), epoch=3, caption="mIoU 0.5")
+        writer.describe("mIoU 0.5", 3, {}, picture=np.zeros((4, 6, 3), np.uint8))
     model = build_model(tiny_run.model).eval()
     tracking.log_best(RunRef(outbox, server.uri, run_id), model, checkpoint, {"miou": 0.5, "epoch": 2})
     left = tracking.close_run(RunRef(outbox, server.uri, run_id))
     assert not left, left
     client = mlflow.MlflowClient(server.uri)
     run = client.get_run(run_id)
-    assert (run.info.status, run.data.metrics["val/best_miou"]) == ("FINISHED", 0.5)
+    assert (run.info.status, run.data.metrics["val_best/miou"]) == ("FINISHED", 0.5)
     assert (run.info.artifact_uri or "").startswith("mlflow-artifacts:/")
     history = client.get_metric_history(run_id, "train/total")
     assert [(metric.step, metric.value) for metric in history] == [(step, 1 / step) for step in range(1, 701)]

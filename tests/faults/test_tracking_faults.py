@@ -173,7 +173,8 @@ def test_what_a_dead_server_did_not_get_is_named_and_sync_tracking_delivers_it(
     tracking.reopen_run(RunRef(folder, server.uri, run_id))
     with tracking.RunWriter.opened(RunRef(folder, server.uri, run_id), system_metrics=False) as writer:
         log(writer.outbox, 1, 50)
-        writer.outbox.artifact(b"picture", "validation", "epoch-001.png", note="epoch 1")
+        writer.outbox.artifact(b"picture", "validation", "epoch-001.png")
+        writer.outbox.note("epoch 1")
     saved = tmp_path / "saved"
     saved.mkdir()
     Model().save(saved / "MLmodel")

@@ -37,6 +37,7 @@ def compare_runs(
     Raises:
         ValueError: no reference is given, or `metric` is not a validation score; the message suggests similar ones.
     """
+    metric = tracking.key_of(metric)  # As MLflow shows it, too.
     if not references:
         raise ValueError("name the runs or sweeps to compare: MLflow run ids, run names or folders")
     by_class = [of_classes.tracked_as for of_classes in TRACKED_BY_CLASS]

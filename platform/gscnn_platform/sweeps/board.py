@@ -217,7 +217,8 @@ class Board:
                 png = io.BytesIO()
                 Image.fromarray(picture).save(png, format="png")
                 outbox.artifact(png.getvalue(), ARTIFACTS, f"{name}.png")
-            outbox.artifact(self._csv().encode(), ARTIFACTS, "trials.csv", self._note(list(pictures)))
+            outbox.artifact(self._csv().encode(), ARTIFACTS, "trials.csv")
+            outbox.note(self._note(list(pictures)))
             table = self.folder.path / TRIALS
             if table.exists():
                 outbox.artifact(table.read_bytes(), ARTIFACTS, TRIALS)
@@ -249,12 +250,7 @@ class Board:
                 for name in pictures
             ),
             "",
-            f"| trial | {metric} | epochs | state | settings |",
-            "|---|---|---|---|---|",
-            *(
-                f"| {row.name} | {row.score:.4f} | {row.epochs} | {row.state} | {markdown(_described(row.sampled))} |"
-                for row in ranked
-            ),
+            tracking.markdown_table([["trial", metric, "epochs", "state", "settings"], *map(_cells, ranked)]),
         ]
         return "\n".join(lines)
 
@@ -289,6 +285,10 @@ class Board:
 
 def _settings(sampled: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in sampled.items() if key != NUMBER}
+
+
+def _cells(row: TrialRow) -> list[str]:
+    return [row.name, f"{row.score:.4f}", str(row.epochs), row.state, markdown(_described(row.sampled))]
 
 
 def _described(settings: Mapping[str, Any]) -> str:

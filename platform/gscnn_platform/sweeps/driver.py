@@ -64,6 +64,8 @@ class SweepResult:
 
     comparison: str | None
     """Comparison of variants and seeds, as text and table; None if the space has neither."""
+    page: str
+    """How to look at the sweep in MLflow, as text."""
 
     def __str__(self) -> str:
         """Returns a table of the trials, best first, the location of the best one, and the comparison."""
@@ -81,7 +83,7 @@ class SweepResult:
             lines.append(f"registered   {self.registered}")
         if self.comparison is not None:
             lines += ["", self.comparison, ""]
-        lines += [f"MLflow run   {self.run_id}", f"look at it   {tracking.ui_command(self.tracking_uri)}"]
+        lines += [f"MLflow run   {self.run_id}", f"look at it   {self.page}"]
         return "\n".join(lines)
 
 
@@ -141,6 +143,7 @@ def drive(
         board.best(),
         registered,
         _compared(record),
+        tracking.look_at(record.tracking_uri, record.run_id, indent=13, charts=False),
     )
 
 

@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 from gscnn_platform.config import ExperimentConfig, TrackingConfig, flatten
 from gscnn_platform.data.store import Store
 from gscnn_platform.names import check_experiment, filter_pattern, sqlite_path
-from gscnn_platform.provenance import run_tags
+from gscnn_platform.provenance import package_versions, run_tags
 from gscnn_platform.runs.folder import RunFolder
 from gscnn_platform.tracking.deleted import DeletedError
 from gscnn_platform.tracking.delivery import client_of
@@ -22,11 +22,13 @@ from gscnn_platform.tracking.reading import PARENT
 from gscnn_platform.tracking.refusals import unusable
 
 EXPERIMENT_TAGS: Final = {"mlflow.experimentKind": "custom_model_development"}
-"""Makes the UI open with training runs and charts; by default it opens with traces of language models."""
+"""Says that the experiment is one of trainings. MLflow 3.17 decides by the link and the browser: see AS_TRAINING."""
 FOLDER: Final = "gscnn.folder"
 """Tag: where the run's checkpoints are."""
 INIT_DIGEST: Final = "init.sha256"
 """Tag: sha256 of the file of weights that the run started from."""
+PACKAGES: Final = "packages.json"
+"""Artifact: versions of Python and of all installed packages, where the run was created."""
 MOST_PARAM: Final = 6000
 """Maximum length of a param's value in MLflow, in characters."""
 
@@ -90,7 +92,9 @@ def begin_run(
     files: Mapping[str, Any],
     start_time: int | None = None,
 ) -> str:
-    """Creates a run with its tags, params, data and files; returns its id. If that fails, the run is deleted again.
+    """Creates a run with its tags, params, data and files, among them the installed packages; returns its id.
+
+    If that fails, the run is deleted again.
 
     A running run of the same folder without metrics is reused: its driver was killed during the start.
     """
@@ -103,7 +107,7 @@ def begin_run(
         _log_params(client, run_id, texts)
         dataset = Dataset(**_StoreDataset(store).to_dict())
         client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
-        for file, content in files.items():
+        for file, content in {PACKAGES: package_versions(), **files}.items():
             client.log_dict(run_id, content, file)
     except BaseException:
         with suppress(MlflowException, OSError):

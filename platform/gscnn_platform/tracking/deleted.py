@@ -1,7 +1,6 @@
 """Detects runs that were deleted in MLflow when they resume, and restores or replaces them."""
 
 import tempfile
-import threading
 from contextlib import suppress
 from typing import Final, Literal
 
@@ -10,9 +9,8 @@ from mlflow.entities import LifecycleStage
 from mlflow.exceptions import MlflowException
 
 from gscnn_platform.config import OnDeleted
-from gscnn_platform.names import sqlite_path
 from gscnn_platform.runs.ref import RunRef
-from gscnn_platform.tracking.delivery import client_of
+from gscnn_platform.tracking.delivery import client_of, in_time
 from gscnn_platform.tracking.outbox.errors import TrackingError
 from gscnn_platform.tracking.outbox.folders import give_to
 from gscnn_platform.tracking.refusals import reason
@@ -20,8 +18,6 @@ from gscnn_platform.tracking.uri import check_database
 
 REPLACES: Final = "gscnn.replaces"
 """Tag: id of the deleted MLflow run that this run replaces."""
-LOOK_SECONDS: Final = 10.0
-"""Maximum seconds to query a server: a hanging server must not keep a run from resuming."""
 
 Fate = Literal["active", "deleted", "gone", "unknown"]
 """`gone`: it cannot be restored. `unknown`: the server does not answer."""
@@ -33,18 +29,7 @@ class DeletedError(TrackingError):
 
 def fate_of(uri: str, run_id: str) -> Fate:
     """Returns whether MLflow still has a run, active or deleted. Raises no errors."""
-    found: list[Fate] = []
-
-    def query() -> None:
-        # Stores raise error classes of their own if a server's answer is unexpected.
-        with suppress(Exception):
-            found.append(_query_fate(uri, run_id))
-
-    thread = threading.Thread(target=query, name="deleted?", daemon=True)
-    thread.start()
-    # The first query of a SQLite file creates tables: it may take seconds on a busy machine, but it never hangs.
-    thread.join(None if sqlite_path(uri) else LOOK_SECONDS)
-    return found[0] if found else "unknown"
+    return in_time(uri, lambda: _query_fate(uri, run_id)) or "unknown"
 
 
 def _query_fate(uri: str, run_id: str) -> Fate:

@@ -7,10 +7,10 @@ overwritten, and the model is found by its id.
 import logging
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from fcntl import LOCK_EX, LOCK_UN, flock
-from typing import Final
+from typing import Final, TypeVar
 
 import mlflow
 import yaml
@@ -20,12 +20,15 @@ from mlflow.models import Model
 from mlflow.store.db import utils as database
 from sqlalchemy.exc import SQLAlchemyError
 
-from gscnn_platform.names import metric_key, original_key, sqlite_path
+from gscnn_platform.names import metric_key, sqlite_path
+from gscnn_platform.tracking.keys import key_of, mlflow_key
 from gscnn_platform.tracking.outbox.errors import TrackingError
 from gscnn_platform.tracking.outbox.journal import Journal
 from gscnn_platform.tracking.outbox.parts import ROWS, Entry, entries, parts, read_json, write_json
 from gscnn_platform.tracking.refusals import check_credentials, refusal
 from gscnn_platform.tracking.uri import check_listening
+
+T = TypeVar("T")
 
 NOTE: Final = "mlflow.note.content"
 """Tag that the UI shows as a run's description, in Markdown."""
@@ -37,6 +40,8 @@ ENDS: Final = ("failure", "stopped")
 """Tags with the reason why a run ended early."""
 MODEL_ID: Final = "gscnn.model"
 """Tag that identifies a logged model."""
+QUERY_SECONDS: Final = 10.0
+"""Maximum seconds to query a server: a hanging server must not keep a run from resuming or a job from ending."""
 MOST_ROWS: Final = 1000
 """Maximum metric rows per MLflow request."""
 REFUSED: Final = "INVALID_PARAMETER_VALUE"
@@ -70,6 +75,22 @@ def client_of(uri: str) -> mlflow.MlflowClient:
             return mlflow.MlflowClient(uri)
     except (ImportError, SQLAlchemyError) as error:  # A missing database driver, or the database's own error.
         raise MlflowException(f"the database cannot be opened: {error}".splitlines()[0]) from error
+
+
+def in_time(uri: str, query: Callable[[], T]) -> T | None:
+    """Returns what a query of a tracking URI returns; None if it fails or a server does not answer in time."""
+    found: list[T] = []
+
+    def run() -> None:
+        # Stores raise error classes of their own if a server's answer is unexpected.
+        with suppress(Exception):
+            found.append(query())
+
+    thread = threading.Thread(target=run, name="query", daemon=True)
+    thread.start()
+    # The first query of a SQLite file creates tables: it may take seconds on a busy machine, but it never hangs.
+    thread.join(None if sqlite_path(uri) else QUERY_SECONDS)
+    return found[0] if found else None
 
 
 class MLflowDelivery:
@@ -132,7 +153,7 @@ class MLflowDelivery:
         known = read_json(file)
         if known is not None:
             return known
-        steps = {original_key(metric.key): metric.step for metric in run.data.to_proto().metrics}
+        steps = {key_of(metric.key): metric.step for metric in run.data.to_proto().metrics}
         # If another part wrote the file first, its steps apply: rows that it delivered since must not be skipped.
         write_json(file, steps, over=False)
         known = read_json(file)
@@ -142,12 +163,12 @@ class MLflowDelivery:
         self.client()
         time = entry["time"]
         if entry["kind"] == "summary":
-            return [Metric(metric_key(key), value, time, 0) for key, value in entry["values"].items()]
+            return [Metric(mlflow_key(key), value, time, 0) for key, value in entry["values"].items()]
         if entry["kind"] == "system":
             step = (time - self._start) // 1000
-            return [Metric(metric_key(key), value, time, step) for key, value in entry["values"].items()]
+            return [Metric(mlflow_key(key), value, time, step) for key, value in entry["values"].items()]
         return [
-            Metric(metric_key(key), value, time, step)
+            Metric(mlflow_key(key), value, time, step)
             for step, values in entry["steps"]
             for key, value in values.items()
             if step > self._steps.get(key, -1)
@@ -234,7 +255,7 @@ class MLflowDelivery:
         if model.model_id not in [output.model_id for output in (run.outputs.model_outputs if run.outputs else [])]:
             client.log_outputs(self.run_id, [LoggedModelOutput(model.model_id, step=0)])
         rows = [
-            Metric(metric_key(key), value, entry["time"], 0, model.model_id) for key, value in entry["values"].items()
+            Metric(mlflow_key(key), value, entry["time"], 0, model.model_id) for key, value in entry["values"].items()
         ]
         client.log_batch(self.run_id, metrics=rows)
         # Not with Model.load, which decodes %20 in the folder's name.

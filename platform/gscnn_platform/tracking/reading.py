@@ -3,7 +3,7 @@
 import json
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,20 +16,18 @@ import mlflow
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from gscnn_platform.names import MOST_KEY, filter_pattern, metric_key, original_key
-from gscnn_platform.tracking.delivery import client_of
+from gscnn_platform.names import MOST_KEY, filter_pattern, metric_key
+from gscnn_platform.tracking.delivery import client_of, in_time
+from gscnn_platform.tracking.description import PICTURES
+from gscnn_platform.tracking.keys import key_of, mlflow_key
 from gscnn_platform.tracking.outbox.errors import TrackingError
 from gscnn_platform.tracking.refusals import reason
-from gscnn_platform.tracking.uri import check_database, check_no_password
+from gscnn_platform.tracking.uri import WITH_SERVER, check_database, check_no_password, run_page, ui_command
 
 SWEEP: Final = "gscnn.sweep"
 """Tag of a sweep's parent run: the name of its search space."""
 PARENT: Final = "mlflow.parentRunId"
 """Tag of a trial: the run id of its sweep. The UI groups by it."""
-LOCAL_UI: Final = "http://127.0.0.1:5000"
-"""Address of `make ui` and `mlflow ui` for a store without a server."""
-PICTURES: Final = "validation"
-"""Artifact folder of the pictures by epoch."""
 PAGE: Final = 500
 """Runs per request."""
 READERS: Final = 4
@@ -77,9 +75,8 @@ class TrackedRun:
 
     @property
     def link(self) -> str:
-        """The run's page in the MLflow UI; for a store without a server, the page of `mlflow ui`."""
-        server = self.place if self.place.startswith(("http://", "https://")) else LOCAL_UI
-        return f"{server.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+        """The run's charts in the MLflow UI; for a store without a server, those of `mlflow ui`."""
+        return run_page(self.place, self.experiment_id, self.run_id)
 
     def __str__(self) -> str:
         return f"{self.name} ({self.run_id})"
@@ -109,6 +106,23 @@ def find_run(uri: str, reference: str) -> str:
         f"no run at {_shown(uri)} has the id or the name {reference!r}: look for it in the MLflow UI, or pass another "
         "tracking URI with --uri or MLFLOW_TRACKING_URI"
     )
+
+
+def look_at(uri: str, run_id: str, indent: int = 0, charts: bool = True) -> str:
+    """Returns how a user sees a run: its page in the MLflow UI, below the command that serves a store without a server.
+
+    Args:
+        uri, run_id: of the run.
+        indent: columns before the second line.
+        charts: whether the page is that of the run's charts, and not of its description.
+
+    The page is left out if MLflow does not say in time which experiment the run is in.
+    """
+    run = in_time(uri, lambda: client_of(uri).get_run(run_id))
+    page = None if run is None else run_page(_shown(uri), run.info.experiment_id, run_id, charts)
+    if uri.startswith(WITH_SERVER):
+        return page or ui_command(uri)
+    return ui_command(uri) if page is None else f"{ui_command(uri)}\n{'':{indent}}then open {page}"
 
 
 def read_run(uri: str, run_id: str, curves: re.Pattern[str] | None = None) -> TrackedRun:
@@ -196,8 +210,14 @@ def _tracked(client: mlflow.MlflowClient, uri: str, run: Run, curves: re.Pattern
     inputs = run.inputs.dataset_inputs if run.inputs else []
     dataset = inputs[0].dataset if inputs else None
     profile = json.loads(dataset.profile) if dataset and dataset.profile else {}
-    original = {key: _original(key, profile) for key in data.metrics}
-    keys = [key for key in data.metrics if curves is not None and curves.fullmatch(original[key])]
+    # MLflow's keys by ours. A run that an earlier version began and this one resumed has two for some of ours: the one
+    # that this version writes comes last.
+    ours: dict[str, list[str]] = {}
+    for key in data.metrics:
+        ours.setdefault(_ours(key, profile), []).append(key)
+    for name, keys in ours.items():
+        keys.sort(key=mlflow_key(name).__eq__)
+    wanted = {name: keys for name, keys in ours.items() if curves is not None and curves.fullmatch(name)}
     return TrackedRun(
         uri=uri,
         run_id=info.run_id,
@@ -208,28 +228,28 @@ def _tracked(client: mlflow.MlflowClient, uri: str, run: Run, curves: re.Pattern
         ended=_time(info.end_time) if info.end_time else None,
         params=data.params,
         tags=data.tags,
-        metrics={original[key]: value for key, value in data.metrics.items()},
-        curves={original[key]: _curve(client, info.run_id, key) for key in keys},
+        metrics={name: data.metrics[keys[-1]] for name, keys in ours.items()},
+        curves={name: _curve(client, info.run_id, keys) for name, keys in wanted.items()},
         dataset=dataset.name if dataset else None,
         fingerprint=dataset.digest if dataset else None,
         profile=profile,
     )
 
 
-def _original(key: str, profile: Mapping[str, Any]) -> str:
-    """Returns the metric's key before `metric_key` escaped it; a shortened key is found by the classes of the data."""
+def _ours(key: str, profile: Mapping[str, Any]) -> str:
+    """Returns our key of a metric; one that MLflow's limit shortened is found by the classes of the data."""
     if len(key) == MOST_KEY:
         prefix = key.partition("/")[0]
         for of_split in profile.get("pixels", {}).values():
             for name in of_split:
                 if metric_key(f"{prefix}/{name}") == key:
                     return f"{prefix}/{name}"
-    return original_key(key)
+    return key_of(key)
 
 
-def _curve(client: mlflow.MlflowClient, run_id: str, key: str) -> dict[int, float]:
-    rows = sorted(client.get_metric_history(run_id, key), key=lambda row: (row.step, row.timestamp))
-    return {row.step: row.value for row in rows}
+def _curve(client: mlflow.MlflowClient, run_id: str, keys: Sequence[str]) -> dict[int, float]:
+    rows = [row for key in keys for row in client.get_metric_history(run_id, key)]
+    return {row.step: row.value for row in sorted(rows, key=lambda row: (row.step, row.timestamp))}
 
 
 def _time(milliseconds: int) -> datetime:

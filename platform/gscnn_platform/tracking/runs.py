@@ -19,10 +19,10 @@ from mlflow.types import Schema, TensorSpec
 from torch import nn
 
 from gscnn.export import NamedOutputs, example_inputs
-from gscnn_platform.names import metric_key
 from gscnn_platform.runs.ref import RunRef
 from gscnn_platform.tracking.creating import FOLDER
 from gscnn_platform.tracking.delivery import CHECKPOINT, EVALUATION, NOTE, client_of
+from gscnn_platform.tracking.keys import mlflow_key
 from gscnn_platform.tracking.outbox.errors import TrackingError
 from gscnn_platform.tracking.outbox.left import Left
 from gscnn_platform.tracking.outbox.outbox import Say, silent
@@ -79,7 +79,7 @@ def close_run(
 
 
 def log_best(run: RunRef, model: nn.Module, checkpoint: Path, metrics: Mapping[str, float]) -> str | None:
-    """Puts the best checkpoint, its metrics as `val/best_...`, and the model for `mlflow.pytorch.load_model` into the
+    """Puts the best checkpoint, its metrics as `val_best/...`, and the model for `mlflow.pytorch.load_model` into the
     outbox; `close_run` delivers them. Does nothing if the outbox already has them.
 
     The model is saved as an exported program (pt2): it loads without this project and without unpickling, takes any
@@ -113,7 +113,7 @@ def log_best(run: RunRef, model: nn.Module, checkpoint: Path, metrics: Mapping[s
 
 
 def log_best_scores(run: RunRef, metrics: Mapping[str, float]) -> None:
-    """Puts the best checkpoint's metrics as `val/best_...` into the outbox, without its files.
+    """Puts the best checkpoint's metrics as `val_best/...` into the outbox, without its files.
 
     Raises:
         TrackingError: the outbox holds another run's metrics.
@@ -172,7 +172,7 @@ def log_evaluation(
         client.log_batch(
             run_id,
             metrics=[
-                Metric(metric_key(key), value, now, step)
+                Metric(mlflow_key(key), value, now, step)
                 for step, values in rows
                 for key, value in values.items()
                 if not math.isnan(value)

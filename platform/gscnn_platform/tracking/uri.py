@@ -26,6 +26,12 @@ CREDENTIALS: Final = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or 
 MOST_SHOWN: Final = 300
 """Maximum number of characters of a server's answer in a message."""
 PORTS: Final = {"http": 80, "https": 443}
+WITH_SERVER: Final = ("http://", "https://")
+"""Beginnings of the URIs of servers, which have a UI."""
+LOCAL_UI: Final = "http://127.0.0.1:5000"
+"""Address of `make ui` and `mlflow ui` for a store without a server."""
+AS_TRAINING: Final = "workflowType=machine_learning"
+"""Query of a page that shows it as "Model training"; a browser that has not chosen this once opens "GenAI"."""
 MODELS: Final = "models:/"
 """Prefix of a reference to a registered model."""
 
@@ -100,6 +106,16 @@ def ui_command(uri: str) -> str:
     return f"mlflow ui --backend-store-uri {shlex.quote(uri)}" if sqlite_path(uri) else f"open {shlex.quote(uri)}"
 
 
+def run_page(uri: str, experiment_id: str, run_id: str, charts: bool = True) -> str:
+    """Returns the address of a run in the MLflow UI: of its charts, or of its overview with the description.
+
+    For a store without a server, it is an address of `mlflow ui`.
+    """
+    server = uri.rstrip("/") if uri.startswith(WITH_SERVER) else LOCAL_UI
+    tab = "/model-metrics" if charts else ""
+    return f"{server}/#/experiments/{experiment_id}/runs/{run_id}{tab}?{AS_TRAINING}"
+
+
 def check_no_password(uri: str, field: str) -> None:
     """Checks that a tracking URI contains no user or password: logs, run records and MLflow would show it.
 
@@ -140,6 +156,14 @@ def check_database(uri: str) -> None:
     database = sqlite_path(uri)
     if database is not None and not database.is_file():
         raise FileNotFoundError("there is no such file")
+
+
+def artifact_picture(run_id: str, file: str, text: str) -> str:
+    """Returns Markdown that the UI shows as the picture in an artifact of a run; its address is relative, as a link's.
+
+    The UI's filter of descriptions lets it through, and the server reads artifacts from wherever they are.
+    """
+    return f"!{artifact_link(run_id, file, text)}"
 
 
 def artifact_link(run_id: str, file: str, text: str) -> str:

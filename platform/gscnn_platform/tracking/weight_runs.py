@@ -12,11 +12,11 @@ from mlflow.exceptions import MlflowException
 
 from gscnn_platform.config import ExperimentConfig, TrackingConfig, flatten
 from gscnn_platform.data.store import Store
-from gscnn_platform.names import metric_key
 from gscnn_platform.provenance import run_tags
 from gscnn_platform.runs.loading import WeightFile
 from gscnn_platform.tracking.creating import FOLDER, begin_run, experiment_of
 from gscnn_platform.tracking.delivery import client_of
+from gscnn_platform.tracking.keys import mlflow_key
 from gscnn_platform.tracking.outbox.errors import TrackingError
 from gscnn_platform.tracking.reading import reading, search
 from gscnn_platform.tracking.refusals import unusable
@@ -62,7 +62,7 @@ def run_of_file(
             name = f"{config.name}-{file.sha256[:8]}"
             run_id = begin_run(client, experiment, name, tags, params, store, {})
         now, epoch = int(time.time() * 1000), config.training.epochs
-        client.log_batch(run_id, [Metric(metric_key(key), value, now, epoch) for key, value in scores.items()])
+        client.log_batch(run_id, [Metric(mlflow_key(key), value, now, epoch) for key, value in scores.items()])
         client.set_terminated(run_id)
         return run_id
     except (MlflowException, OSError) as error:

@@ -1,8 +1,8 @@
-"""The rank-0 writer, which logs a run's metrics and pictures."""
+"""The rank-0 writer, which logs a run's metrics, pictures and description."""
 
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Final
 
@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image
 
 from gscnn_platform.runs.ref import RunRef
+from gscnn_platform.tracking.description import LAST, PICTURES, SHOWN, WIDTH, describe, picture_name
 from gscnn_platform.tracking.outbox.outbox import Outbox, Say, Steps, silent
 from gscnn_platform.tracking.outboxes import open_outbox
-from gscnn_platform.tracking.uri import artifact_link
 
 SYSTEM_SECONDS: Final = 10.0
 """Seconds between two samples of the machine's load."""
@@ -21,11 +21,12 @@ LAST_SECONDS: Final = 5.0
 
 
 class RunWriter:
-    """Writes a run's metrics and pictures to its outbox. No method waits for the server."""
+    """Writes a run's metrics, pictures and description to its outbox. No method waits for the server."""
 
     def __init__(self, outbox: Outbox, say: Say = silent) -> None:
-        self.outbox, self.run_id = outbox, outbox.journal.run.run_id
-        self._say = say
+        self.outbox, self._say = outbox, say
+        self._best: tuple[int, Mapping[str, float]] = (-1, {})
+        """The best epoch that the description showed, and its scores."""
 
     @classmethod
     @contextmanager
@@ -59,18 +60,51 @@ class RunWriter:
         """Logs the values of several steps, except those that were logged before the run was resumed."""
         self.outbox.metrics(steps)
 
-    def log_picture(self, picture: np.ndarray, epoch: int, caption: str) -> None:
-        """Logs an RGB picture of an epoch as an artifact; the run's description shows the caption and links to it."""
-        name = f"epoch-{epoch:03d}.png"
-        link = artifact_link(self.run_id, f"validation/{name}", f"validation scenes at epoch {epoch}")
-        note = f"{caption}\n\n{link}; all epochs: Artifacts, folder validation"
-        png = io.BytesIO()
-        Image.fromarray(picture).save(png, format="png")
+    def describe(
+        self,
+        caption: str,
+        epoch: int,
+        scores: Mapping[str, float],
+        best: int | None = None,
+        picture: np.ndarray | None = None,
+    ) -> None:
+        """Updates the run's description after a validation.
+
+        Args:
+            caption: its first line.
+            epoch: of the validation.
+            scores: of the validation, `val/...`.
+            best: the best epoch so far, whose scores are shown too.
+            picture: RGB picture of the validation, which becomes an artifact that the description shows.
+        """
+        if best == epoch:
+            self._best = (epoch, scores)
+        elif best is not None and self._best[0] != best:
+            # The run was resumed after this epoch: a scan of the journal, once.
+            self._best = (best, self.outbox.values_at(best, [score.tracked_as for score in SHOWN]))
+        shown = {epoch: scores} if best is None else {epoch: scores, best: self._best[1]}
+        kept = picture is not None and self._keep(picture, epoch)
+        self.outbox.note(describe(self.outbox.journal.run, caption, shown, best, epoch if kept else None))
+
+    def _keep(self, picture: np.ndarray, epoch: int) -> bool:
+        """Puts an epoch's picture into the outbox, and a small copy for the description; returns False if it cannot."""
+        image = Image.fromarray(picture)
+        small = image.copy()
+        small.thumbnail((WIDTH, WIDTH))
         try:
-            self.outbox.artifact(png.getvalue(), "validation", name, note)
+            self.outbox.artifact(_encoded(image, "png"), PICTURES, picture_name(epoch))
+            self.outbox.artifact(_encoded(small, "jpeg"), PICTURES, LAST)
         except OSError as error:
             # If the disk is full, the run continues without the picture.
             self._say(f"tracking: no picture of epoch {epoch}: {error}")
+            return False
+        return True
+
+
+def _encoded(image: Image.Image, form: str) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format=form, quality=90)
+    return file.getvalue()
 
 
 def _sample(outbox: Outbox, stop: threading.Event) -> None:

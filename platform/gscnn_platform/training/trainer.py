@@ -42,16 +42,19 @@ class TrainingResult:
     last_checkpoint: str
     best_metric: Metric = "miou"
     """The run's `training.best_metric`."""
+    page: str | None = None
+    """How to look at its charts in MLflow, as text; None of a sweep's trial."""
 
     def __str__(self) -> str:
         """Returns the best score and the locations of checkpoints and MLflow run, one per line."""
-        return (
-            f"{self.score}\n"
-            f"best checkpoint  {self.best_checkpoint}\n"
-            f"last checkpoint  {self.last_checkpoint}\n"
-            f"MLflow run       {self.run_id}\n"
-            f"look at it       {tracking.ui_command(self.tracking_uri)}"
-        )
+        lines = [
+            self.score,
+            f"best checkpoint  {self.best_checkpoint}",
+            f"last checkpoint  {self.last_checkpoint}",
+            f"MLflow run       {self.run_id}",
+            *([] if self.page is None else [f"look at it       {self.page}"]),
+        ]
+        return "\n".join(lines)
 
     @property
     def score(self) -> str:
@@ -137,6 +140,8 @@ def run_training(config: ExperimentConfig, trial: Trial | None = None) -> Traini
                 write_initial(folder, initial)
             folder.write(record)  # From here on, rerunning the command resumes this run, however it ends.
             say(f"run {folder.name} · store {store.path} ({record.fingerprint}) · tracked at {record.tracking_uri}")
+            if trial is None:
+                say(f"look at it  {tracking.look_at(record.tracking_uri, record.run_id, indent=12)}")
             if initial is not None:
                 say(initial.description)
             data, manifest = config.data, store.manifest
@@ -191,7 +196,8 @@ def _result(job: WorkerJob, trial: Trial | None, stopper: Stopper) -> TrainingRe
     if trial is None:
         log_best(run, best)
     metric = job.config.training.best_metric
-    return TrainingResult(job.folder.name, run.run_id, run.tracking_uri, best, scores, last, metric)
+    page = None if trial is not None else tracking.look_at(run.tracking_uri, run.run_id, indent=17)
+    return TrainingResult(job.folder.name, run.run_id, run.tracking_uri, best, scores, last, metric, page)
 
 
 def log_best(run: RunRef, checkpoint: str) -> None:

@@ -334,10 +334,10 @@ class TrainingWorker:
         self._say(f"{when} · {describe_score(best, score)}")
         if self.writer is not None:
             self.writer.log_steps([(epoch, scores)])
-            if training.pictures:
-                shown = "no score" if math.isnan(score) else f"{best.title} {score:.3f}"
-                title = f"{self.config.name} · {when} · {shown}"
-                self.writer.log_picture(self.picture(title), epoch, title)
+            shown = "no score" if math.isnan(score) else f"{best.title} {score:.3f}"
+            title = f"{self.config.name} · {when} · {shown}"
+            picture = self.picture(title) if training.pictures else None
+            self.writer.describe(title, epoch, scores, None if not self.best else int(self.best["epoch"]), picture)
         self.model.train()
         self.progress.resumed()
         return report

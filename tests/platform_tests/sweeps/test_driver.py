@@ -83,7 +83,7 @@ def test_trials_are_runs_in_the_sweeps_folder_and_the_best_one_is_registered(
         assert run.data.params["optimizer.lr"] == str(sampled)
         if run.info.status == "FINISHED":
             scores = [metric.value for metric in client.get_metric_history(run.info.run_id, "val/miou")]
-            assert len(scores) == 2 and run.data.metrics["val/best_miou"] == max(scores)
+            assert len(scores) == 2 and run.data.metrics["val_best/miou"] == max(scores)
     winners = [run.info.run_id for run in trials if run.data.tags.get("gscnn.winner") == "sweep"]
     assert winners == [result.best.run_id] == [client.get_run(result.run_id).data.tags["gscnn.best_run"]]
     assert result.registered == "models:/streets@best"

@@ -125,7 +125,7 @@ def test_a_new_run_gets_everything_that_the_deleted_one_had(
     run = RunRef(tmp_path / "tracking", uri, run_id)
     with tracking.RunWriter.opened(run, system_metrics=False) as writer:
         writer.log_steps([(step, {"train/total": 1 / step}) for step in range(1, 11)])
-        writer.log_picture(np.zeros((4, 6, 3), np.uint8), 1, "caption")
+        writer.describe("caption", 1, {}, picture=np.zeros((4, 6, 3), np.uint8))
     tracking.close_run(run, stopped="SIGTERM")
     client.delete_run(run_id)
     began = tracking.start_time_of(uri, run_id)
@@ -139,7 +139,8 @@ def test_a_new_run_gets_everything_that_the_deleted_one_had(
     assert not tracking.close_run(moved)
     history = client.get_metric_history(new, "train/total")
     assert [(row.step, row.value) for row in history] == [(step, 1 / step) for step in range(1, 13)]
-    assert [file.path for file in client.list_artifacts(new, "validation")] == ["validation/epoch-001.png"]
+    there = [file.path for file in client.list_artifacts(new, "validation")]
+    assert there == ["validation/epoch-001.png", "validation/last.jpg"]
     assert client.get_run(new).info.status == "FINISHED"
     assert client.get_run(new).info.start_time == began
 

@@ -136,7 +136,8 @@ def test_a_lost_or_wrong_position_delivers_everything_again_without_duplicates(
     damage: str, outbox: Outbox, database: Path, run_id: str, client: mlflow.MlflowClient
 ) -> None:
     outbox.metrics([*steps(1, 700), (701, {"odd": math.nan}), (702, {"odd": math.inf})])
-    outbox.artifact(b"first", "pictures", "a.txt", note="described")
+    outbox.artifact(b"first", "pictures", "a.txt")
+    outbox.note("described")
     outbox.status("FINISHED", {})
     delivered(outbox)
     file = outbox.journal.folder / "delivered.json"
@@ -154,7 +155,8 @@ def test_a_lost_or_wrong_position_delivers_everything_again_without_duplicates(
 def test_a_rejected_row_is_reported_and_does_not_block_others(
     outbox: Outbox, database: Path, run_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gscnn_platform.tracking.delivery.metric_key", str)  # As a store with other rules for names.
+    for name in ("metric_key", "mlflow_key"):  # As a store with other rules for names.
+        monkeypatch.setattr(f"gscnn_platform.tracking.delivery.{name}", str)
     outbox.metrics([(step, values | {"val/iou of (bus)": 0.5}) for step, values in steps(1, 3)])
     outbox.tags({"note": "x", "bad\nname": "x"})
     outbox.metrics(steps(4, 4))
@@ -328,16 +330,16 @@ def test_a_new_picture_keeps_the_descriptions_links_to_evaluations(
     outbox: Outbox, run_id: str, client: mlflow.MlflowClient, database: Path
 ) -> None:
     writer = tracking.RunWriter(outbox)
-    writer.log_picture(np.zeros((4, 6, 3), np.uint8), epoch=1, caption="mIoU 0.4")
+    writer.describe("mIoU 0.4", 1, {}, picture=np.zeros((4, 6, 3), np.uint8))
     outbox.start()
     outbox.close(patience=20)
     uri = f"sqlite:///{database}"
     tracking.log_evaluation(uri, run_id, {"miou": 0.4}, {}, {"val.html": "<html></html>"})
     again = reopened(outbox)
-    tracking.RunWriter(again).log_picture(np.ones((4, 6, 3), np.uint8), epoch=2, caption="mIoU 0.5")
+    tracking.RunWriter(again).describe("mIoU 0.5", 2, {}, picture=np.ones((4, 6, 3), np.uint8))
     delivered(again)
     note = client.get_run(run_id).data.tags["mlflow.note.content"]
-    assert note.startswith("mIoU 0.5")
+    assert note.startswith("**mIoU 0.5**")
     assert "epoch-002.png" in note and "epoch-001.png" not in note
     assert note.count("path=evaluation/val.html") == 1
     assert not list((again.journal.folder / "files").iterdir()), "what is delivered takes no space"

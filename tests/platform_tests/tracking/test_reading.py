@@ -43,8 +43,26 @@ def test_a_run_is_read_as_training_wrote_it(
     assert run.profile["samples"] == {"train": 6, "val": 3, "test": 1}
     assert run.ended is not None
     assert run.ended > run.started
-    assert run.link == f"http://127.0.0.1:5000/#/experiments/{run.experiment_id}/runs/{run_id}"
+    place = f"/#/experiments/{run.experiment_id}/runs/{run_id}"
+    assert run.link == f"http://127.0.0.1:5000{place}/model-metrics?workflowType=machine_learning"
+    command, page = tracking.look_at(uri, run_id, indent=3).split("\n")
+    assert (command, page) == (tracking.ui_command(uri), f"   then open {run.link}")
+    assert tracking.look_at(uri, run_id, charts=False).endswith(f"{place}?workflowType=machine_learning")
     assert tracking.read_run(uri, run_id).curves == {}
+
+
+def test_a_run_of_an_earlier_version_keeps_its_curves_and_continues_them(uri: str, tmp_path: Path) -> None:
+    client = mlflow.MlflowClient(uri)
+    run_id = client.create_run("0").info.run_id
+    for epoch in (1, 2):
+        client.log_metric(run_id, "val/boundary_f_5px", epoch / 10, step=epoch)
+    with tracking.RunWriter.opened(RunRef(tmp_path / "tracking", uri, run_id), system_metrics=False) as writer:
+        writer.log_steps([(epoch, {"val/boundary_f_5px": epoch / 10}) for epoch in (2, 3)])
+    assert not tracking.close_run(RunRef(tmp_path / "tracking", uri, run_id))
+    run = tracking.read_run(uri, run_id, re.compile("val/.+"))
+    assert run.curves == {"val/boundary_f_5px": {1: 0.1, 2: 0.2, 3: 0.3}}
+    assert run.metrics == {"val/boundary_f_5px": 0.3}
+    assert [row.step for row in client.get_metric_history(run_id, "val_more/boundary_f_5px")] == [3]
 
 
 def test_a_sweeps_trials_are_read_in_the_order_in_which_they_started(uri: str, run_id: str) -> None:
@@ -67,7 +85,7 @@ def test_the_picture_of_an_epoch_is_read_or_the_last_one(uri: str, run_id: str, 
     assert tracking.picture(uri, run_id, 1) is None
     with tracking.RunWriter.opened(RunRef(tmp_path, uri, run_id), system_metrics=False) as writer:
         for epoch in (1, 2, 10):
-            writer.log_picture(np.full((4, 6, 3), epoch, np.uint8), epoch, "caption")
+            writer.describe("caption", epoch, {}, picture=np.full((4, 6, 3), epoch, np.uint8))
     tracking.close_run(RunRef(tmp_path, uri, run_id))
     first, last = tracking.picture(uri, run_id, 1), tracking.picture(uri, run_id, 7)
     assert first is not None
@@ -103,7 +121,12 @@ def test_an_unreadable_run_is_an_error_with_run_uri_and_remedy(uri: str, tmp_pat
             tracking.children(f"http://{place}", "f" * 32)
 
 
+def test_a_server_that_is_down_keeps_no_job_from_saying_where_to_look() -> None:
+    assert tracking.look_at("http://127.0.0.1:9", "f" * 32) == "open http://127.0.0.1:9"
+
+
 def test_links_and_texts_of_a_run_hold_no_password() -> None:
     run = replace(tracked("run", 0.5), uri="https://user:secret@tracker:8443/mlflow/")
-    assert run.link == f"https://tracker:8443/mlflow/#/experiments/1/runs/{run.run_id}"
+    place = f"https://tracker:8443/mlflow/#/experiments/1/runs/{run.run_id}"
+    assert run.link == f"{place}/model-metrics?workflowType=machine_learning"
     assert "secret" not in f"{run} {run!r} {run.place}"

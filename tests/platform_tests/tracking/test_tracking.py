@@ -1,6 +1,7 @@
 import json
 import re
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -198,7 +199,11 @@ def test_a_new_run_records_config_code_data_and_versions(
     assert run.data.params["loss.edge"] == str(tiny_run.loss.edge)
     assert run.data.params["augmentation.crop"] == "(64, 64)"
     assert run.data.tags["dataset.fingerprint"] == streets_store.manifest.fingerprint
-    assert run.data.tags["version.torch"] == torch.__version__.split("+")[0]
+    file = download_artifacts(run_id=run_id, artifact_path="packages.json", tracking_uri=uri)
+    packages = json.loads(Path(file).read_text())
+    assert (packages["torch"], packages["numpy"]) == (torch.__version__.split("+")[0], np.__version__)
+    assert packages["python"] == sys.version.split()[0]
+    assert not [tag for tag in run.data.tags if tag.startswith("version.")]
     assert run.data.tags["git.dirty"] in ("True", "False", "unknown")
     assert len(run.data.tags["code.sha256"]) == 16
     assert run.inputs is not None
@@ -213,13 +218,14 @@ def test_a_new_run_records_config_code_data_and_versions(
 def test_steps_and_pictures_of_rank_0_are_logged_at_their_steps(uri: str, run_id: str, tmp_path: Path) -> None:
     with tracking.RunWriter.opened(RunRef(tmp_path, uri, run_id), system_metrics=False) as writer:
         writer.log_steps([(step, {"train/total": 1 / step, "train/lr": 0.1}) for step in range(1, 701)])
-        writer.log_picture(np.zeros((4, 6, 3), np.uint8), epoch=3, caption="mIoU 0.5")
+        writer.describe("mIoU 0.5", 3, {}, picture=np.zeros((4, 6, 3), np.uint8))
     client = mlflow.MlflowClient(uri)
     history = client.get_metric_history(run_id, "train/total")
     assert [(metric.step, metric.value) for metric in history] == [(step, 1 / step) for step in range(1, 701)]
-    assert [file.path for file in client.list_artifacts(run_id, "validation")] == ["validation/epoch-003.png"]
+    there = [file.path for file in client.list_artifacts(run_id, "validation")]
+    assert there == ["validation/epoch-003.png", "validation/last.jpg"]
     note = client.get_run(run_id).data.tags["mlflow.note.content"]
-    assert note.startswith("mIoU 0.5")
+    assert note.startswith("**mIoU 0.5**")
     assert f"get-artifact?path=validation/epoch-003.png&run_uuid={run_id}" in note
     assert client.get_run(run_id).info.status == "RUNNING", "the driver ends the run, not the writer"
 
@@ -268,7 +274,7 @@ def test_the_logged_model_loads_without_this_project_and_accepts_any_size(
     assert not tracking.deliver(outbox, patience=20)
     client = mlflow.MlflowClient(uri)
     run = client.get_run(run_id)
-    assert run.data.metrics["val/best_miou"] == 0.5
+    assert run.data.metrics["val_best/miou"] == 0.5
     mlflow.set_tracking_uri(uri)
     assert run.outputs is not None
     [output] = run.outputs.model_outputs
@@ -281,7 +287,7 @@ def test_the_logged_model_loads_without_this_project_and_accepts_any_size(
             expected, got = model(image, gradient), loaded(image, gradient)
         torch.testing.assert_close(got["seg_logits"], expected.seg_logits, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(got["edge_logits"], expected.edge_logits, rtol=1e-4, atol=1e-4)
-    assert [metric.value for metric in client.get_metric_history(run_id, "val/best_miou")] == [0.5]
+    assert [metric.value for metric in client.get_metric_history(run_id, "val_best/miou")] == [0.5]
     with tracking.checkpoint_of_run(uri, run_id) as folder:
         assert (Path(folder) / "model.pt").read_bytes() == b"weights"
 

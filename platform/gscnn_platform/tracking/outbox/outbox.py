@@ -100,20 +100,32 @@ class Outbox:
     def tags(self, tags: Mapping[str, str]) -> None:
         self._append({"kind": "tags", "tags": dict(tags)})
 
-    def artifact(self, source: Path | bytes, to: str, name: str, note: str | None = None) -> None:
+    def values_at(self, step: int, keys: Sequence[str]) -> dict[str, float]:
+        """Returns the values of those of the keys that have one at a step, from all parts."""
+        found: dict[str, float] = {}
+        for part in parts(self.folder):
+            for entry in entries(part, "metrics"):
+                for at, values in entry["steps"]:
+                    if at == step:
+                        found |= {key: values[key] for key in keys if key in values}
+        return found
+
+    def note(self, text: str) -> None:
+        """Sets the run's description, in Markdown."""
+        self._append({"kind": "note", "text": text})
+
+    def artifact(self, source: Path | bytes, to: str, name: str) -> None:
         """Adds a file, a folder's content, or bytes, to an artifact folder.
 
         Args:
             source: is copied or linked, and may be deleted afterwards.
             to: artifact folder.
             name: of the file; ignored for a folder.
-            note: new description of the run, in Markdown.
 
         Raises:
             OSError: the outbox cannot be written, for example because the disk is full.
         """
-        described: list[Entry] = [] if note is None else [{"kind": "note", "text": note}]
-        self._append({"kind": "artifact", "kept": self.journal.keep(source, name), "to": to}, *described)
+        self._append({"kind": "artifact", "kept": self.journal.keep(source, name), "to": to})
 
     def summary(self, values: Mapping[str, float]) -> None:
         """Adds metrics of the whole run."""
