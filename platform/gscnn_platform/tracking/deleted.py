@@ -29,7 +29,8 @@ class DeletedError(TrackingError):
 
 def fate_of(uri: str, run_id: str) -> Fate:
     """Returns whether MLflow still has a run, active or deleted. Raises no errors."""
-    return in_time(uri, lambda: _query_fate(uri, run_id)) or "unknown"
+    fate: Fate | None = in_time(uri, lambda: _query_fate(uri, run_id))
+    return "unknown" if fate is None else fate
 
 
 def _query_fate(uri: str, run_id: str) -> Fate:

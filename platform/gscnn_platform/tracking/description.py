@@ -56,7 +56,7 @@ def _scores_table(scores: Mapping[int, Mapping[str, float]], best: int | None) -
     for epoch, of_epoch in scores.items():
         values = [of_epoch.get(score.tracked_as, math.nan) for score in SHOWN]
         name = f"epoch {epoch}, the best so far" if epoch == best else f"epoch {epoch}"
-        rows.append([name, *("–" if math.isnan(value) else f"{value:.3f}" for value in values)])
+        rows.append([name, *("-" if math.isnan(value) else f"{value:.3f}" for value in values)])
     return markdown_table(rows)
 
 

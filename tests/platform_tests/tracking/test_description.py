@@ -31,8 +31,8 @@ def test_the_description_has_the_scores_that_matter_of_the_last_and_of_the_best_
     assert described.startswith(r"**street\_s · epoch 3/8**")
     assert cells(described) == [
         ["", "mIoU", "pixel accuracy", "boundary F 3 px", "boundary IoU 2%"],
-        ["epoch 3", "0.250", "0.900", "0.600", "–"],
-        ["epoch 2, the best so far", "0.500", "0.900", "0.600", "–"],
+        ["epoch 3", "0.250", "0.900", "0.600", "-"],
+        ["epoch 2, the best so far", "0.500", "0.900", "0.600", "-"],
     ]
     assert "get-artifact" not in described
 
