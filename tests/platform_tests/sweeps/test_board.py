@@ -92,10 +92,9 @@ def test_the_parent_run_has_the_table_the_figures_and_the_best_score_by_trial(
     run = client.get_run(record.run_id)
     assert run.info.status == "FINISHED"
     assert run.data.params["sweep.search"] == "random" and run.data.tags["gscnn.sweep"] == "loss-small"
-    assert (
-        "| trial-000 | 0.4000 | 2 | finished | loss.edge 1, loss.attention 1 |"
-        in run.data.tags["mlflow.note.content"].replace("&nbsp;", "")
-    )
+    assert "| trial-000 | 0.4000 | 2 | finished | loss.edge 1, loss.attention 1 |" in run.data.tags[
+        "mlflow.note.content"
+    ].replace("&nbsp;", "")
     history = client.get_metric_history(record.run_id, "best/miou")
     assert [(metric.step, metric.value) for metric in history] == [(number, 0.4) for number in (1, 2, 3, 4)]
     files = {Path(file.path).name for file in client.list_artifacts(record.run_id, "sweep")}

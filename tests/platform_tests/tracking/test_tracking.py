@@ -259,7 +259,7 @@ def test_an_ended_run_records_how_and_why_and_is_running_again_when_resumed(
 
 
 def test_the_logged_model_loads_without_this_project_and_accepts_any_size(
-    uri: str, run_id: str, tiny_run: ExperimentConfig, tmp_path: Path
+    uri: str, run_id: str, tiny_run: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
     model = build_model(tiny_run.model).eval()
@@ -275,7 +275,7 @@ def test_the_logged_model_loads_without_this_project_and_accepts_any_size(
     client = mlflow.MlflowClient(uri)
     run = client.get_run(run_id)
     assert run.data.metrics["val_best/miou"] == 0.5
-    mlflow.set_tracking_uri(uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)  # mlflow.set_tracking_uri would set it for later tests as well.
     assert run.outputs is not None
     [output] = run.outputs.model_outputs
     loaded = load_model(f"models:/{output.model_id}")
