@@ -28,6 +28,7 @@ else:
 
 Init = Literal["torch", "kaiming"]
 OutputStride = Literal[8, 16, 32]
+ShapeStride = Literal[1, 2, 4]
 
 ClassWeighting = Literal["image", "inverse_log", "median_frequency", "effective_number"]
 """What pixels of the cross-entropy may weigh by name; all but "image" need the dataset's pixels of each class."""
@@ -76,6 +77,10 @@ class ModelConfig(_Config):
     pretrained weights and few images per batch. Batch norms of the shape stream, fusion and head are trained."""
     shape_widths: tuple[int, int, int, int] = (64, 32, 16, 8)
     """Channels along the shape stream; the default is the paper's. They dominate the cost of a small model."""
+    shape_stride: ShapeStride = 1
+    """Image size divided by the size at which the shape stream works: 1 (paper), 2, as the stem of most backbones, or
+    4. At 2 the stream costs a quarter; its edge logits are resized to the image. Weights fit at any of them (ours). An
+    architecture without a shape stream reads neither this nor `shape_widths`."""
     activation_checkpointing: Execution[bool] = False
     """Trade compute for memory: keep only the input of each backbone block, and recompute the block in the backward
     pass, with the same gradients. In training at 720x720 in float32, the activations of an image shrink from 5.1 to 3.3

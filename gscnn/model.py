@@ -12,7 +12,7 @@ from gscnn.architectures import ARCHITECTURES
 from gscnn.backbones import network_of
 from gscnn.backbones.taps import Backbone, Taps
 from gscnn.batch import SegmentationOutput
-from gscnn.config import Init, ModelConfig, OutputStride
+from gscnn.config import Init, ModelConfig, OutputStride, ShapeStride
 from gscnn.fusion import FeatureFusion
 from gscnn.resize import resize
 from gscnn.shape_stream import ShapeStream
@@ -85,6 +85,7 @@ class GatedSCNN(_DilatedModel):
         aspp_channels: int = 256,
         low_level_channels: int = 48,
         shape_widths: tuple[int, int, int, int] = (64, 32, 16, 8),
+        shape_stride: ShapeStride = 1,
         frozen_stages: int = 0,
         freeze_batch_norm: bool = False,
         activation_checkpointing: bool = False,
@@ -100,12 +101,13 @@ class GatedSCNN(_DilatedModel):
             aspp_channels=aspp_channels,
             low_level_channels=low_level_channels,
             shape_widths=shape_widths,
+            shape_stride=shape_stride,
             frozen_stages=frozen_stages,
             freeze_batch_norm=freeze_batch_norm,
             activation_checkpointing=activation_checkpointing,
         )
         super().__init__(config, with_edge=True)
-        self.shape_stream = ShapeStream(self.regular_stream.channels, config.shape_widths)
+        self.shape_stream = ShapeStream(self.regular_stream.channels, config.shape_widths, config.shape_stride)
         if config.init == "kaiming":
             initialize_kaiming(self.shape_stream)
 

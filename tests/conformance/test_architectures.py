@@ -41,6 +41,7 @@ CHANGED: dict[str, Any] = {
     "aspp_channels": 16,
     "low_level_channels": 5,
     "shape_widths": (4, 3, 2, 1),
+    "shape_stride": 2,
     "frozen_stages": 2,
     "freeze_batch_norm": True,
     "activation_checkpointing": True,
