@@ -147,7 +147,8 @@ def one_thread() -> Iterator[None]:
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN")
 def test_no_convolution_is_slow_on_one_core() -> None:
     stream, taps, gradient = stream_and_inputs(torch.channels_last, torch.float32)
-    with profile() as profiled:
+    profiled = profile()
+    with profiled:
         outputs_and_gradients(stream, stream, taps, gradient)
     names = {event.key for event in profiled.key_averages()}
     assert "aten::mkldnn_convolution" in names
