@@ -1,13 +1,14 @@
 """CPU seconds of the shape stream and of a whole `streets` step on one core, against an earlier commit's stream.
 
-    taskset -c 0 python -m benchmarks.shape_stream [--against COMMIT] [--rounds 9] [--profile]
+    taskset -c 0 python -m benchmarks.shape_stream [--against COMMIT] [--rounds 9] [--profile] [--keep-memory]
 
 Forward and backward, 4 images: the shape stream alone on the taps of a ResNet-18 at 192x256, a quarter as wide as the
 paper's, and the step of recipe `streets` at 96x128 with losses and optimizer. The stream of COMMIT is read from git and
 takes the place of today's in an equal model, with the same weights. All variants take turns; figures are the medians of
 CPU seconds, which other processes on the machine disturb less than wall time, and ratios are medians over the rounds.
 
-"channels_last" is how the platform trains (`training.channels_last`), and "default" how it evaluates.
+"channels_last" is how the platform trains (`training.channels_last`), and "default" how it evaluates. Training also
+keeps freed memory (`machine.keep_freed_memory`); it cannot be undone in a process, so it takes a run of its own.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from gscnn import shape_stream
 from gscnn.backbones.taps import Taps
 from gscnn.batch import SegBatch
 from gscnn.model import GatedSCNN
+from gscnn_platform import machine
 from gscnn_platform.recipes import STREETS
 
 BEFORE = "e69f6df"
@@ -113,7 +115,10 @@ def main() -> None:
     parser.add_argument("--against", default=BEFORE, help="commit whose shape stream is the baseline")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--profile", action="store_true", help="also list the slowest operations before and after")
+    parser.add_argument("--keep-memory", action="store_true", help="keep freed memory, as a training worker does")
     arguments = parser.parse_args()
+    if arguments.keep_memory:
+        machine.keep_freed_memory()
     torch.set_num_threads(1)
     before = module_of(arguments.against)
     streams = {
@@ -129,7 +134,10 @@ def main() -> None:
     strided = "now, channels_last, shape_stride 2"
     streams[strided] = stream_alone(shape_stream, torch.channels_last, stride=2)
     steps[strided] = streets_step(shape_stream, channels_last=True, stride=2)
-    print(f"{describe()} · CPU seconds on one thread, medians of {arguments.rounds} rounds\n")
+    print(
+        f"{describe()} · CPU seconds on one thread, medians of {arguments.rounds} rounds"
+        f"{' · freed memory is kept' if arguments.keep_memory else ''}\n"
+    )
     header = ["CPU seconds", "times the first's speed"]
     print(markdown_table(["shape stream, 192x256", *header], in_turns(dict(streams), arguments.rounds)), end="\n\n")
     print(markdown_table(["`streets` step, 96x128", *header], in_turns(dict(steps), arguments.rounds)))

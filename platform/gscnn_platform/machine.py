@@ -4,6 +4,7 @@ In a container, a user id without an entry in /etc/passwd has no name and no hom
 error for both.
 """
 
+import ctypes
 import getpass
 import io
 import os
@@ -16,6 +17,9 @@ from pathlib import Path
 from typing import Final
 
 CGROUPS: Final = Path("/sys/fs/cgroup")
+
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
+"""Parameters of glibc's mallopt (malloc.h)."""
 
 
 class MachineError(ValueError):
@@ -185,6 +189,18 @@ def prepare_process() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")
+
+
+def keep_freed_memory() -> None:
+    """Makes this process keep the memory that it frees for its next allocations; does nothing without glibc.
+
+    Otherwise glibc returns a step's feature maps to the kernel, which clears every page again in the next step: 13% of
+    the CPU time of a `camvid-tiny` step, against 2% more memory at the peak.
+    """
+    with suppress(AttributeError, OSError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(MMAP_THRESHOLD, 2**30)
+        mallopt(TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _open_streams() -> None:

@@ -141,3 +141,31 @@ def test_without_a_containers_limit_free_memory_is_the_machines(tmp_path: Path, 
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     assert machine.free_memory(tmp_path) == pytest.approx(psutil.virtual_memory().available, rel=0.2)
+
+
+PAGES_OF_MAPS = """
+import resource, sys
+from gscnn_platform import machine
+if sys.argv[1] == "kept":
+    machine.keep_freed_memory()
+def step():
+    maps = [bytearray(b"x") * 24_000_000 for _ in range(8)]
+step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(3):
+    step()
+print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * resource.getpagesize())
+"""
+"""Three steps of eight maps of 24 MB each, after a first one; prints the bytes that the kernel had to hand out."""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it is glibc that gives memory back")
+def test_kept_memory_is_not_handed_out_again_by_the_kernel() -> None:
+    bytes_handed_out = {}
+    for way in ("default", "kept"):
+        command = [sys.executable, "-c", PAGES_OF_MAPS, way]
+        run = subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": "platform"}, capture_output=True)
+        bytes_handed_out[way] = int(run.stdout)
+    maps = 3 * 8 * 24_000_000
+    assert bytes_handed_out["default"] > 0.3 * maps
+    assert bytes_handed_out["kept"] < 0.05 * maps

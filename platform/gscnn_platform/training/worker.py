@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from gscnn.batch import SegBatch
 from gscnn.losses import JointLoss
 from gscnn.model import build_model
+from gscnn_platform import machine
 from gscnn_platform.config import ExperimentConfig
 from gscnn_platform.data.held_out import describe_validation, training_samples, validation_samples
 from gscnn_platform.data.loader import (
@@ -82,6 +83,8 @@ class TrainingWorker:
     ) -> None:
         self.config, self.store, self.rank, self.world_size = config, store, rank, world_size
         self.device, self.writer = device, writer
+        if device.type == "cpu":
+            machine.keep_freed_memory()
         self.train_reader = training_samples(store, config.data)
         self.val_reader = validation_samples(store, config.data)
         training = config.training
