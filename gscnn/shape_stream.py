@@ -89,7 +89,7 @@ class ShapeStream(nn.Module):
         edge_logits = self.to_edge(x)
         if self.stride > 1:
             edge_logits = resize(edge_logits, gradient.shape[-2:])
-        # As products: a 1x1 convolution of two channels takes 2% of the stream. Under autocast all stays in bfloat16.
+        # As products: a 1x1 convolution of two channels needs a concatenation. Under autocast all stays in bfloat16.
         edge_weight, prior_weight = self.to_feature.weight.to(edge_logits.dtype).unbind(dim=1)
         prior = gradient.to(edge_logits.dtype)
         feature = torch.sigmoid(edge_weight * torch.sigmoid(edge_logits) + prior_weight * prior)
