@@ -97,6 +97,30 @@ def infer(
         return Prediction(probabilities.value.div_(passes), None if edge.value is None else edge.value.div_(passes))
 
 
+def boundary_entropy(probabilities: Float[Tensor, "B K H W"], label: UInt8[Tensor, "B H W"]) -> Float64[Tensor, " B"]:
+    """How undecided each image's prediction is where it draws its outlines: 0 is certain, 1 is a guess.
+
+    The entropy -sum_k p_k log p_k of the K class probabilities, divided by its maximum log K, averaged over the pixels
+    that have a neighbour of another class above, below, left or right (`gscnn.edges.boundary_map` with radius 1). NaN
+    for an image that is predicted as a single class.
+
+    Args:
+        probabilities: of each class; they sum to 1.
+        label: the most probable class, as in `Prediction.label`.
+    """
+    across, down = label[..., 1:] != label[..., :-1], label[:, 1:] != label[:, :-1]
+    at = torch.zeros_like(label, dtype=torch.bool)
+    at[..., 1:] |= across
+    at[..., :-1] |= across
+    at[:, 1:] |= down
+    at[:, :-1] |= down
+    image, row, column = at.nonzero(as_tuple=True)
+    # Only at the boundary, a few percent of the pixels: over all of them it would cost as much as the softmax.
+    entropy = torch.special.entr(probabilities[image, :, row, column]).sum(dim=1, dtype=torch.float64)
+    total = torch.zeros(len(label), dtype=torch.float64, device=label.device).index_add_(0, image, entropy)
+    return total / at.sum(dim=(1, 2)) / math.log(max(2, probabilities.shape[1]))
+
+
 def window_starts(side: int, window: int, overlap: float) -> list[int]:
     """First pixels of the fewest windows that cover an axis with at least the given overlap.
 

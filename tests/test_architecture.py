@@ -21,7 +21,6 @@ LAYERS: tuple[set[str], ...] = (
     {
         "gscnn_platform.sweeps",
         "gscnn_platform.prediction",
-        "gscnn_platform.prediction_record",
         "gscnn_platform.exporting",
         "gscnn_platform.reporting",
     },
@@ -58,7 +57,7 @@ A new module of gscnn_platform goes into one of these sets, or makes one of its 
 """
 
 SIDEWAYS = {
-    ("gscnn_platform.prediction", "gscnn_platform.prediction_record"),
+    ("gscnn_platform.prediction", "gscnn_platform.reporting"),
     ("gscnn_platform.tracking", "gscnn_platform.data.store"),
     ("gscnn_platform.tracking", "gscnn_platform.provenance"),
     ("gscnn_platform.tracking", "gscnn_platform.runs"),
@@ -84,6 +83,7 @@ OWNERS: dict[str, set[str]] = {
     "mlflow": {"gscnn_platform.tracking"},
     "optuna": {"gscnn_platform.sweeps"},
     "albumentations": {"gscnn_platform.data.transforms"},
+    "av": {"gscnn_platform.data.videos", "gscnn_platform.prediction.overlay_video"},
     "tyro": {"gscnn_platform.command_line", "jobs"},
     "botocore": {"gscnn_platform.manifests"},
     "jsonschema": {"gscnn_platform.manifests"},
@@ -107,7 +107,7 @@ FILE_MODULES = {"io", "os", "pathlib", "shutil", "tempfile", "pickle", "glob", "
 FILE_READS = {"open", "load", "fromfile", "memmap", "imread", "loadtxt", "read_text", "read_bytes"}
 FILE_WRITES = {"save", "tofile", "imwrite", "savetxt", "write_text", "write_bytes", "mkdir", "unlink"}
 
-OTHER_OPENS = {"os.open", "Image.open", "board.open"}
+OTHER_OPENS = {"os.open", "Image.open", "board.open", "av.open"}
 """Functions of that name that open no text."""
 BINARY_MODES = {repr(f"{mode}b") for mode in ("r", "w", "a", "x", "r+")}
 

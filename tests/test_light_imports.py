@@ -23,6 +23,7 @@ LIGHT = {
     "gscnn_platform.data.store",
     "gscnn_platform.data.store.verification",
     "gscnn_platform.inspection.start",
+    "gscnn_platform.prediction.job",
     "gscnn_platform.recipes",
     "gscnn_platform.reporting.start",
     "gscnn_platform.runs.loading",

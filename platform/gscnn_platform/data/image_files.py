@@ -1,4 +1,4 @@
-"""Tells images from clutter and lists the files below a folder, by the same rules for every reader of folders.
+"""Tells images and videos from clutter and lists the files below a folder, by the same rules for all readers.
 
 Hidden files and folders, and those that systems and editors leave behind, are ignored. Links are followed, except a
 link to one of its own parent folders, because the files there are listed already.
@@ -28,6 +28,11 @@ OTHER_ENDINGS: Final = (
 )
 """Extensions of images that cannot be read: they are listed, so that reading one fails instead of skipping it."""
 ANY_IMAGE: Final = (*IMAGE_ENDINGS, *OTHER_ENDINGS)
+VIDEO_ENDINGS: Final = (
+    *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".m2ts", ".mts", ".wmv", ".flv", ".3gp"),
+    *(".ogv", ".mjpeg", ".mjpg"),
+)
+"""Extensions of videos."""
 
 SYSTEM: Final = {
     *("thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "@tmp", "#recycle", "#snapshot", "$recycle.bin", "@recycle"),

@@ -1,4 +1,4 @@
-"""Finds image files outside of a store and prepares them for a model."""
+"""Finds image and video files outside of a store and prepares images for a model."""
 
 import os
 import re
@@ -16,6 +16,7 @@ from gscnn_platform.data.image_files import (
     ANY_IMAGE,
     IMAGE_ENDINGS,
     OTHER_ENDINGS,
+    VIDEO_ENDINGS,
     InputError,
     files_below,
     has_ending,
@@ -39,47 +40,59 @@ class FoundImages:
     files: dict[str, AnyPath]
     """Name -> file. The name is the path below the inputs' common folder, without the extension."""
     in_output: int
-    """Number of images that are left out because they lie below the output folder."""
+    """Number of files that are left out because they lie below the output folder."""
+    videos: tuple[AnyPath, ...]
+    """Video files, sorted; none unless they are looked for."""
+    root: PurePosixPath
+    """The inputs' deepest common folder."""
 
 
-def find_images(inputs: Sequence[str], option: str, out: AnyPath | None = None) -> FoundImages:
-    """Finds the images that a user names.
+def find_images(
+    inputs: Sequence[str], option: str, out: AnyPath | None = None, with_videos: bool = False
+) -> FoundImages:
+    """Finds the images, and on demand the videos, that a user names.
 
     Args:
         inputs: files, folders (searched recursively) or glob patterns; paths or URIs. A path that exists is taken
             literally, even if it looks like a pattern; a shell may have expanded a pattern already.
         option: the command-line option of the inputs, for messages.
         out: folder that outputs named like the images are written to; files below it are never input.
+        with_videos: whether videos are looked for too. Otherwise a video that is named itself counts as an image, so
+            that reading it says what it is.
 
     Raises:
-        InputError: no image is found, two images would share an output, or a name or link cannot be used.
+        InputError: nothing is found, two images would share an output, or a name or link cannot be used.
     """
     found: dict[AnyPath, None] = {}
     roots: list[PurePosixPath] = []
+    endings = (*ANY_IMAGE, *VIDEO_ENDINGS) if with_videos else ANY_IMAGE
     for text in map(_without_parents, inputs):
-        matches = list(_matching(text))
+        matches = list(_matching(text, endings))
         if not matches:
-            raise InputError(_nothing(option, text))
+            raise InputError(_nothing(option, text, with_videos))
         for path, is_folder in matches:
             roots.append(pure(path) if is_folder else pure(path).parent)
             if is_folder:
-                found |= dict.fromkeys(file for file in files_below(path) if has_ending(file.name, ANY_IMAGE))
+                found |= dict.fromkeys(file for file in files_below(path) if has_ending(file.name, endings))
             elif len(inputs) == 1 or not is_clutter(path.name):
                 # A file that the user names may have any ending. One of several may come from a shell's pattern.
                 found[path] = None
     in_output = _lying_in(out, found)
     files = [file for file in found if file not in in_output]
     if not files and found:
+        what = "files" if with_videos else "images"
         raise InputError(
-            f"{option} {_shown(inputs)}: all {len(found)} images are below --out {out}, which is never read as input: "
-            "choose another --out"
+            f"{option} {_shown(inputs)}: all {len(found)} {what} are below --out {out}, "
+            "which is never read as input: choose another --out"
         )
     if not files:
-        raise InputError(_nothing(option, inputs[0]))
+        raise InputError(_nothing(option, inputs[0], with_videos))
     root = _common(roots)
     if root is None:
         raise InputError(f"{option} {_shown(inputs)}: local paths and URIs cannot be mixed; run the command for each")
-    return FoundImages(_named(sorted(files, key=str), root), len(in_output))
+    videos = [file for file in files if with_videos and has_ending(file.name, VIDEO_ENDINGS)]
+    images = [file for file in files if file not in set(videos)]
+    return FoundImages(_named(sorted(images, key=str), root), len(in_output), tuple(sorted(videos, key=str)), root)
 
 
 def _named(files: Sequence[AnyPath], root: PurePosixPath) -> dict[str, AnyPath]:
@@ -105,7 +118,7 @@ def _without_parents(text: str) -> str:
     return "/".join([os.path.realpath("/".join(parts[:after])), *parts[after:]])
 
 
-def _matching(text: str) -> Iterator[tuple[AnyPath, bool]]:
+def _matching(text: str, endings: tuple[str, ...]) -> Iterator[tuple[AnyPath, bool]]:
     """The path if it exists, otherwise what matches the pattern; each with whether it is a folder."""
     path = as_path(text)
     if path.exists():
@@ -126,7 +139,7 @@ def _matching(text: str) -> Iterator[tuple[AnyPath, bool]]:
     else:
         # Without listing the whole tree, which may be large.
         matches = [(path, path.is_dir()) for path in matching(root, pattern)]
-    yield from (match for match in matches if match[1] or has_ending(match[0].name, ANY_IMAGE))
+    yield from (match for match in matches if match[1] or has_ending(match[0].name, endings))
 
 
 def _lying_in(folder: AnyPath | None, files: Iterable[AnyPath]) -> set[AnyPath]:
@@ -151,15 +164,18 @@ def _shown(inputs: Sequence[str]) -> str:
     return inputs[0] if len(inputs) == 1 else f"{inputs[0]} and {len(inputs) - 1} more"
 
 
-def _nothing(option: str, text: str) -> str:
-    """The message for an input without images."""
+def _nothing(option: str, text: str, with_videos: bool) -> str:
+    """The message for an input without images or videos."""
     path = as_path(text)
     if is_clutter(path.name) and path.is_file():
         return f"{option} {text}: a hidden or system file is used only if it is the single input"
     if isinstance(path, Path) and path.is_symlink() and not path.exists():
         return f"{option} {text}: a link to {path.readlink()}, which does not exist"
     if path.exists():
-        return f"{option} {text}: it has no image ({', '.join(IMAGE_ENDINGS)})"
+        what = "image or video" if with_videos else "image"
+        endings = (*IMAGE_ENDINGS, *VIDEO_ENDINGS) if with_videos else IMAGE_ENDINGS
+        return f"{option} {text}: it has no {what} ({', '.join(endings)})"
     if has_magic(text):
-        return f"{option} {text}: no image or folder matches this pattern"
+        what = "image, video" if with_videos else "image"
+        return f"{option} {text}: no {what} or folder matches this pattern"
     return f"{option} {text}: there is no such file or folder{named_alike(path, way_out='')}"

@@ -14,7 +14,7 @@ from gscnn_platform.config import ExperimentConfig, PredictConfig
 from gscnn_platform.data.formats import FORMATS
 from gscnn_platform.data.store import Store
 from gscnn_platform.exporting import _metadata
-from gscnn_platform.prediction_record import PredictionSettings
+from gscnn_platform.prediction.record import PredictionSettings
 from gscnn_platform.runs.checkpoint import CheckpointError
 from gscnn_platform.runs.loading import LoadedModel, load_model
 from gscnn_platform.weight_files import sha256_of

@@ -20,7 +20,7 @@ from gscnn_platform.data.images import InputError, find_images
 from gscnn_platform.data.store import Identity, Store
 from gscnn_platform.paths import AnyPath, as_path, below
 from gscnn_platform.prediction import CHUNK, KINDS, PredictError, Predictor, predict
-from gscnn_platform.prediction_record import PredictionRecord, PredictionSettings, read_record
+from gscnn_platform.prediction.record import PredictionRecord, PredictionSettings, read_record
 from gscnn_platform.runs.loading import load_model
 from tests.layouts import write_cityscapes
 from tests.saved import save_checkpoint
