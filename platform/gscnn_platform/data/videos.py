@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -15,7 +16,9 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.packet import Packet
 from av.stream import Disposition
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from jaxtyping import UInt8
 
@@ -24,6 +27,8 @@ from gscnn_platform.paths import AnyPath
 
 BUFFER_BYTES: Final = 1 << 22
 """Bytes that are read at a time from an object store, where each read is a request."""
+REORDERED: Final = 20
+"""Packets after which a frame that is not decoded counts as lost; H.264 and HEVC reorder at most 16 frames."""
 USUAL_RATE: Final = Fraction(25)
 """Frames per second of a file that does not say."""
 
@@ -218,41 +223,60 @@ def _tick(stream: VideoStream) -> Fraction:
     return stream.time_base
 
 
-def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame | Lost]:
-    """Yields the frames in the order in which they are shown, with a `Lost` for each that cannot be decoded."""
-    lost: list[int] = []
-    for found in _in_coding_order(container, stream):
-        if isinstance(found, Lost) and found.pts is not None:
-            lost.append(found.pts)  # Frames that are shown before it may still follow.
-            continue
-        while lost and (found.pts is not None and min(lost) < found.pts):
-            lost.remove(earliest := min(lost))
-            yield Lost(earliest)
-        yield found
-    yield from map(Lost, sorted(lost))
+def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame | Lost]:
+    """Yields the frames in the order in which they are shown, with a `Lost` for each that cannot be decoded.
+
+    A decoder yields frames late, because some are coded after frames that are shown later. After damage it may also
+    yield them in a wrong order, or not at all. So each packet's time is expected to become a frame, and after a while
+    counts as lost. Without damage it does not: a few codecs have packets that are not shown.
+    """
+    expected: list[int] = []
+    ready: dict[int, VideoFrame] = {}
+    since_error = 2 * REORDERED + 1
+    for packet, frames in _packets(container, stream):
+        since_error = 0 if frames is None else since_error + 1
+        if packet is not None and packet.pts is not None and not packet.is_discard:
+            heappush(expected, packet.pts)
+        elif frames is None:
+            yield Lost(None)
+        for frame in frames or ():
+            if frame.pts is None or frame.pts in ready:
+                yield frame
+                continue
+            if frame.pts not in expected:
+                heappush(expected, frame.pts)
+            ready[frame.pts] = frame
+        while expected and (expected[0] in ready or len(expected) > REORDERED or packet is None):
+            pts = heappop(expected)
+            if pts in ready:
+                yield ready.pop(pts)
+            elif since_error <= 2 * REORDERED:
+                yield Lost(pts)
 
 
-def _in_coding_order(container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame | Lost]:
+def _packets(container: InputContainer, stream: VideoStream) -> Iterator[tuple[Packet | None, list[VideoFrame] | None]]:
+    """Yields each packet with the frames that the decoder has ready, or with None if it cannot be decoded.
+
+    The last one is None, with the frames that the decoder still holds.
+    """
     packets = container.demux(stream)
     while True:
         try:
             packet = next(packets, None)
         except FFmpegError:
-            packet = None  # The rest of the file is missing or unreadable.
+            packet = None  # The rest of the file is missing or cannot be read.
+        if packet is not None and packet.dts is None and not packet.size:
+            packet = None  # PyAV's mark of the file's end.
         try:
             # Without threads of FFmpeg's own, an error belongs to this packet and not to an earlier one.
             frames = stream.codec_context.decode(packet)
-        except EOFError:
-            return
         except FFmpegError:
-            frames = []
-            if packet is not None and not packet.is_discard:
-                yield Lost(packet.pts)
-        yield from frames
+            frames = None if packet is not None else []
+        yield packet, frames
         if packet is None:
             return
 
 
-def _rgb(frame: av.VideoFrame) -> UInt8[np.ndarray, "H W 3"]:
+def _rgb(frame: VideoFrame) -> UInt8[np.ndarray, "H W 3"]:
     image = frame.to_ndarray(format="rgb24")
     return np.ascontiguousarray(np.rot90(image, frame.rotation // 90)) if frame.rotation else image

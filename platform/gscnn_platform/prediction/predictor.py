@@ -33,8 +33,10 @@ THUMBNAIL_WIDTH: Final = 400
 class PredictedFrame(NamedTuple):
     """What a worker returns of a video's frame."""
 
+    overlay: UInt8[np.ndarray, "H W 3"]
+    """RGB."""
     pictures: dict[str, np.ndarray]
-    """The overlay, RGB, and the other kinds that were asked for, as they are written: BGR or one channel."""
+    """The kinds that were asked for, as OpenCV writes them: BGR or one channel."""
     doubt: float
     """NaN without a boundary."""
     shares: Float[np.ndarray, " K"]
@@ -101,10 +103,9 @@ class Predictor:
     def frame(self, image: UInt8[np.ndarray, "H W 3"]) -> PredictedFrame:
         """Predicts one frame of a video: its overlay and, if the config names kinds of pictures, those."""
         predicted = self._predict(image)
-        kinds = self.kinds if self.config.pictures else ()
-        pictures = self._pictures(image, predicted, {*kinds, "overlay"})
-        pictures["overlay"] = pictures["overlay"][..., ::-1]
-        return PredictedFrame(pictures, predicted.doubt, predicted.shares)
+        pictures = self._pictures(image, predicted, self.kinds if self.config.pictures else ())
+        picture = overlay(image, predicted.label, self.loaded.dataset.colours)
+        return PredictedFrame(picture, pictures, predicted.doubt, predicted.shares)
 
     def _predict(self, image: UInt8[np.ndarray, "H W 3"]) -> _Predicted:
         prior = edge_prior(image, self.loaded.config.data.edges)

@@ -49,7 +49,7 @@ def predict_video(video: InputVideo, predictor: FramePredictor, out: AnyPath) ->
             bar.update()
             tally.add(frame, predicted)
             if predicted is not None:
-                shown = predicted.pictures.pop("overlay")
+                shown = predicted.overlay
                 for time in waiting:
                     writer.write(shown, time)
                 waiting.clear()
