@@ -1,5 +1,5 @@
-"""python -m jobs.predict --checkpoint runs/NAME --input frames --out predictions: predicts label, colour and edge
-pictures for images."""
+"""python -m jobs.predict --checkpoint runs/NAME --input frames drive.mp4 --out predictions: predicts label, colour, edge
+and overlay pictures for images, and overlay videos for videos."""
 
 from gscnn_platform.command_line import read, user_errors
 from gscnn_platform.config import PredictConfig
@@ -10,6 +10,10 @@ FIRST = (
     "input",
     "out",
     "overwrite",
+    "page",
+    "pictures",
+    "video",
+    "fps",
     "num_workers",
     "inference.scales",
     "inference.flip",
