@@ -102,6 +102,7 @@ class Predictor:
 
     def frame(self, image: UInt8[np.ndarray, "H W 3"]) -> PredictedFrame:
         """Predicts one frame of a video: its overlay and, if the config names kinds of pictures, those."""
+        image = np.require(image, requirements="W")  # Ray's arrays are read-only, of which torch warns.
         predicted = self._predict(image)
         pictures = self._pictures(image, predicted, self.kinds if self.config.pictures else ())
         picture = overlay(image, predicted.label, self.loaded.dataset.colours)
