@@ -12,12 +12,13 @@ NTSC = Fraction(30000, 1001)
 
 
 def drawn(frames: int, height: int = 48, width: int = 64) -> list[np.ndarray]:
-    """RGB frames of smooth colours, with a bright bar whose place is the frame's number."""
+    """RGB frames of smooth colours, each with a blue of its own, and a bright bar that moves."""
     rows, columns = np.mgrid[0:height, 0:width]
     ground = np.stack([rows * 3, columns * 2, 200 - rows - columns], axis=2).astype(np.uint8)
     found = []
     for number in range(frames):
         frame = ground.copy()
+        frame[..., 2] = 25 * number % 251
         frame[8:24, (4 * number) % (width - 8) : (4 * number) % (width - 8) + 8] = (250, 240, 30)
         found.append(frame)
     return found
