@@ -1,5 +1,5 @@
-"""python -m jobs.predict --checkpoint runs/NAME --input frames drive.mp4 --out predictions: predicts label, colour, edge
-and overlay pictures for images, and overlay videos for videos."""
+"""python -m jobs.predict --checkpoint runs/NAME --input frames drive.mp4 --out predictions: predicts label, colour,
+edge and overlay pictures for images, and overlay videos for videos."""
 
 from gscnn_platform.command_line import read, user_errors
 from gscnn_platform.config import PredictConfig

@@ -239,3 +239,17 @@ def test_results_come_in_order_and_few_items_are_read_ahead() -> None:
             most = max(most, len(read) - len(found))
     assert found == [(number, None if number % 10 == 5 else number * number) for number in range(30)]
     assert most == 6
+
+
+def test_a_full_disk_ends_with_what_to_do_and_leaves_no_part_of_a_video(
+    tmp_path: Path, configured: Configured, small_disk: Callable[[int], Path]
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (12, 48, 64, 3), dtype=np.uint8)
+    write_video(tmp_path / "in/a.mp4", list(noise))
+    out = small_disk(1)
+    (out / "other").write_bytes(bytes(1_030_000))
+    with pytest.raises(PredictError, match=r"cannot be written: No space left on device\n.*rerun the command"):
+        predict(configured(out=str(out)))
+    assert list((out / "overlay").iterdir()) == []
+    (out / "other").unlink()
+    assert list(predict(configured(out=str(out))).videos) == ["overlay/a.mp4"]
