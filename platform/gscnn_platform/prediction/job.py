@@ -164,12 +164,14 @@ def describe(result: PredictResult) -> str:
 
 
 def _outputs(inputs: Inputs, there: Set[str]) -> list[str]:
-    """The files in the output folder that the inputs would be written to, sorted."""
-    files = {f"{kind}/{name}.png" for kind in KINDS for name in inputs.images}
-    files |= {f"{THUMBNAILS}/{name}.jpg" for name in inputs.images}
-    files |= {video.overlay for video in inputs.videos.values()}
+    """The files in the output folder that the inputs would be written to."""
+    files = [f"{kind}/{name}.png" for name in inputs.images for kind in KINDS]
+    files += [f"{THUMBNAILS}/{name}.jpg" for name in inputs.images]
+    files += [video.overlay for video in inputs.videos.values()]
     folders = {f"{kind}/{video.folder}" for kind in (*KINDS, THUMBNAILS) for video in inputs.videos.values()}
-    return sorted(file for file in there if file in files or file.rpartition("/")[0] in folders)
+    return [file for file in files if file in there] + sorted(
+        file for file in there if file.rpartition("/")[0] in folders
+    )
 
 
 def _left(
