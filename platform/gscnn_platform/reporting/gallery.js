@@ -1,12 +1,13 @@
-// A gallery: <button data-order="KEY"> sorts the .sample elements of #gallery by data-KEY, the largest first; <select
-// data-filter="KEY"> shows those whose data-KEY has the word. A click on a figure shows the sample's figures large, each
-// from its image's data-full if there is one.
+// A gallery. <button data-order="KEY"> sorts the .sample elements of #gallery by data-KEY, the largest first. <select
+// data-filter="KEY"> shows those whose data-KEY is the value or has it among its words. A click on a figure shows the
+// figures of its sample large, each from its image's data-full if there is one.
 const gallery = document.getElementById("gallery"), samples = [...gallery.children], more = document.getElementById("more");
 const zoom = document.getElementById("zoom"), filters = [...document.querySelectorAll("[data-filter]")];
 const STEP = Number(gallery.dataset.step);
-let limit = STEP, shown = samples;
+let limit = STEP, shown = samples, neighbours = samples;
 function show() {
-  const fits = sample => filters.every(filter => !filter.value || sample.dataset[filter.dataset.filter].split(" ").includes(filter.value));
+  const has = (words, word) => !word || words === word || words.split(" ").includes(word);
+  const fits = sample => filters.every(filter => has(sample.dataset[filter.dataset.filter], filter.value));
   shown = [...gallery.children].filter(fits);
   samples.forEach(sample => sample.hidden = true);
   shown.slice(0, limit).forEach(sample => sample.hidden = false);
@@ -31,9 +32,9 @@ function follow() {
   target.scrollIntoView();
 }
 addEventListener("hashchange", follow);
-function enlarge(sample) {
+function enlarge(sample, among) {
   const all = zoom.querySelector(".all"), figures = [...sample.querySelectorAll("figure")].map(figure => figure.cloneNode(true));
-  zoom.querySelector("p").textContent = [...sample.querySelectorAll("header strong, header small")].map(part => part.textContent).join(" · ");
+  zoom.querySelector("p").textContent = [...sample.querySelectorAll("strong, small")].map(part => part.textContent).join(" · ");
   figures.forEach(figure => {
     const image = figure.querySelector("img");
     image.loading = "eager";
@@ -48,12 +49,16 @@ function enlarge(sample) {
   all.classList.toggle("one", figures.length === 1);
   all.replaceChildren(...figures);
   zoom.sample = sample;
+  neighbours = among;
   if (!zoom.open) zoom.showModal();
 }
-gallery.onclick = event => { const figure = event.target.closest("figure"); if (figure) enlarge(figure.closest(".sample")); };
+function zoomable(root, selector, among) {
+  root.onclick = event => { const figure = event.target.closest("figure"); if (figure) enlarge(figure.closest(selector), among()); };
+}
+zoomable(gallery, ".sample", () => shown);
 zoom.onclick = () => zoom.close();
 zoom.onkeydown = event => {
   const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-  const next = step && shown[shown.indexOf(zoom.sample) + step];
-  if (next) { event.preventDefault(); enlarge(next); }
+  const next = step && neighbours[neighbours.indexOf(zoom.sample) + step];
+  if (next) { event.preventDefault(); enlarge(next, neighbours); }
 };
