@@ -89,7 +89,7 @@ def test_the_whole_path_from_drawn_scenes_to_a_tracked_model(
     scores = {metric.step: metric.value for metric in client.get_metric_history(found.info.run_id, "val/miou")}
     assert list(scores) == [0, 1, 2]
     pictures = [file.path for file in client.list_artifacts(found.info.run_id, "validation")]
-    assert pictures == [f"validation/epoch-{epoch:03d}.png" for epoch in (0, 1, 2)]
+    assert pictures == [*(f"validation/epoch-{epoch:03d}.png" for epoch in (0, 1, 2)), "validation/last.jpg"]
     assert found.outputs is not None
     assert found.outputs.model_outputs
 

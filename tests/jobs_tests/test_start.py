@@ -72,6 +72,11 @@ def test_a_misspelt_option_of_every_job_needs_no_torch(tmp_path: Path) -> None:
     assert all("--strore" in said for said in light(commands, tmp_path, status=2))
 
 
+def test_options_without_the_dataset_of_jobs_inspect_name_what_is_missing(tmp_path: Path) -> None:
+    [said] = light([("inspect", "--strict")], tmp_path, status=2)
+    assert said.startswith("DATA is missing\nexample: python -m jobs.inspect ")
+
+
 @pytest.mark.parametrize(
     ("command", "named"),
     [

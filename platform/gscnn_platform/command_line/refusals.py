@@ -52,6 +52,10 @@ class Refusals:
             case InvalidChoice(argument=argument, value=value, choices=choices):
                 near = did_you_mean(value, choices)
                 self._end(f"{_name_of(argument)} is {shown(value)}: must be {' or '.join(choices)}", near)
+            case BadValue(argument=argument, reason="too_few_values") if argument.is_positional():
+                if unknown := [word for word in sys.argv[1:] if self._is_unknown_option(word)]:
+                    self._unknown(unknown)
+                self._end(f"{_name_of(argument)} is missing", f"example: {example(self.doc)}")
             case BadValue(argument=argument, reason="too_few_values"):
                 self._end(f"{_name_of(argument)} needs {_how_many(argument)}", self._dashed(argument))
             case InstantiationFailure(argument=argument) if argument is not None:
@@ -76,10 +80,13 @@ class Refusals:
     def _dashed(self, argument: Any) -> str:
         """What to do about a value that looks like an option; empty if an option follows."""
         after = next(iter(_words_after(argument)), "")
-        is_option = after.partition("=")[0].replace("_", "-") in (*self.options.flags(), *HELP, HELP_ALL)
-        if not after.startswith("-") or is_option or argument.is_positional():
+        if not self._is_unknown_option(after) or argument.is_positional():
             return ""
         return f"write {_name_of(argument)}={after} for a value that starts with a dash"
+
+    def _is_unknown_option(self, word: str) -> bool:
+        known = (*self.options.flags(), *HELP, HELP_ALL)
+        return word.startswith("-") and word.partition("=")[0].replace("_", "-") not in known
 
     def _unknown(self, tokens: list[str]) -> NoReturn:
         if "--" in sys.argv:
@@ -110,7 +117,11 @@ class Refusals:
 
 
 def _name_of(argument: Any) -> str:
-    return str(argument.lowered.metavar) if argument.is_positional() else argument.lowered.name_or_flags[-1]
+    if not argument.is_positional():
+        return argument.lowered.name_or_flags[-1]
+    name = str(argument.lowered.metavar)
+    # A field of a config has its type there.
+    return str(argument.field.intern_name).upper() if name in (*KINDS, "STR") else name
 
 
 def _how_many(argument: Any) -> str:

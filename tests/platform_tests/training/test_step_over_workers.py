@@ -26,6 +26,8 @@ class Recorder:
             for name, value in values.items():
                 self.curves.setdefault(name, []).append(value)
 
+    def describe(self, *_: object) -> None: ...
+
 
 def freeze_batch_norms(model: nn.Module) -> None:
     """Freezes batch norm, which sees only its own worker's images; everything else must be the same."""
