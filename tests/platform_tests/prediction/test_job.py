@@ -66,10 +66,13 @@ def test_every_picture_matches_the_models_prediction(
     with torch.inference_mode():
         output = worker.model(normalize(torch.from_numpy(rgb).permute(2, 0, 1))[None], prior)
     label = output.seg_logits[0].argmax(0).numpy()
-    np.testing.assert_array_equal(written["label"], label)
+    best, second = output.seg_logits[0].topk(2, dim=0).values
+    tied = (best - second < 1e-4).numpy()  # By rounding, either class may win there.
+    assert tied.mean() < 0.01
+    np.testing.assert_array_equal(written["label"][~tied], label[~tied])
     assert len(np.unique(label)) > 1
     colours = np.array(streets_store.manifest.identity.colours, np.uint8)
-    np.testing.assert_array_equal(written["colour"][..., ::-1], colours[label])
+    np.testing.assert_array_equal(written["colour"][..., ::-1], colours[written["label"]])
     np.testing.assert_allclose(written["edge"] / 255, torch.sigmoid(output.edge_logits)[0, 0], atol=0.5 / 255 + 1e-6)
     assert written["overlay"].shape == rgb.shape
 
