@@ -40,15 +40,7 @@ from gscnn_platform.recipes import RECIPES
 
 CPU: Final = torch.device("cpu")
 CUDA: Final = torch.device("cuda")
-SMALL: Final = ModelConfig(
-    backbone="resnet18",
-    num_classes=9,
-    output_stride=8,
-    aspp_rates=(2, 4, 6),
-    aspp_channels=64,
-    low_level_channels=32,
-    shape_widths=(16, 16, 8, 8),
-)
+SMALL: Final = RECIPES["camvid-tiny"].model.model_copy(update={"num_classes": 9, "output_stride": 8})
 
 
 @dataclass(frozen=True)
