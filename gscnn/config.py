@@ -128,6 +128,9 @@ class LossConfig(_Config):
     """Weight of the cross-entropy on predicted boundaries (paper: 1)."""
     attention_threshold: float = Field(default=0.8, ge=0, le=1)
     """Edge probability above which a pixel counts as predicted boundary (paper: 0.8)."""
+    attention_start: float = Field(default=0.0, ge=0, lt=1)
+    """Share of a training's steps after which `attention` counts; until then the term is only logged (paper: 0).
+    For random weights, whose first predicted boundaries are noise."""
     dual: float = Field(default=0.0, ge=0)
     """Weight of the dual-task regularizer (paper: 1; seed: 0)."""
     dual_temperature: float = Field(default=1.0, gt=0)
@@ -189,6 +192,11 @@ class LossConfig(_Config):
         if not (self.seg or self.edge or self.attention or self.dual or self.lovasz or self.dice):
             raise ValueError(
                 "`seg`, `edge`, `attention`, `dual`, `lovasz` and `dice` are all 0: give at least one term a weight"
+            )
+        if self.attention_start and not (self.seg or self.edge or self.dual or self.lovasz or self.dice):
+            raise ValueError(
+                f"`attention_start` is {self.attention_start:g}, and `attention` is the only term: there is nothing to "
+                "learn before it starts; give another term a weight"
             )
         return self
 

@@ -107,6 +107,7 @@ class JointLoss(nn.Module):
         batch: SegBatch,
         counts: StepCounts | None = None,
         noise_seeds: Sequence[int] | None = None,
+        progress: float = 1.0,
     ) -> dict[str, Float[Tensor, ""]]:
         """The enabled terms, unweighted, by the name of their weight, and "total".
 
@@ -116,6 +117,8 @@ class JointLoss(nn.Module):
             counts: this batch's counts from `count`; None: the step has only this batch and those of the other workers.
             noise_seeds: for the dual term, one per image, so that its noise does not depend on which worker has it;
                 None: the device's global generator.
+            progress: share of the training's steps already taken; below `attention_start` "total" is without the
+                attention term.
 
         Raises:
             ValueError: an edge term is enabled, and the model has no edge logits.
@@ -129,7 +132,8 @@ class JointLoss(nn.Module):
             if counts is not None and name not in known:
                 value = value * divided(counts.images.to(value.dtype), counts.all_images)
             values[name] = value * self.workers.number
-        total = torch.stack([self.weights[name] * value for name, value in values.items()]).sum()
+        counted = [name for name in values if name != "attention" or progress >= self.config.attention_start]
+        total = torch.stack([self.weights[name] * values[name] for name in counted]).sum()
         return {"total": total, **values}
 
     def _label_counts(self, batch: SegBatch) -> dict[str, Counts]:

@@ -295,6 +295,23 @@ def test_the_total_is_the_weighted_sum_of_the_terms() -> None:
     assert terms["total"].item() == pytest.approx(expected, rel=1e-6)
 
 
+def test_before_its_start_the_attention_term_is_logged_and_not_in_the_total() -> None:
+    output, batch = random_case()
+    loss = JointLoss(CONFIG.model_copy(update={"attention_start": 0.25}))
+    expected = loops(output.seg_logits, edges_of(output), batch)
+    early, late = loss(output, batch, progress=0.249), loss(output, batch, progress=0.25)
+    for terms in (early, late):
+        assert {name: terms[name].item() for name in TERMS} == pytest.approx(expected, rel=1e-5)
+    without = 0.7 * expected["seg"] + 20 * expected["edge"]
+    assert early["total"].item() == pytest.approx(without, rel=1e-5)
+    assert late["total"].item() == pytest.approx(without + 1.5 * expected["attention"], rel=1e-5)
+
+
+def test_an_attention_term_that_starts_later_cannot_be_the_only_one() -> None:
+    with pytest.raises(ValueError, match=r"`attention_start` is 0\.5, and `attention` is the only term"):
+        LossConfig(seg=0, edge=0, attention_start=0.5)
+
+
 @pytest.mark.parametrize("name", TERMS)
 def test_a_term_of_weight_zero_is_absent_and_adds_nothing(name: str) -> None:
     output, batch = random_case()

@@ -244,13 +244,14 @@ class TrainingWorker:
             self.crops.add(batch.label)
         # A single batch is counted in its forward pass, together with what the prediction decides: one collective less.
         counts = self.loss.count(parts) if accumulate > 1 else [None]
+        progress = self.step / self.total_steps
         sums: dict[str, Tensor] = {}
         for number, (batch, of_step) in enumerate(zip(parts, counts, strict=True)):
             wait = isinstance(self.forward, DistributedDataParallel) and number + 1 < accumulate
             with self.forward.no_sync() if wait else nullcontext():  # pyright: ignore[reportCallIssue]
                 with autocast(self.device, self.config.training.precision):
                     output = self.forward(batch.image, batch.gradient)
-                    terms = self.loss(output, batch, of_step, self._noise_seeds(number))
+                    terms = self.loss(output, batch, of_step, self._noise_seeds(number), progress)
                 terms["total"].backward()
             for name, value in terms.items():
                 sums[name] = sums[name] + value.detach() if name in sums else value.detach()

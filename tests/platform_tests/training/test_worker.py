@@ -55,6 +55,22 @@ def test_a_run_repeated_with_its_seed_ends_with_the_same_weights(
     assert any(not torch.equal(weights(other)[key], value) for key, value in weights(first).items())
 
 
+def test_attention_counts_from_the_step_of_its_start(tiny_run: ExperimentConfig, streets_store: Store) -> None:
+    """Of six steps, the first three are those of a run without the term, and the fourth is not."""
+    after: dict[str, list[torch.Tensor]] = {}
+    runs = {"later": {"loss.attention_start": 0.5}, "never": {"loss.attention": 0}}
+    for name, changes in runs.items():
+        base = {"training.checkpoint_steps": 1, "loss.attention": 1.0, "loss.attention_threshold": 0.0}
+        worker, steps = worker_of(with_overrides(tiny_run, {**base, **changes}), streets_store), []
+
+        def save(_: EvalReport | None, worker: TrainingWorker = worker, steps: list[torch.Tensor] = steps) -> None:
+            steps.append(torch.cat([value.flatten() for value in worker.model.parameters()]).detach().clone())
+
+        assert worker.train(save, Control(worker.config.training))
+        after[name] = steps
+    assert [torch.equal(*pair) for pair in zip(after["later"], after["never"], strict=True)] == [True] * 3 + [False] * 3
+
+
 WARMUP = {"optimizer.warmup_epochs": 1.5}
 EVERY_SETTING = {
     "optimizer.name": "adamw",
