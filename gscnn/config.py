@@ -1,8 +1,9 @@
 """The configs of the model, the losses, the edges and inference: only pydantic, readable without torch."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -37,11 +38,35 @@ GradientMethod = Literal["canny", "sobel", "released"]
 """Edge priors that gscnn.edges.image_gradient computes; "released" exists for the authors' weights alone."""
 
 
-class _Config(BaseModel):
+def _takes_numbers(annotation: Any) -> bool:
+    """Whether the annotation, or one of its union's, is a tuple of numbers."""
+    if get_origin(annotation) is tuple:
+        return all(kind in (int, float, ...) for kind in get_args(annotation))
+    return any(map(_takes_numbers, get_args(annotation)))
+
+
+class Config(BaseModel):
+    """Base of all configs: immutable, and unknown names are errors."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _numbers(cls, given: Any) -> Any:
+        """Reads the text of several numbers, `128 160` or `128,160`: a value of a search space is a single word."""
+        if not isinstance(given, Mapping):
+            return given
+        split = {
+            name: numbers
+            for name, value in given.items()
+            if isinstance(value, str) and name in cls.model_fields
+            if _takes_numbers(cls.model_fields[name].annotation)
+            if len(numbers := value.replace(",", " ").split()) > 1
+        }
+        return {**given, **split}
 
-class ModelConfig(_Config):
+
+class ModelConfig(Config):
     """The config of a model."""
 
     architecture: ArchitectureName = "gscnn"
@@ -117,7 +142,7 @@ class ModelConfig(_Config):
         return self.weights is not None or network_of(self.backbone).known_when_built
 
 
-class LossConfig(_Config):
+class LossConfig(Config):
     """Weights and settings of the loss terms. A weight of 0 disables the term: it is not computed."""
 
     seg: float = Field(default=1.0, ge=0)
@@ -175,12 +200,11 @@ class LossConfig(_Config):
     @field_validator("class_weights", mode="before")
     @classmethod
     def _name_or_numbers(cls, value: Any) -> Any:
-        """Reads `1,2,0.5`: a value of a search space is a single word."""
         names = get_args(ClassWeighting)
         if value is None or value in names:
             return value
         try:
-            weights = tuple(map(float, value.replace(",", " ").split() if isinstance(value, str) else value))
+            weights = tuple(map(float, [value] if isinstance(value, str) else value))
         except (TypeError, ValueError):
             raise ValueError(f"must be {', '.join(names)} or a number for each class, such as 1,2,0.5") from None
         if not (weights and all(0 < weight < math.inf for weight in weights)):
@@ -201,7 +225,7 @@ class LossConfig(_Config):
         return self
 
 
-class InferenceConfig(_Config):
+class InferenceConfig(Config):
     """The forward passes whose mean is the prediction; by default one pass over the whole image."""
 
     window: tuple[int, int] | None = None

@@ -3,16 +3,13 @@
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
 
+from gscnn.config import Config
+
+__all__ = ["Config", "Inline", "InlineMark", "is_inline"]
+
 T = TypeVar("T")
-
-
-class Config(BaseModel):
-    """Base of all configs: immutable, and unknown names are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 @dataclass(frozen=True)

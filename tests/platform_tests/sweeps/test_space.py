@@ -93,6 +93,16 @@ def test_values_that_the_config_rejects_are_rejected_beforehand_with_key_value_a
         check(with_sets(None, [text]), STREETS)
 
 
+def test_settings_of_several_numbers_are_searched_as_text() -> None:
+    sizes = {"augmentation.crop": [(96, 128), (64, 96)], "augmentation.scale": [(0.5, 1), (1, 2)]}
+    space = with_sets(None, [f'{key}=choice("{a} {b}", "{c},{d}")' for key, ((a, b), (c, d)) in sizes.items()])
+    check(space, STREETS)
+    trials = [with_overrides(STREETS, space.overrides(trial)).augmentation for trial in space.grid()]
+    assert [(trial.crop, trial.scale) for trial in trials] == list(product(*sizes.values()))
+    with pytest.raises(SearchSpaceError, match=r'scale = "2 1", .* the smallest scale, above 0, and then the largest'):
+        check(with_sets(None, ['augmentation.scale=choice("1 2", "2 1")']), STREETS)
+
+
 def test_class_weights_are_searched_by_name_and_by_hand() -> None:
     by_hand = ",".join(["1"] * 8 + ["2.5"])
     space = with_sets(None, [f'loss.class_weights=choice(none, image, inverse_log, "{by_hand}")'])
