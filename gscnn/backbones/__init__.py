@@ -83,7 +83,7 @@ def network_of(backbone: str) -> Network:
     """The network that `ModelConfig.backbone` names: an entry of BACKBONES, or `timm/NAME`.
 
     Raises:
-        ValueError: there is none of this name, or it is one of timm's and timm is not installed.
+        ValueError: there is none of this name.
     """
     if backbone.startswith(PREFIX):
         check_is_in_timm(backbone)

@@ -16,7 +16,7 @@ REGISTERED: Final = re.compile(r"^@register_model\b.*\n(?:@.*\n)*def (\w+)", re.
 
 @cache
 def timm_models() -> frozenset[str]:
-    """The names in timm's registry; empty if timm is not installed.
+    """The names in timm's registry; empty if timm is not installed, as on a machine that only reads configs.
 
     A name is that of a function in timm.models with the decorator `register_model`. Python's import system reads the
     sources, 1.8 MB in less than 0.1 s, and runs nothing.
@@ -33,15 +33,13 @@ def timm_models() -> frozenset[str]:
 
 
 def check_is_in_timm(backbone: str) -> None:
-    """Checks that `backbone`, `timm/NAME`, names a model of timm.
+    """Checks that `backbone`, `timm/NAME`, names a model of timm, if timm is installed.
 
     Raises:
-        ValueError: timm has no such model, or is not installed.
+        ValueError: timm has no such model.
     """
     name, known = backbone.removeprefix(PREFIX), timm_models()
-    if not known:
-        raise ValueError("needs timm: pip install -c constraints.txt -e '.[timm]'")
-    if name not in known:
+    if known and name not in known:
         # Of `resnet50.a1_in1k` the part behind the dot names weights.
         near = get_close_matches(name.partition(".")[0], known, n=4, cutoff=0.5)
         nearest = f"; did you mean {' or '.join(PREFIX + each for each in near)}?" if near else ""

@@ -3,7 +3,6 @@
 tests/gscnn_tests/test_checkpointing.py holds that each runs its blocks by `Backbone.run`.
 """
 
-from importlib.util import find_spec
 from typing import Literal
 
 import pytest
@@ -23,14 +22,10 @@ META = torch.device("meta")
 
 every_backbone = pytest.mark.parametrize("name", BACKBONES)
 
-needs_timm = pytest.mark.skipif(
-    find_spec("timm") is None, reason="timm is missing: pip install -c constraints.txt -e '.[timm]'"
-)
-
 OFFERED = [
     *((name, stride) for name, network in BACKBONES.items() for stride in network.output_strides),
     *(
-        pytest.param(f"timm/{name}", stride, marks=needs_timm)
+        (f"timm/{name}", stride)
         for name, strides in {
             "mobilenetv3_small_050": (8, 16, 32),
             "tf_efficientnet_lite0": (8, 16, 32),

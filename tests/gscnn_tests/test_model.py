@@ -86,7 +86,6 @@ def test_aspp_rates_follow_the_output_stride(output_stride: int, rates: list[int
 
 
 def test_aspp_rates_halve_again_at_output_stride_32() -> None:
-    pytest.importorskip("timm", reason="timm is missing: pip install -c constraints.txt -e '.[timm]'")
     model = tiny(backbone="timm/resnet10t", output_stride=32)
     dilations = [m.dilation[0] for m in model.fusion.modules() if isinstance(m, nn.Conv2d) and m.dilation[0] > 1]
     assert dilations == [3, 6, 9]

