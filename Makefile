@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 BIN := .venv/bin
 RUN := PYTHONPATH=.:platform $(BIN)/python
 
-.PHONY: setup quickstart test faults hosts-test lint ui bench bench-metrics gpu-check
+.PHONY: setup quickstart results-cpu test faults hosts-test lint ui bench bench-metrics gpu-check
 
 setup: .venv/installed
 
@@ -17,6 +17,16 @@ setup: .venv/installed
 
 quickstart: setup  ## streets -> precompute -> train -> evaluate, and the pictures of it
 	$(RUN) -m jobs.quickstart
+
+results-cpu: data/camvid-store/manifest.json setup  ## a row of docs/results.md in an hour on two cores; CAMVID=DIR has the dataset
+	$(RUN) -m benchmarks.efficientnet_lite0 --out data/efficientnet-lite0.pth
+	$(RUN) -m jobs.train camvid-cpu --store data/camvid-store --init.weights data/efficientnet-lite0.pth --run-name results-cpu
+	$(RUN) -m jobs.evaluate --checkpoint runs/results-cpu --store data/camvid-store
+
+data/camvid-store/manifest.json:
+	@test -d "$(CAMVID)/train" || { echo "CamVid, the folder with train/ and trainannot/, is needed: make results-cpu CAMVID=DIR"; exit 1; }
+	$(MAKE) setup
+	$(RUN) -m jobs.precompute camvid --root "$(CAMVID)" --out data/camvid-store
 
 test: setup
 	$(RUN) -m pytest -n 2 --dist loadgroup

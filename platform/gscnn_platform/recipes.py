@@ -81,6 +81,28 @@ CAMVID_TINY = ExperimentConfig(
 )
 """`camvid` within 15 minutes on 2 cores: a ResNet-18, on small crops at half the size."""
 
+CAMVID_CPU = ExperimentConfig(
+    name="camvid-cpu",
+    model=ModelConfig(
+        backbone="timm/tf_efficientnet_lite0",
+        num_classes=11,
+        output_stride=16,
+        aspp_rates=(2, 4, 6),
+        aspp_channels=64,
+        low_level_channels=32,
+        shape_widths=(16, 16, 8, 8),
+        shape_stride=2,
+    ),
+    loss=LossConfig(edge=5, attention=1, attention_start=0.3, class_weights="inverse_log"),
+    augmentation=AugmentationConfig(crop=(160, 224), scale=(0.5, 1.25), colour_jitter=0.15, blur=0.0),
+    optimizer=OptimizerConfig(name="adamw", lr=0.001, lr_base_batch=8, weight_decay=0.01, poly_power=0.9),
+    training=TrainingConfig(epochs=120, batch_size=8, ema_decay=0.99, validate_every=10, log_every=23),
+)
+"""`camvid` within an hour on 2 cores: an EfficientNet-Lite0, for ImageNet weights by `--init.weights`.
+
+docs/results.md has its scores, those of its control, and the sweeps that chose its settings.
+"""
+
 CITYSCAPES = ExperimentConfig(
     name="cityscapes",
     model=ModelConfig(backbone="resnet50", num_classes=19, weights="imagenet"),
@@ -151,7 +173,7 @@ image, and the edges that void and the frame make (`data.edges.void_edges`).
 
 RECIPES: Final[dict[str, ExperimentConfig]] = {
     recipe.name: recipe
-    for base in (STREETS, CAMVID, CAMVID_TINY, CITYSCAPES, CITYSCAPES_PAPER)
+    for base in (STREETS, CAMVID, CAMVID_TINY, CAMVID_CPU, CITYSCAPES, CITYSCAPES_PAPER)
     for recipe in (base, deeplab_control(base))
 }
 
