@@ -29,11 +29,8 @@ PART = (120, 160)
 
 
 def picture(folder: Path, name: str, kind: str) -> UInt8[np.ndarray, "H W 3"]:
-    """A prediction of one frame. Raises FileNotFoundError."""
-    found = next(iter(sorted(folder.rglob(f"{name}*{kind}.png"))), None)
-    if found is None:
-        raise FileNotFoundError(f"{folder} has no {kind} picture of {name}")
-    return np.asarray(Image.open(found).convert("RGB"))
+    """A prediction of one frame."""
+    return np.asarray(Image.open(folder / kind / f"{name}.png").convert("RGB"))
 
 
 def busiest_part(colours: UInt8[np.ndarray, "H W 3"]) -> tuple[slice, slice]:
@@ -53,7 +50,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="PNG to write")
     given = parser.parse_args()
     scores = np.array(json.loads(given.evaluation.read_text())["frames"], dtype=float)
-    names = sorted(path.name.removesuffix("_colour.png") for path in given.gscnn.rglob("*_colour.png"))
+    names = sorted(path.stem for path in (given.gscnn / "colour").glob("*.png"))
     if len(names) != len(scores):
         raise ValueError(f"{len(scores)} frames were evaluated, and {given.gscnn} has predictions of {len(names)}")
     order = np.argsort(-scores)
