@@ -20,7 +20,7 @@ quickstart: setup  ## streets -> precompute -> train -> evaluate, and the pictur
 
 results-cpu: data/camvid-store/manifest.json setup  ## a row of docs/results.md in an hour on two cores; CAMVID=DIR has the dataset
 	$(RUN) -m benchmarks.efficientnet_lite0 --out data/efficientnet-lite0.pth
-	$(RUN) -m jobs.train camvid-cpu --store data/camvid-store --init.weights data/efficientnet-lite0.pth --run-name results-cpu
+	$(RUN) -m jobs.train camvid-cpu --store data/camvid-store --init.weights data/efficientnet-lite0.pth --num-workers 2 --run-name results-cpu
 	$(RUN) -m jobs.evaluate --checkpoint runs/results-cpu --store data/camvid-store
 
 data/camvid-store/manifest.json:

@@ -93,10 +93,10 @@ CAMVID_CPU = ExperimentConfig(
         shape_widths=(16, 16, 8, 8),
         shape_stride=2,
     ),
-    loss=LossConfig(edge=5, attention=1, attention_start=0.3, class_weights="inverse_log"),
+    loss=LossConfig(edge=5, attention=1, attention_start=0.1, class_weights="inverse_log"),
     augmentation=AugmentationConfig(crop=(160, 224), scale=(0.5, 1.25), colour_jitter=0.15, blur=0.0),
     optimizer=OptimizerConfig(name="adamw", lr=0.001, lr_base_batch=8, weight_decay=0.01, poly_power=0.9),
-    training=TrainingConfig(epochs=120, batch_size=8, ema_decay=0.99, validate_every=10, log_every=23),
+    training=TrainingConfig(epochs=100, batch_size=8, ema_decay=0.99, validate_every=10, log_every=23),
 )
 """`camvid` within an hour on 2 cores: an EfficientNet-Lite0, for ImageNet weights by `--init.weights`.
 
