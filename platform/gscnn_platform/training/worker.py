@@ -2,6 +2,7 @@
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
@@ -119,6 +120,8 @@ class TrainingWorker:
         ).to(device)
         if training.compile:
             self.model.compile()
+        # Not true of 1x1 convolutions, whose strides can be written in several ways (pytorch/pytorch#157862).
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         self.forward: nn.Module = DistributedDataParallel(self.model) if world_size > 1 else self.model
         self.progress = Progress(training.epochs, self.steps, training.batch_size, self.step)
         self.log = StepLog(self.progress, world_size, writer, speak=rank == 0)

@@ -1,5 +1,6 @@
 """A whole training run with one worker, and with two real processes over gloo."""
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -42,9 +43,11 @@ def trained(rank: int, number: int, settings: str) -> dict[str, dict[str, Tensor
     config = ExperimentConfig.model_validate_json(settings)
     recorder = Recorder()
     store = open_store(config.store or "")
-    worker = TrainingWorker(config, store, rank, number, torch.device("cpu"), writer=recorder)  # pyright: ignore[reportArgumentType]
-    freeze_batch_norms(worker.model)
-    worker.train(lambda _: None, Control(config.training, rank, number))
+    with warnings.catch_warnings(record=True) as shown:
+        worker = TrainingWorker(config, store, rank, number, torch.device("cpu"), writer=recorder)  # pyright: ignore[reportArgumentType]
+        freeze_batch_norms(worker.model)
+        worker.train(lambda _: None, Control(config.training, rank, number))
+    assert not [str(warning.message) for warning in shown]
     assert worker.step == STEPS
     assert recorder.curves["train/lr_backbone"] == [rate / 2 for rate in recorder.curves["train/lr"]]
     weights = {name: value.detach().clone() for name, value in worker.model.named_parameters()}
