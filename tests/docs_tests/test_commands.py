@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -68,20 +69,21 @@ def without_body(function: Any) -> Any:
     return nothing
 
 
-def snippets() -> list[str]:
-    return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
+def first_snippet(page: str) -> str:
+    indented = re.search(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.S)
+    assert indented is not None
+    return dedent(indented[1])
 
 
-def test_the_snippets_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_snippets_of_the_readme_and_of_weights_md_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with torch.device("meta"):
         shapes = {name: value.shape for name, value in ReleasedNetwork().state_dict().items()}
     weights = {f"module.{name}": torch.zeros(()).expand(shape) for name, shape in shapes.items()}
     torch.save({"state_dict": weights}, "checkpoint.pth")
-    first, released, *_ = snippets()
     names: dict[str, Any] = {}
-    exec(first, names)
+    exec(first_snippet("README.md"), names)
     assert names["output"].seg_logits.shape == (1, 19, 96, 128)
     assert names["losses"]["total"].isfinite()
-    exec(released, names)
+    exec(first_snippet("docs/weights.md"), names)
     assert names["output"].edge_logits.shape == (1, 1, 96, 128)
