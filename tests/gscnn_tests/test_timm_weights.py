@@ -1,6 +1,7 @@
 """Pretrained weights of timm's models: where they come from, and real ones of ImageNet on photographs."""
 
 import time
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,6 @@ from urllib.error import URLError
 
 import numpy as np
 import pytest
-import timm
 import torch
 from PIL import Image
 from safetensors.torch import save_file
@@ -22,6 +22,9 @@ from gscnn.batch import normalize
 from gscnn.config import ModelConfig
 from gscnn.initial_weights import WeightsMisfitError, fit_weights
 from gscnn.model import build_model
+
+timm: Any = import_module("timm")
+"""Untyped: its annotations contradict what its functions return."""
 
 
 def without_prefix(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
