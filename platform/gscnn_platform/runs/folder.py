@@ -55,6 +55,11 @@ def checkpoint_name(prefix: str, step: int) -> str:
     return f"{prefix}{step:08d}"
 
 
+def step_of(name: str) -> int:
+    """Returns the step in a checkpoint's name."""
+    return int(name.rpartition("-")[2])
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The folder of a run or of a sweep; it need not exist yet."""

@@ -14,7 +14,7 @@ from gscnn_platform import tracking
 from gscnn_platform.config import Config
 from gscnn_platform.interrupts import TrainingStoppedError
 from gscnn_platform.names import markdown
-from gscnn_platform.runs.folder import TRIALS, RunFolder
+from gscnn_platform.runs.folder import TRIALS, RunFolder, step_of
 from gscnn_platform.runs.loading import metrics_of
 from gscnn_platform.runs.record import RunRecord
 from gscnn_platform.runs.ref import RunRef
@@ -88,6 +88,8 @@ class Board:
                 self._rows[row.number] = row
         except FileNotFoundError:
             pass
+        self._before = {row.number for row in self._rows.values() if row.state == "running"}
+        """Trials that an earlier process of the sweep did not end."""
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -136,6 +138,11 @@ class Board:
         self._put(known.model_copy(update={"state": "running"}) if known else TrialRow(number=number, sampled=settings))
         if known is None:
             say(f"{trial_name(number)} begins · {_described(settings)}")
+        elif number in self._before:
+            self._before.remove(number)
+            steps = self.folder.trial(known.name).steps()
+            place = f"resumes after step {step_of(steps[0])}" if steps else "starts again, it has no checkpoint yet"
+            say(f"{known.name} {place} · {_described(settings)}")
 
     def validated(self, sampled: Mapping[str, Any], result: Mapping[str, Any]) -> None:
         """Records a trial's score after an epoch."""

@@ -14,6 +14,7 @@ from gscnn_platform.data.store import Store
 from gscnn_platform.interrupts import TrainingStoppedError
 from gscnn_platform.names import NamingError
 from gscnn_platform.runs.alive import alive
+from gscnn_platform.runs.checkpoint import CHECKSUMS
 from gscnn_platform.runs.folder import RunFolder
 from gscnn_platform.runs.record import RunRecord
 from gscnn_platform.runs.resume import choose_run
@@ -79,6 +80,29 @@ def test_trial_states_are_recorded_and_survive_the_driver(
         assert known.complete()
         best = known.best()
         assert best is not None and best.name == "trial-000"
+
+
+def test_a_resumed_sweep_says_where_its_unfinished_trials_resume(
+    tmp_path: Path, record: SweepRecord, capsys: pytest.CaptureFixture[str]
+) -> None:
+    killed = board_of(tmp_path, record)
+    for number in range(3):
+        killed.began(sampled(number))
+    killed.finished(sampled(0))
+    for name in ("step-00000120", "step-00000133"):
+        checkpoint = tmp_path / "a-sweep" / "trial-001" / name
+        checkpoint.mkdir(parents=True)
+        (checkpoint / CHECKSUMS).write_text("{}")
+    capsys.readouterr()
+    resumed = board_of(tmp_path, record)
+    for number in (1, 2, 3, 1):
+        resumed.began(sampled(number))
+    settings = "loss.edge 2, loss.attention 1"
+    assert capsys.readouterr().out.splitlines() == [
+        f"trial-001 resumes after step 133 · {settings}",
+        f"trial-002 starts again, it has no checkpoint yet · {settings}",
+        f"trial-003 begins · {settings}",
+    ]
 
 
 def test_the_parent_run_has_the_table_the_figures_and_the_best_score_by_trial(
