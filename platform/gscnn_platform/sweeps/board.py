@@ -2,9 +2,11 @@
 
 import csv
 import io
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final, Literal
 
 from PIL import Image
@@ -14,7 +16,7 @@ from gscnn_platform import tracking
 from gscnn_platform.config import Config
 from gscnn_platform.interrupts import TrainingStoppedError
 from gscnn_platform.names import markdown
-from gscnn_platform.runs.folder import TRIALS, RunFolder, step_of
+from gscnn_platform.runs.folder import LOG, TRIALS, RunFolder, step_of
 from gscnn_platform.runs.loading import metrics_of
 from gscnn_platform.runs.record import RunRecord
 from gscnn_platform.runs.ref import RunRef
@@ -30,6 +32,12 @@ from gscnn_platform.training.trainer import log_best
 
 ARTIFACTS: Final = "sweep"
 """Artifact folder in the parent run."""
+QUIET_SECONDS: Final = 60.0
+"""Seconds without a line after which a sweep prints how far its running trials are."""
+MOST_TOLD: Final = 4
+"""Trials in that line."""
+PROGRESS: Final = re.compile(rb"^epoch +(\d+/\d+) .* (\w+(?: \w+)? left)$", re.MULTILINE)
+"""A progress line in a trial's log: its epoch, and the time left."""
 
 
 class TrialRow(Config):
@@ -90,6 +98,7 @@ class Board:
             pass
         self._before = {row.number for row in self._rows.values() if row.state == "running"}
         """Trials that an earlier process of the sweep did not end."""
+        self._spoke = time.monotonic()
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -111,7 +120,7 @@ class Board:
             _open = None
             left = tracking.close_run(self.run, failure, stopped, say=say)
             if left:
-                say(f"tracking: {left}")
+                self._say(f"tracking: {left}")
 
     def rows(self) -> list[TrialRow]:
         """Returns a row per trial, in the order in which the trials started."""
@@ -137,12 +146,12 @@ class Board:
         known = self._rows.get(number)
         self._put(known.model_copy(update={"state": "running"}) if known else TrialRow(number=number, sampled=settings))
         if known is None:
-            say(f"{trial_name(number)} begins · {_described(settings)}")
+            self._say(f"{trial_name(number)} begins · {_described(settings)}")
         elif number in self._before:
             self._before.remove(number)
             steps = self.folder.trial(known.name).steps()
             place = f"resumes after step {step_of(steps[0])}" if steps else "starts again, it has no checkpoint yet"
-            say(f"{known.name} {place} · {_described(settings)}")
+            self._say(f"{known.name} {place} · {_described(settings)}")
 
     def validated(self, sampled: Mapping[str, Any], result: Mapping[str, Any]) -> None:
         """Records a trial's score after an epoch."""
@@ -167,7 +176,7 @@ class Board:
             return
         best = self.best()
         mark = " · best so far" if best == row and (best_before is None or row.score != best_before.score) else ""
-        say(f"{row.name} · epoch {row.epochs}/{self.epochs} · {self.record.config.metric} {row.score:.4f}{mark}")
+        self._say(f"{row.name} · epoch {row.epochs}/{self.epochs} · {self.record.config.metric} {row.score:.4f}{mark}")
 
     def finished(self, sampled: Mapping[str, Any], failed: bool = False) -> None:
         """Records that a trial has ended, by itself, by the scheduler or with an error that no restart fixed."""
@@ -181,7 +190,7 @@ class Board:
         score = "no score" if row.score is None else f"{self.record.config.metric} {row.score:.4f}"
         so_far = "" if best is None else f" · best {best.name} {best.score:.4f}"
         left = row.seconds / self.ended * (self.count - self.ended)
-        say(
+        self._say(
             f"{row.name} {state} after epoch {row.epochs} · {score} · {self.ended} of {self.count} trials"
             f"{so_far} · {duration(left)} left"
         )
@@ -189,6 +198,27 @@ class Board:
             with self._parent() as outbox:
                 key = f"best/{self.record.config.metric}"
                 outbox.metrics([(self.ended, {key: best.score, "sweep/minutes": row.seconds / 60})])
+
+    def step(self) -> None:
+        """Called in each iteration of Tune's loop; after QUIET_SECONDS, prints the epochs of the running trials."""
+        self.meanwhile()
+        if time.monotonic() - self._spoke < QUIET_SECONDS:
+            return
+        running = [row for row in self.rows() if row.state == "running"]
+        told = [f"{row.name} epoch {place}" for row in running[:MOST_TOLD] if (place := self._place(row))]
+        if told:
+            more = f" · and {len(running) - MOST_TOLD} more" if len(running) > MOST_TOLD else ""
+            self._say(" · ".join(told) + more)
+
+    def _place(self, row: TrialRow) -> str | None:
+        """Returns the epoch and the time left by the trial's log; None without a log, as in a remote folder."""
+        log = self.folder.trial(row.name).path / LOG
+        lines = PROGRESS.findall(log.read_bytes()) if isinstance(log, Path) and log.exists() else []
+        return ", ".join(part.decode() for part in lines[-1]) if lines else None
+
+    def _say(self, line: str) -> None:
+        self._spoke = time.monotonic()
+        say(line)
 
     def _row(self, sampled: Mapping[str, Any]) -> TrialRow:
         return self._rows.get(sampled[NUMBER]) or TrialRow(number=sampled[NUMBER], sampled=_settings(sampled))
@@ -324,7 +354,7 @@ class BoardCallback(tune.Callback):
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         if _open is not None:
-            _open.meanwhile()
+            _open.step()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         if _open is not None:

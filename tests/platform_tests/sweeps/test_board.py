@@ -25,6 +25,7 @@ from gscnn_platform.sweeps.record import SweepRecord, needs_new_run, wanted_swee
 from gscnn_platform.sweeps.search_spaces import SEARCH_SPACES
 from gscnn_platform.sweeps.searchers import EPOCH, NUMBER, SCORE
 from gscnn_platform.sweeps.space import SearchSpace
+from gscnn_platform.training.progress import Progress
 
 SPACE = SEARCH_SPACES["loss-small"]
 
@@ -103,6 +104,28 @@ def test_a_resumed_sweep_says_where_its_unfinished_trials_resume(
         f"trial-002 starts again, it has no checkpoint yet · {settings}",
         f"trial-003 begins · {settings}",
     ]
+
+
+def test_a_sweep_that_was_silent_for_a_minute_says_how_far_its_running_trials_are(
+    tmp_path: Path, record: SweepRecord, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    board = board_of(tmp_path, record)
+    for number in range(3):
+        board.began(sampled(number))
+    progress = Progress(epochs=10, steps_per_epoch=46, batch_size=8, first_step=0)
+    for number, step in ((1, 23), (1, 46), (2, 400)):
+        log = tmp_path / "a-sweep" / f"trial-{number:03d}" / "log.txt"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a") as file:
+            file.write(f"{progress.line(step, {'total': 1.0, 'seg': 1.0}, 0.1, 8.0)}\nclasses in the fewest crops: …\n")
+    capsys.readouterr()
+    said = []
+    for clock[0] in (59.0, 60.0, 100.0):
+        board.step()
+        said.append(capsys.readouterr().out)
+    assert said == ["", "trial-001 epoch 1/10, 0s left · trial-002 epoch 9/10, 0s left\n", ""]
 
 
 def test_the_parent_run_has_the_table_the_figures_and_the_best_score_by_trial(
