@@ -1,11 +1,10 @@
-"""Predictions of two models on the best, the median and the worst frame, as one picture: docs/results.md.
+"""Predictions of several models on the best, the median and the worst frame, as one picture: docs/results.md.
 
-    python -m jobs.predict --checkpoint runs/CONTROL --input CamVid/val --out predictions/control
-    python -m jobs.predict --checkpoint runs/GSCNN --input CamVid/val --out predictions/gscnn
-    python -m benchmarks.result_pictures --evaluation val.json --control predictions/control \
-      --gscnn predictions/gscnn --out docs/images/results.png
+    python -m jobs.predict --checkpoint runs/NAME --input CamVid/val --out predictions/NAME
+    python -m benchmarks.result_pictures --evaluation val.json --out docs/images/results.png \
+      --colour "control=predictions/CONTROL" "Gated-SCNN=predictions/NAME" --edge "predicted edge=predictions/NAME"
 
-val.json is an artifact of the evaluated run: the mIoU of each frame, in the order of the names. The picture has only
+val.json is an artifact of an evaluated run: the mIoU of each frame, in the order of the names. The picture has only
 what the models predict, no frame and no label of the dataset. A last row enlarges the part of the median frame with the
 most boundary pixels.
 """
@@ -23,7 +22,6 @@ from PIL import Image
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-COLUMNS = ("DeepLabV3+ control", "Gated-SCNN", "Gated-SCNN, predicted edge")
 PART = (120, 160)
 """Height and width in pixels of the enlarged part."""
 
@@ -44,40 +42,38 @@ def busiest_part(colours: UInt8[np.ndarray, "H W 3"]) -> tuple[slice, slice]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--evaluation", type=Path, required=True, help="JSON of Gated-SCNN's evaluation")
-    parser.add_argument("--control", type=Path, required=True, help="the control's predictions")
-    parser.add_argument("--gscnn", type=Path, required=True, help="Gated-SCNN's predictions")
+    parser.add_argument("--evaluation", type=Path, required=True, help="JSON of the evaluation that ranks the frames")
+    parser.add_argument("--colour", nargs="+", required=True, help="TITLE=FOLDER of predictions: class colours")
+    parser.add_argument("--edge", nargs="*", default=[], help="TITLE=FOLDER of predictions: predicted edges")
     parser.add_argument("--out", type=Path, required=True, help="PNG to write")
     given = parser.parse_args()
     scores = np.array(json.loads(given.evaluation.read_text())["frames"], dtype=float)
-    names = sorted(path.stem for path in (given.gscnn / "colour").glob("*.png"))
+    columns = [(kind, *each.split("=", 1)) for kind in ("colour", "edge") for each in getattr(given, kind)]
+    names = sorted(path.stem for path in Path(columns[0][2], "colour").glob("*.png"))
     if len(names) != len(scores):
-        raise ValueError(f"{len(scores)} frames were evaluated, and {given.gscnn} has predictions of {len(names)}")
+        raise ValueError(f"{len(scores)} frames were evaluated, and {columns[0][2]} has predictions of {len(names)}")
     order = np.argsort(-scores)
     chosen = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
-    figure, axes = plt.subplots(len(chosen) + 1, len(COLUMNS), figsize=(12, 12.4), layout="constrained")
-    parts: list[np.ndarray] = []
-    for row, (kind, number) in zip(axes, chosen.items(), strict=False):
-        shown = [
-            picture(given.control, names[number], "colour"),
-            picture(given.gscnn, names[number], "colour"),
-            picture(given.gscnn, names[number], "edge"),
-        ]
-        row[0].set_ylabel(f"{kind}: mIoU {scores[number]:.2f}", fontsize=12)
-        if kind == "median":
-            parts = [image[busiest_part(shown[1])] for image in shown]
+    figure, axes = plt.subplots(
+        len(chosen) + 1, len(columns), figsize=(4 * len(columns), 12.4), layout="constrained", squeeze=False
+    )
+    for row, (which, number) in zip(axes, chosen.items(), strict=False):
+        shown = [picture(Path(folder), names[number], kind) for kind, _, folder in columns]
         for axis, image in zip(row, shown, strict=True):
             axis.imshow(image)
-    axes[-1][0].set_ylabel("part of the median frame", fontsize=12)
-    for axis, image in zip(axes[-1], parts, strict=True):
-        axis.imshow(image, interpolation="nearest")
-    for axis, title in zip(axes[0], COLUMNS, strict=True):
-        axis.set_title(title, fontsize=13)
+        row[0].set_ylabel(f"{which}: mIoU {scores[number]:.2f}", fontsize=14)
+        if which == "median":
+            part = busiest_part(shown[len(given.colour) - 1])
+            for axis, image in zip(axes[-1], shown, strict=True):
+                axis.imshow(image[part], interpolation="nearest")
+    axes[-1][0].set_ylabel("part of the median frame", fontsize=14)
+    for axis, (_, title, _) in zip(axes[0], columns, strict=True):
+        axis.set_title(title, fontsize=14)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(given.out, dpi=75)
-    print(f"{given.out}: {', '.join(f'{kind} {names[number]}' for kind, number in chosen.items())}")
+    figure.savefig(given.out, dpi=60)
+    print(f"{given.out}: {', '.join(f'{which} {names[number]}' for which, number in chosen.items())}")
 
 
 if __name__ == "__main__":
