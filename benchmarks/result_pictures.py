@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--edge", nargs="*", default=[], help="TITLE=FOLDER of predictions: predicted edges")
     parser.add_argument("--out", type=Path, required=True, help="PNG to write")
     given = parser.parse_args()
-    scores = np.array(json.loads(given.evaluation.read_text())["frames"], dtype=float)
+    scores = np.array(json.loads(given.evaluation.read_text(encoding="utf-8"))["frames"], dtype=float)
     columns = [(kind, *each.split("=", 1)) for kind in ("colour", "edge") for each in getattr(given, kind)]
     names = sorted(path.stem for path in Path(columns[0][2], "colour").glob("*.png"))
     if len(names) != len(scores):

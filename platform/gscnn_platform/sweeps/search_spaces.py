@@ -7,11 +7,12 @@ from gscnn_platform.sweeps.space import SearchSpace
 
 SEARCH_SPACES: Final[dict[str, SearchSpace]] = {
     "loss": SearchSpace(
-        description="weights, thresholds and temperature of the paper's loss terms, class weights, boundary radius",
+        description="weights and settings of the paper's loss terms, class weights, boundary radius",
         domains={
             "loss.edge": "loguniform(1, 50)",
             "loss.attention": "uniform(0, 2)",
             "loss.attention_threshold": "uniform(0.5, 0.95)",
+            "loss.attention_start": "uniform(0, 0.5)",
             "loss.dual": "uniform(0, 2)",
             "loss.dual_temperature": "loguniform(0.3, 3)",
             "loss.dual_threshold": "uniform(0.1, 0.5)",

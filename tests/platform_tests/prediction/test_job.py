@@ -68,7 +68,7 @@ def test_every_picture_matches_the_models_prediction(
     label = output.seg_logits[0].argmax(0).numpy()
     best, second = output.seg_logits[0].topk(2, dim=0).values
     tied = (best - second < 1e-4).numpy()  # By rounding, either class may win there.
-    assert tied.mean() < 0.01
+    assert tied.mean() < 0.05
     np.testing.assert_array_equal(written["label"][~tied], label[~tied])
     assert len(np.unique(label)) > 1
     colours = np.array(streets_store.manifest.identity.colours, np.uint8)

@@ -93,7 +93,7 @@ def test_a_resumed_sweep_says_where_its_unfinished_trials_resume(
     for name in ("step-00000120", "step-00000133"):
         checkpoint = tmp_path / "a-sweep" / "trial-001" / name
         checkpoint.mkdir(parents=True)
-        (checkpoint / CHECKSUMS).write_text("{}")
+        (checkpoint / CHECKSUMS).write_text("{}", encoding="utf-8")
     capsys.readouterr()
     resumed = board_of(tmp_path, record)
     for number in (1, 2, 3, 1):
@@ -118,7 +118,7 @@ def test_a_sweep_that_was_silent_for_a_minute_says_how_far_its_running_trials_ar
     for number, step in ((1, 23), (1, 46), (2, 400)):
         log = tmp_path / "a-sweep" / f"trial-{number:03d}" / "log.txt"
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("a") as file:
+        with log.open("a", encoding="utf-8") as file:
             file.write(f"{progress.line(step, {'total': 1.0, 'seg': 1.0}, 0.1, 8.0)}\nclasses in the fewest crops: …\n")
     capsys.readouterr()
     said = []

@@ -23,6 +23,8 @@ def test_ranges_extend_to_both_sides_of_the_recipes_values(space: str, key: str)
     section, field = key.split(".")
     low, high = parse_domain(SEARCH_SPACES[space].domains[key]).numbers
     for name in WITH_SHAPE_STREAM:
+        if space == "optimizer" and RECIPES[name].optimizer.name != "sgd":
+            continue  # The space is for SGD, and AdamW needs smaller learning rates.
         assert low < getattr(getattr(RECIPES[name], section), field) < high
 
 
