@@ -36,7 +36,7 @@ QUIET_SECONDS: Final = 60.0
 """Seconds without a line after which a sweep prints how far its running trials are."""
 MOST_TOLD: Final = 4
 """Trials in that line."""
-PROGRESS: Final = re.compile(rb"^epoch +(\d+/\d+) .* (\w+(?: \w+)? left)$", re.MULTILINE)
+PROGRESS: Final = re.compile(r"^epoch +(\d+/\d+) .* · ([^·\n]+ left)$", re.MULTILINE)
 """A progress line in a trial's log: its epoch, and the time left."""
 
 
@@ -213,8 +213,8 @@ class Board:
     def _place(self, row: TrialRow) -> str | None:
         """Returns the epoch and the time left by the trial's log; None without a log, as in a remote folder."""
         log = self.folder.trial(row.name).path / LOG
-        lines = PROGRESS.findall(log.read_bytes()) if isinstance(log, Path) and log.exists() else []
-        return ", ".join(part.decode() for part in lines[-1]) if lines else None
+        lines = PROGRESS.findall(log.read_text(encoding="utf-8")) if isinstance(log, Path) and log.exists() else []
+        return ", ".join(lines[-1]) if lines else None
 
     def _say(self, line: str) -> None:
         self._spoke = time.monotonic()

@@ -115,6 +115,7 @@ def test_a_sweep_that_was_silent_for_a_minute_says_how_far_its_running_trials_ar
     for number in range(3):
         board.began(sampled(number))
     progress = Progress(epochs=10, steps_per_epoch=46, batch_size=8, first_step=0)
+    progress._training_time = 50.0
     for number, step in ((1, 23), (1, 46), (2, 400)):
         log = tmp_path / "a-sweep" / f"trial-{number:03d}" / "log.txt"
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -125,7 +126,7 @@ def test_a_sweep_that_was_silent_for_a_minute_says_how_far_its_running_trials_ar
     for clock[0] in (59.0, 60.0, 100.0):
         board.step()
         said.append(capsys.readouterr().out)
-    assert said == ["", "trial-001 epoch 1/10, 0s left · trial-002 epoch 9/10, 0s left\n", ""]
+    assert said == ["", "trial-001 epoch 1/10, 7m 30s left · trial-002 epoch 9/10, 8s left\n", ""]
 
 
 def test_the_parent_run_has_the_table_the_figures_and_the_best_score_by_trial(
