@@ -11,20 +11,19 @@ import argparse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from typing import Final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.environment import describe, markdown_table
-from gscnn.batch import SegBatch
 from gscnn.model import GatedSCNN
 from gscnn_platform.data.loader import whole_images
 from gscnn_platform.data.store import open_store
 from gscnn_platform.evaluation import evaluate
 from gscnn_platform.runs.loading import load_model
 
-SCORES = ("miou", "boundary_f_3px", "boundary_iou")
+SCORES: Final = ("miou", "boundary_f_3px", "boundary_iou")
 
 
 def mean_of_frame(feature: Tensor) -> Tensor:
@@ -36,24 +35,29 @@ def shuffled(feature: Tensor) -> Tensor:
     return feature.flatten(-2)[..., order].view_as(feature)
 
 
+def unchanged(feature: Tensor) -> Tensor:
+    return feature
+
+
 @contextmanager
 def edge_feature(model: GatedSCNN, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Changes the edge feature that the fusion sees; the predicted edges stay."""
     branch = model.fusion.edge_branch
     assert branch is not None
-
-    def before(_: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (change(arguments[0]), *arguments[1:])
-
-    handle = branch.register_forward_pre_hook(before)
+    handle = branch.register_forward_pre_hook(lambda _, arguments: (change(arguments[0]),))
     try:
         yield
     finally:
         handle.remove()
 
 
-def without_prior(batches: Iterator[SegBatch]) -> Iterator[SegBatch]:
-    return (replace(batch, gradient=torch.zeros_like(batch.gradient)) for batch in batches)
+CHANGES: Final[tuple[tuple[str, Callable[[Tensor], Tensor], float], ...]] = (
+    ("as it is", unchanged, 1),
+    ("edge feature: its mean over the frame", mean_of_frame, 1),
+    ("edge feature: shuffled over the frame", shuffled, 1),
+    ("edge prior: 0", unchanged, 0),
+)
+"""Name, change of the edge feature, factor of the edge prior."""
 
 
 def main() -> None:
@@ -62,27 +66,18 @@ def main() -> None:
     parser.add_argument("--store", required=True)
     parser.add_argument("--split", default="val")
     given = parser.parse_args()
-    loaded = load_model(given.checkpoint)
-    model = loaded.model
+    model = load_model(given.checkpoint).model
     if not isinstance(model, GatedSCNN):
         raise TypeError(f"{given.checkpoint} is no Gated-SCNN")
     store = open_store(given.store)
     split, classes = store.split(given.split), store.manifest.identity.classes
-    score = partial(evaluate, model, classes=classes, device=torch.device("cpu"), distance_factors=())
     rows = []
-    for name, change in {
-        "as it is": None,
-        "edge feature: its mean over the frame": mean_of_frame,
-        "edge feature: shuffled over the frame": shuffled,
-        "edge prior: 0": None,
-    }.items():
-        batches = whole_images(split, 1)
-        with edge_feature(model, change or (lambda feature: feature)):
-            report = score(without_prior(batches) if name.startswith("edge prior") else batches)
-        metrics = report.metrics("val")
-        tracked = {key.rpartition("/")[2]: 100 * value for key, value in metrics.items() if key.count("/") == 1}
-        rows.append([name, *(f"{tracked[key]:.1f}" for key in SCORES)])
-        print(rows[-1], flush=True)
+    for name, change, factor in CHANGES:
+        batches = (replace(batch, gradient=factor * batch.gradient) for batch in whole_images(split, 1))
+        with edge_feature(model, change):
+            metrics = evaluate(model, batches, classes, torch.device("cpu"), distance_factors=()).metrics("val")
+        rows.append([name, *(f"{100 * metrics[f'val/{key}']:.1f}" for key in SCORES)])
+        print(" · ".join(rows[-1]), flush=True)
     print(describe(), markdown_table(["", "mIoU", "F 3 px", "boundary IoU"], rows), sep="\n\n")
 
 

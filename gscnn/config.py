@@ -154,8 +154,8 @@ class LossConfig(Config):
     attention_threshold: float = Field(default=0.8, ge=0, le=1)
     """Edge probability above which a pixel counts as predicted boundary (paper: 0.8)."""
     attention_start: float = Field(default=0.0, ge=0, lt=1)
-    """Share of a training's steps after which `attention` counts; until then the term is only logged (paper: 0).
-    For random weights, whose first predicted boundaries are noise."""
+    """Share of a training's steps after which `attention` counts; until then the term is only logged (paper: 0). The
+    first predicted boundaries are noise; whether a later start helps is not settled (docs/results.md)."""
     dual: float = Field(default=0.0, ge=0)
     """Weight of the dual-task regularizer (paper: 1; seed: 0)."""
     dual_temperature: float = Field(default=1.0, gt=0)

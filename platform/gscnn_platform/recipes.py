@@ -83,18 +83,9 @@ CAMVID_TINY = ExperimentConfig(
 
 CAMVID_CPU = ExperimentConfig(
     name="camvid-cpu",
-    model=ModelConfig(
-        backbone="timm/tf_efficientnet_lite0",
-        num_classes=11,
-        output_stride=16,
-        aspp_rates=(2, 4, 6),
-        aspp_channels=64,
-        low_level_channels=32,
-        shape_widths=(16, 16, 8, 8),
-        shape_stride=2,
-    ),
+    model=CAMVID_TINY.model.model_copy(update={"backbone": "timm/tf_efficientnet_lite0", "shape_stride": 2}),
     loss=LossConfig(edge=5, attention=1, attention_start=0.1, class_weights="inverse_log"),
-    augmentation=AugmentationConfig(crop=(160, 224), scale=(0.5, 1.25), colour_jitter=0.15, blur=0.0),
+    augmentation=CAMVID_TINY.augmentation.model_copy(update={"crop": (160, 224), "scale": (0.5, 1.25)}),
     optimizer=OptimizerConfig(name="adamw", lr=0.001, lr_base_batch=8, weight_decay=0.01, poly_power=0.9),
     training=TrainingConfig(epochs=100, batch_size=8, ema_decay=0.99, validate_every=10, log_every=23),
 )

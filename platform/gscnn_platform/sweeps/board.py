@@ -204,6 +204,7 @@ class Board:
         self.meanwhile()
         if time.monotonic() - self._spoke < QUIET_SECONDS:
             return
+        self._spoke = time.monotonic()  # Also without a line, as the logs are read only once a minute.
         running = [row for row in self.rows() if row.state == "running"]
         told = [f"{row.name} epoch {place}" for row in running[:MOST_TOLD] if (place := self._place(row))]
         if told:

@@ -29,6 +29,7 @@ SEARCH_SPACES: Final[dict[str, SearchSpace]] = {
     "optimizer": SearchSpace(
         description="SGD and its schedule",
         domains={
+            "optimizer.name": "choice(sgd)",
             "optimizer.lr": "loguniform(0.001, 0.1)",
             "optimizer.weight_decay": "loguniform(1e-05, 0.01)",
             "optimizer.momentum": "uniform(0.8, 0.99)",

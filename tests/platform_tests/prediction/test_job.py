@@ -55,6 +55,7 @@ def rows(files: dict[str, Path]) -> dict[str, np.ndarray]:
 def test_every_picture_matches_the_models_prediction(
     tmp_path: Path, tiny_run: ExperimentConfig, streets_store: Store
 ) -> None:
+    torch.manual_seed(0)  # Of the untrained weights.
     worker = predictor(tmp_path, tiny_run, streets_store)
     file = image_file(tmp_path / "in" / "a.png")
     [error] = worker(rows({"deep/a": file}))["error"]
@@ -67,8 +68,8 @@ def test_every_picture_matches_the_models_prediction(
         output = worker.model(normalize(torch.from_numpy(rgb).permute(2, 0, 1))[None], prior)
     label = output.seg_logits[0].argmax(0).numpy()
     best, second = output.seg_logits[0].topk(2, dim=0).values
-    tied = (best - second < 1e-4).numpy()  # By rounding, either class may win there.
-    assert tied.mean() < 0.05
+    tied = (best - second < 1e-5).numpy()  # By rounding, either class may win there.
+    assert tied.mean() < 0.01
     np.testing.assert_array_equal(written["label"][~tied], label[~tied])
     assert len(np.unique(label)) > 1
     colours = np.array(streets_store.manifest.identity.colours, np.uint8)

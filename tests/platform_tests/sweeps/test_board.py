@@ -110,12 +110,14 @@ def test_a_sweep_that_was_silent_for_a_minute_says_how_far_its_running_trials_ar
     tmp_path: Path, record: SweepRecord, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [0.0]
-    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    for name in ("monotonic", "perf_counter"):
+        monkeypatch.setattr(f"time.{name}", lambda: clock[0])
     board = board_of(tmp_path, record)
     for number in range(3):
         board.began(sampled(number))
     progress = Progress(epochs=10, steps_per_epoch=46, batch_size=8, first_step=0)
-    progress._training_time = 50.0
+    clock[0] = 50.0
+    assert progress.images_per_second(46) == 46 * 8 / 50
     for number, step in ((1, 23), (1, 46), (2, 400)):
         log = tmp_path / "a-sweep" / f"trial-{number:03d}" / "log.txt"
         log.parent.mkdir(parents=True, exist_ok=True)

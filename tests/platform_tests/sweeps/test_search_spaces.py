@@ -24,7 +24,7 @@ def test_ranges_extend_to_both_sides_of_the_recipes_values(space: str, key: str)
     low, high = parse_domain(SEARCH_SPACES[space].domains[key]).numbers
     for name in WITH_SHAPE_STREAM:
         if space == "optimizer" and RECIPES[name].optimizer.name != "sgd":
-            continue  # The space is for SGD, and AdamW needs smaller learning rates.
+            continue  # The space sets SGD, and the recipe's learning rate is AdamW's.
         assert low < getattr(getattr(RECIPES[name], section), field) < high
 
 
